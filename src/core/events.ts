@@ -1,0 +1,115 @@
+/**
+ * What core tells the world: typed events, on the server object and on `node:diagnostics_channel` beneath.
+ *
+ * Room: core, contract and its small mechanism. Core never logs; plugins subscribe and print. docs/reference/events.md
+ * lists each event, checked by a test. An event nobody listens to costs one look-up and makes no object.
+ */
+import { type Channel, channel } from 'node:diagnostics_channel'
+import type { CloseReason, Connection } from './connection.js'
+import type { Endpoint } from './endpoint.js'
+
+/** Every event with its fields. The channel of `connection.opened` is `gaidaros.connection.opened`. */
+export interface Events {
+  'server.state': { readonly from: string; readonly to: string }
+  'listener.bound': { readonly listener: string; readonly endpoint: Endpoint }
+  'listener.unbound': { readonly listener: string; readonly endpoint: Endpoint }
+  'listener.suspended': { readonly listener: string }
+  'listener.resumed': { readonly listener: string }
+  /** A peer that was not let in, with the limit or middleware that said so. */
+  'connection.refused': { readonly listener: string; readonly remote: Endpoint | undefined; readonly reason: string }
+  'connection.opened': { readonly connection: Connection }
+  'connection.closed': { readonly connection: Connection; readonly reason: CloseReason }
+  /** A frame that broke a limit or the grammar; `connection.closed` follows. */
+  'frame.refused': { readonly connection: Connection; readonly error: Error }
+  /** A handler, middleware or hook threw; exactly one report a throw. */
+  'handler.failed': { readonly connection: Connection; readonly error: Error }
+  /** A message nobody answers for: no route, or refused by the executor, or dropped at the drain deadline. */
+  'message.dropped': { readonly connection: Connection; readonly error: Error }
+  /** A deadline of a connection has passed; `connection.closed` follows. */
+  'connection.expired': { readonly connection: Connection; readonly code: string }
+  /** Reading stopped or went on, because the peer or the handler is slow. */
+  'connection.paused': { readonly connection: Connection; readonly cause: 'write' | 'unprocessed' | 'application' }
+  'connection.resumed': { readonly connection: Connection }
+  /** A handshake or accept failed before there was a connection. */
+  'listener.fault': { readonly listener: string; readonly error: Error; readonly remote: Endpoint | undefined }
+  /** A limit was reached and the listener does not accept, or accepts again. */
+  'limit.reached': { readonly listener: string; readonly limit: string; readonly value: number }
+  'limit.cleared': { readonly listener: string; readonly limit: string }
+  'drain.started': { readonly deadline: Date; readonly connections: number }
+  /** Connections cut at the deadline are `forced`. */
+  'drain.finished': { readonly forced: number; readonly durationMs: number }
+}
+
+export type EventName = keyof Events
+export type EventListener<N extends EventName> = (event: Events[N]) => void
+
+/** The side that listens. A listener that throws is reported as a process warning; it harms nobody. */
+export interface EventSource {
+  on<N extends EventName>(name: N, listener: EventListener<N>): this
+  off<N extends EventName>(name: N, listener: EventListener<N>): this
+}
+
+export const eventNames: readonly EventName[] = [
+  'server.state',
+  'listener.bound',
+  'listener.unbound',
+  'listener.suspended',
+  'listener.resumed',
+  'connection.refused',
+  'connection.opened',
+  'connection.closed',
+  'frame.refused',
+  'handler.failed',
+  'message.dropped',
+  'connection.expired',
+  'connection.paused',
+  'connection.resumed',
+  'listener.fault',
+  'limit.reached',
+  'limit.cleared',
+  'drain.started',
+  'drain.finished',
+]
+
+/** The side that tells; one a server. */
+export class EventHub implements EventSource {
+  readonly #listeners = new Map<EventName, Set<(event: never) => void>>()
+  readonly #channels = new Map<EventName, Channel>(eventNames.map((name) => [name, channel(`gaidaros.${name}`)]))
+
+  on<N extends EventName>(name: N, listener: EventListener<N>): this {
+    const set = this.#listeners.get(name) ?? new Set()
+    set.add(listener)
+    this.#listeners.set(name, set)
+    return this
+  }
+
+  off<N extends EventName>(name: N, listener: EventListener<N>): this {
+    const set = this.#listeners.get(name)
+    set?.delete(listener)
+    if (set?.size === 0) this.#listeners.delete(name)
+    return this
+  }
+
+  /** True when somebody listens: ask before making the event of a hot path. */
+  wants(name: EventName): boolean {
+    return this.#listeners.has(name) || (this.#channels.get(name)?.hasSubscribers ?? false)
+  }
+
+  emit<N extends EventName>(name: N, event: Events[N]): void {
+    const set = this.#listeners.get(name)
+    if (set !== undefined) {
+      for (const listener of set) {
+        try {
+          ;(listener as EventListener<N>)(event)
+        } catch (error) {
+          process.emitWarning(`a listener of ${name} threw: ${error instanceof Error ? error.stack : String(error)}`, {
+            type: 'GaidarosWarning',
+            code: 'GAIDAROS_LISTENER_THREW',
+          })
+        }
+      }
+    }
+    const beneath = this.#channels.get(name)
+    if (beneath?.hasSubscribers) beneath.publish(event)
+  }
+}

@@ -1,0 +1,145 @@
+/**
+ * The seam of transports: what one must provide so that Gaidaros can serve handlers over it.
+ *
+ * Room: core, contract. Core gives a transport framing, limits, deadlines, order, metrics and drain. It pushes and is
+ * never polled. Nothing here is a Node stream, an EventEmitter per connection or a promise per chunk, so that a native
+ * or batching transport fits without loss. `transportConformance` of gaidaros/testing turns each "must" into a case.
+ */
+import type { Endpoint } from './endpoint.js'
+import type { FeatureToken } from './feature.js'
+import type { Limits, Timeouts, TlsOptions } from './options.js'
+import type { StandardSchemaV1 } from './standard-schema.js'
+
+/** Makes listeners and links for the schemes it names. One object serves any number of listeners. */
+export interface Transport<Options = unknown> {
+  /** Unique, lower case: `tcp`. */
+  readonly name: string
+  /** The endpoint prefixes it serves: `['tcp']`. */
+  readonly schemes: readonly string[]
+  /** Checks the listener's `socket` key; unknown keys are refused. Without it the key must be empty. */
+  readonly options?: StandardSchemaV1<Options>
+  /** What a listener or link made with these will do. Held against the handler's `needs` before anything is bound. */
+  capabilities(endpoint: Endpoint, options: TransportOptions<Options>): Capabilities
+  /**
+   * Binds an endpoint and delivers its links to `sink` until `unbind`.
+   *
+   * @returns once bound; links may open before it resolves.
+   * @throws {BindError} translated from the platform; nothing stays bound.
+   */
+  listen(endpoint: Endpoint, options: TransportOptions<Options>, sink: LinkSink): Promise<Listener>
+  /**
+   * Opens a link to an endpoint; `sink.open` has been called when it resolves.
+   *
+   * @throws {ConnectionError} `REFUSED`, `CONNECT_TIMEOUT` (also when `signal` aborts).
+   */
+  connect?(endpoint: Endpoint, options: TransportOptions<Options>, sink: LinkSink, signal: AbortSignal): Promise<Link>
+}
+
+/** The transport's own options (the listener's `socket` key, checked), and what core hands to every transport. */
+export type TransportOptions<Options = unknown> = Options & {
+  /** The listener's `tls` key; present where the endpoint asks for TLS or a link may be upgraded. */
+  readonly tls?: TlsOptions
+  readonly limits?: Readonly<Limits>
+  readonly timeouts?: Readonly<Timeouts>
+}
+
+/** Declared, not detected. One that fails its conformance cases is a defect; one that works undeclared is reported. */
+export interface Capabilities {
+  /** `stream`: bytes without boundaries. `message`: each `data` call is one whole message. */
+  readonly kind: 'stream' | 'message'
+  readonly ordered: boolean
+  readonly reliable: boolean
+  /** One side can finish while the other goes on. */
+  readonly halfClose: boolean
+  /** `abort` is seen by the peer as a reset, not as an orderly end. */
+  readonly reset: boolean
+  /**
+   * `end-to-end`: a reader that pauses slows the writer. `local`: `write` tells when our own queue is full, no more.
+   * `none`: what is written too fast is lost.
+   */
+  readonly backpressure: 'end-to-end' | 'local' | 'none'
+  /** Largest message of a message transport, in bytes. */
+  readonly maxMessageBytes?: number
+  /** Layers a link can switch to in mid-life: `['tls']`. */
+  readonly upgrade: readonly string[]
+}
+
+/**
+ * A bound endpoint.
+ *
+ * Implementations must:
+ * - report the endpoint really bound (never port 0);
+ * - keep existing links alive through `unbind`, which may be called twice;
+ * - while paused, open no link; peers that come meanwhile wait (bounded by the backlog) and are opened on `resume`.
+ */
+export interface Listener {
+  readonly endpoint: Endpoint
+  pause(): void
+  resume(): void
+  /** Stops accepting and frees the address. Resolves when both are done. Links that wait in a pause are refused. */
+  unbind(): Promise<void>
+}
+
+/**
+ * One peer as the transport sees it.
+ *
+ * Callers must:
+ * - treat a `false` from `write` as "stop until `drain`", though the bytes are taken;
+ * - leave bytes alone once they are written: the link owns them until they are sent.
+ *
+ * Implementations must:
+ * - have taken the bytes on return from `write`, in order, and send them without a further call;
+ * - make `end` and `abort` idempotent and legal inside `data`; `end` sends what was written before it finishes our side;
+ * - ignore `write` after `end`, `abort` or `close`.
+ */
+export interface Link {
+  readonly local?: Endpoint
+  readonly remote?: Endpoint
+  /** Bytes written and not yet handed to the kernel or peer. */
+  readonly buffered: number
+  /** Core's own; a transport never reads or writes it. */
+  state: unknown
+  /**
+   * True when the buffers given to `data` are never written again after the call, so that a view into one may be kept.
+   * Left out, core copies what a handler might keep.
+   */
+  readonly stable?: boolean
+  write(bytes: Uint8Array): boolean
+  /** The same for text in UTF-8; only where the transport encodes faster than `Buffer.from`. */
+  writeText?(text: string): boolean
+  /** Several pieces in one go, in order; only where the transport has a gathering write. */
+  writeMany?(pieces: readonly Uint8Array[]): boolean
+  /** Stops `data` (already begun calls finish); what the peer sends stays with the transport or the kernel. */
+  pause(): void
+  resume(): void
+  /** Finishes our side after what was written. On a transport without half-close: ends the link. */
+  end(): void
+  /** Ends both sides now, dropping what was not sent; seen as a reset where the transport can. */
+  abort(reason?: Error): void
+  feature?<T>(token: FeatureToken<T>): T | undefined
+  /** Switches to a layer named in `capabilities.upgrade`; everything written before is sent first, unlayered. */
+  upgrade?(layer: string, options: unknown): Promise<void>
+}
+
+/**
+ * Core's side of the seam: one sink a listener (or a client link).
+ *
+ * Transports must:
+ * - call `open` first and `close` exactly once, last, for each link that was opened;
+ * - call nothing re-entrantly from inside `write`, `end`, `abort`, `pause`, `resume` or `open` of the same link;
+ * - never let an error of one link reach another.
+ */
+export interface LinkSink {
+  open(link: Link): void
+  /** Bytes `start` to `end` of `buffer` arrived. Valid only during the call, unless the link is `stable`. */
+  data(link: Link, buffer: Uint8Array, start: number, end: number): void
+  /** The peer finished its side. */
+  end(link: Link): void
+  /** After a `write` that returned false: the queue is below the low mark again. */
+  drain(link: Link): void
+  close(link: Link, error?: Error): void
+  /** A turn of many `data` calls has ended: gathered replies may go. Optional to call. */
+  flush?(): void
+  /** An error that belongs to no open link: a failed accept, a failed handshake. The listener lives. */
+  fault?(error: Error, remote?: Endpoint): void
+}
