@@ -89,7 +89,7 @@ export function parseEndpoint(text: string | Endpoint, schemes?: Iterable<string
   const authority = rest.slice(2, slash === -1 ? undefined : slash)
   const path = slash === -1 ? undefined : rest.slice(slash)
   const match = /^(?:\[([^\]]*)\]|([^:[\]]*))(?::(.*))?$/.exec(authority)
-  if (match === null) throw bad('expected host:port; IPv6 addresses stand in brackets, such as tcp://[::1]:8080')
+  if (match === null || match[3]?.includes(':')) throw bad('expected host:port; IPv6 addresses stand in brackets, such as tcp://[::1]:8080')
   const host = match[1] ?? match[2] ?? ''
   if (host === '') throw bad('the host is missing; write localhost, 0.0.0.0 or [::]')
   if (match[1] !== undefined && !/^[0-9a-f:.]+(%[\w.-]+)?$/i.test(host)) throw bad(`\`${host}\` is no IPv6 address`)

@@ -27,6 +27,20 @@ export interface Factory<T, Options = never> {
   create(options: Options, services: PluginServices): T
 }
 
+/** A way to find frames in a stream and to write them; a payload stands beside it. */
+export interface Framing {
+  readonly framer: Framer
+  /** The payload's name where the configuration gives none. Default: `bytes`. */
+  readonly payload?: string
+  /** Bounds a payload on its way out: bytes stay bytes, text may stay text. Several pieces need not be joined. */
+  frame(payload: Uint8Array | string): Uint8Array | string | readonly Uint8Array[]
+  /**
+   * On message transports, where no framing is read: where the payload really ends, when peers append a terminator out of
+   * habit (a line feed after a datagram). What was cut is put behind each reply to that peer.
+   */
+  trim?(buffer: Buffer, start: number, end: number): number
+}
+
 /** A named codec with routing and error replies. */
 export interface Protocol {
   readonly codec: Codec
@@ -49,7 +63,7 @@ export interface Registry {
   transport(transport: Transport<never> | Transport): this
   codec<O>(factory: Factory<Codec, O> | Factory<Codec<never, never>, O>): this
   /** A way to find frames alone; any payload goes with it. */
-  framer<O>(factory: Factory<{ framer: Framer; frame(payload: Uint8Array | string): Uint8Array | string }, O>): this
+  framer<O>(factory: Factory<Framing, O>): this
   payload<O>(factory: Factory<Payload, O>): this
   layer<O>(factory: Factory<Layer, O>): this
   protocol<O>(factory: Factory<Protocol, O>): this

@@ -1,0 +1,91 @@
+/**
+ * The configuration as users write it, in a file or in code.
+ *
+ * Room: core, contract. Data files carry names where code may carry the things themselves; everything else is the same.
+ * `core/config` reads, merges and checks it; docs/reference/options.md lists every key.
+ */
+import type { Endpoint } from './endpoint.js'
+import type { CodecRef, HandlerLike, MiddlewareRef, Named, NamedExecutor } from './handler.js'
+import type { Limits, SocketOptions, Timeouts, TlsOptions } from './options.js'
+import type { Plugin } from './plugin.js'
+
+/** A number, or the word that lifts a limit. */
+export type Limit = number | 'unlimited'
+export type LimitOptions = { readonly [K in keyof Limits]?: Limits[K] extends number ? Limit : Limits[K] }
+export type TimeoutOptions = { readonly [K in keyof Timeouts]?: Limit }
+/** Transports of third parties may take further keys here; each transport refuses those it does not know. */
+export type SocketOption = Partial<SocketOptions> & Readonly<Record<string, unknown>>
+
+/** A decorated name, `file#Export`, `package#Export`, `file`; in code also a class, function, method or definition. */
+export type HandlerRef = string | HandlerLike
+
+/** What may stand at a listener, and at the top for all listeners. A listener's own value wins; middleware adds up. */
+export interface SharedOptions {
+  readonly handler?: HandlerRef
+  readonly codec?: CodecRef
+  readonly protocol?: Named
+  /** From the wire inwards. */
+  readonly layers?: readonly Named[]
+  readonly middleware?: readonly MiddlewareRef[]
+  readonly tls?: TlsOptions
+  readonly socket?: SocketOption
+  readonly limits?: LimitOptions
+  readonly timeouts?: TimeoutOptions
+  readonly executor?: NamedExecutor
+}
+
+export interface ListenerOptions extends SharedOptions {
+  readonly endpoint: string | Endpoint | readonly (string | Endpoint)[]
+}
+
+/** Plain functions in place of a handler class, looked up by name; see docs/guide/hooks.md. */
+export interface HookOptions {
+  /** A module file or package. */
+  readonly module?: string
+  /** A class exported by it; one instance is made with `args`. */
+  readonly class?: string
+  readonly args?: readonly unknown[]
+  /** `(buffer) → boolean`: true when the buffer holds a whole request. */
+  readonly endRequest?: HookRef
+  /** `(buffer) → [request, rest]`. */
+  readonly splitRequest?: HookRef
+  readonly decodeRequest?: HookRef
+  /** `(request) → reply | [reply, keepAlive]`: one reply, then closed, unless keepAlive is true. */
+  readonly handleRequest?: HookRef
+  readonly encodeResponse?: HookRef
+}
+
+/** A name looked up on the class's instance, else on the module; in code a function or a compiled `vm.Script`. */
+export type HookRef = string | ((...args: never[]) => unknown) | import('node:vm').Script
+
+export interface ControlOptions {
+  /** Path of the control socket (mode 0600). Default: the pid file's path with `.sock`, else `./gaidaros.sock`. */
+  readonly path?: string
+  /** Where the process id is written while the server runs. */
+  readonly pidFile?: string
+}
+
+/** The whole of it. `createServer` takes this; `defineConfig` types it in a file. */
+export interface Configuration extends SharedOptions {
+  /** Further files, merged beneath this one. */
+  readonly $import?: string | readonly string[]
+  /** Where decorated classes are found: globs, files, packages; in code also the classes themselves. */
+  readonly handlers?: string | readonly (string | HandlerLike)[]
+  /** Short form: the endpoint or endpoints of the listener `default`. */
+  readonly listen?: string | Endpoint | readonly (string | Endpoint)[]
+  readonly listeners?: Readonly<Record<string, ListenerOptions>>
+  readonly hooks?: HookOptions
+  readonly plugins?: readonly (string | readonly [string, unknown] | Plugin<never> | Plugin)[]
+  /** Server processes. */
+  readonly workers?: number | 'auto' | { readonly count: number | 'auto'; readonly balance?: string }
+  readonly drain?: { readonly timeoutMs?: number }
+  /** Off unless asked for. */
+  readonly control?: boolean | string | ControlOptions
+  /** Logs of the command to standard error: 0 errors, 1 (default) the life of the server, 2 connections, 3 messages. */
+  readonly verbose?: number
+}
+
+/** Types a configuration in code: `export default defineConfig({ … })`. */
+export function defineConfig(configuration: Configuration): Configuration {
+  return configuration
+}

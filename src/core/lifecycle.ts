@@ -1,0 +1,75 @@
+/**
+ * A server as the application, the command line and the control socket see it.
+ *
+ * Room: core, contract. Implemented by `core/server`.
+ */
+import type { Connection } from './connection.js'
+import type { ListenerOptions } from './configuration.js'
+import type { Endpoint } from './endpoint.js'
+import type { EventSource } from './events.js'
+import type { ListenerPlan } from './plan.js'
+
+/** `created → starting → ready → draining → stopped`. */
+export type ServerState = 'created' | 'starting' | 'ready' | 'draining' | 'stopped'
+export type ListenerState = 'unbound' | 'listening' | 'suspended' | 'closed'
+
+export interface StopOptions {
+  /** Milliseconds that connections have to finish; default: the configuration's `drain.timeoutMs`, 15 s. 0 cuts at once. */
+  readonly timeoutMs?: number
+}
+
+export interface ListenerHandle {
+  readonly name: string
+  /** The first endpoint, as bound once listening. */
+  readonly endpoint: Endpoint
+  readonly endpoints: readonly Endpoint[]
+  readonly state: ListenerState
+  /** Connections open now. */
+  readonly connections: number
+  readonly plan: ListenerPlan
+  /** Newcomers wait (up to the backlog); those connected go on. */
+  suspend(): void
+  resume(): void
+  /**
+   * Resolves when the number of open connections satisfies the condition.
+   *
+   * @throws {ShutdownError} when the listener is removed first.
+   */
+  waitForConnections(count: number | ((count: number) => boolean)): Promise<void>
+}
+
+/** Listeners by name, at run time too. */
+export interface Listeners extends Iterable<ListenerHandle> {
+  readonly size: number
+  get(name: string): ListenerHandle | undefined
+  /** Plans, checks and (when the server runs) binds one more. @throws {ConfigError | WiringError | BindError} */
+  add(name: string, options: ListenerOptions): Promise<ListenerHandle>
+  /** Unbinds it and drains its connections. */
+  remove(name: string, options?: StopOptions): Promise<void>
+}
+
+export interface Server extends EventSource {
+  readonly state: ServerState
+  readonly listeners: Listeners
+  /** Open connections of all listeners. */
+  readonly connections: Iterable<Connection> & { readonly size: number }
+  /** By name, such as `accepted`, `closed.IDLE_TIMEOUT`, `refused.connections`. */
+  readonly counters: Readonly<Record<string, number>>
+  /**
+   * Binds every listener, or none.
+   *
+   * @throws {BindError} with what was tried; earlier binds are undone.
+   */
+  start(): Promise<this>
+  /** Drains, then stops; a second call gives the same promise, sooner if its timeout is shorter. */
+  stop(options?: StopOptions): Promise<void>
+  /**
+   * Instead of `start`: serves one connection's one request, then stops.
+   *
+   * @returns true when a request was answered.
+   */
+  handle(): Promise<boolean>
+  /** Resolves when the server has stopped. */
+  readonly stopped: Promise<void>
+  [Symbol.asyncDispose](): Promise<void>
+}

@@ -1,0 +1,53 @@
+/**
+ * What a listener is once everything about it is settled: the names resolved, the limits filled in, the middleware
+ * composed. Nothing is looked up after this.
+ *
+ * Room: core, contract. The door makes plans from a configuration; the server binds them; `explain` prints them.
+ */
+import type { Codec } from './codec.js'
+import type { ConnectionContext, MessageContext } from './context.js'
+import type { Endpoint } from './endpoint.js'
+import type { Executor } from './executor.js'
+import type { HandlerPlan } from './handler.js'
+import type { Limits, Timeouts } from './options.js'
+import type { Pipeline, PlacedMiddleware } from './pipeline.js'
+import type { Capabilities, Transport, TransportOptions } from './transport.js'
+
+/** One endpoint of a listener, with the transport that serves it. */
+export interface Binding {
+  readonly endpoint: Endpoint
+  readonly transport: Transport
+  readonly options: TransportOptions
+  readonly capabilities: Capabilities
+}
+
+/** Everything a session needs, shared by all connections of a listener. */
+export interface SessionPlan {
+  readonly codec: Codec
+  readonly handler: HandlerPlan
+  readonly limits: Readonly<Limits>
+  readonly timeouts: Readonly<Timeouts>
+  readonly order: 'serial' | 'concurrent'
+  /** Undefined: inline, and no task is made. */
+  readonly executor: Executor | undefined
+  readonly connectionPipeline: Pipeline<ConnectionContext> | undefined
+  /** For methods without middleware of their own. */
+  readonly messagePipeline: Pipeline<MessageContext> | undefined
+  /** For those with, by route; the key undefined is `@OnMessage()`. */
+  readonly methodPipelines: ReadonlyMap<string | undefined, Pipeline<MessageContext>> | undefined
+}
+
+export interface ListenerPlan extends SessionPlan {
+  readonly name: string
+  readonly bindings: readonly Binding[]
+  /** For `explain`: what was chosen, by name. */
+  readonly chosen: {
+    readonly codec: string
+    readonly executor: string
+    readonly middleware: readonly PlacedMiddleware[]
+    /** Middleware of single methods, by route. */
+    readonly methods: ReadonlyMap<string | undefined, readonly PlacedMiddleware[]>
+    /** The handler's needs, as it stated them, and where each choice came from. */
+    readonly reasons: Readonly<Record<string, string>>
+  }
+}
