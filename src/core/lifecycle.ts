@@ -7,6 +7,7 @@ import type { Connection } from './connection.js'
 import type { ListenerOptions } from './configuration.js'
 import type { Endpoint } from './endpoint.js'
 import type { EventSource } from './events.js'
+import type { Limits } from './options.js'
 import type { ListenerPlan } from './plan.js'
 
 /** `created → starting → ready → draining → stopped`. */
@@ -27,6 +28,12 @@ export interface ListenerHandle {
   /** Connections open now. */
   readonly connections: number
   readonly plan: ListenerPlan
+  /**
+   * Sets limits while it runs. Lowered below the present count, nobody is cut and nobody let in until it is met again.
+   *
+   * @throws {WiringError} `BAD_OPTION`.
+   */
+  setLimits(limits: Partial<Pick<Limits, 'connections' | 'connectionsPerSource'>>): void
   /** Newcomers wait (up to the backlog); those connected go on. */
   suspend(): void
   resume(): void

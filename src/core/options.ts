@@ -29,6 +29,7 @@ export interface Timeouts {
   frameMs: number
   idleMs: number
   halfClosedMs: number
+  lingerMs: number
   handlerMs: number
   peerIdleMs: number
   connectMs: number
@@ -215,6 +216,11 @@ export const timeoutRows: { readonly [K in keyof Timeouts]: OptionRow } = {
     unlimited: true,
     counter: 'closed.HALF_CLOSED_TIMEOUT',
     why: 'After one side has finished, for the other to finish too.',
+  },
+  lingerMs: {
+    default: 2_000,
+    unit: 'ms',
+    why: 'After close(): for the peer to finish too, while up to 64 KiB of what it still sends is discarded, so that our last words are not lost to a reset.',
   },
   handlerMs: {
     default: 30_000,

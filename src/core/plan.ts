@@ -11,6 +11,7 @@ import type { Executor } from './executor.js'
 import type { HandlerPlan } from './handler.js'
 import type { Limits, Timeouts } from './options.js'
 import type { Pipeline, PlacedMiddleware } from './pipeline.js'
+import type { Protocol } from './plugin.js'
 import type { Capabilities, Transport, TransportOptions } from './transport.js'
 
 /** One endpoint of a listener, with the transport that serves it. */
@@ -27,6 +28,8 @@ export interface SessionPlan {
   readonly handler: HandlerPlan
   readonly limits: Readonly<Limits>
   readonly timeouts: Readonly<Timeouts>
+  /** Its error replies and goodbye, where the listener speaks one. */
+  readonly protocol: Protocol | undefined
   readonly order: 'serial' | 'concurrent'
   /** Undefined: inline, and no task is made. */
   readonly executor: Executor | undefined

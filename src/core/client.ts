@@ -1,0 +1,268 @@
+/**
+ * The client side: the same session, over the same transports, with requests.
+ *
+ * Room: core, mechanism. `connect()` at the door makes these.
+ */
+import type { Clock } from './clock.js'
+import type { Codec } from './codec.js'
+import type { CloseReason, Connection } from './connection.js'
+import { systemClock } from './clock.js'
+import { Deadlines } from './deadlines.js'
+import type { Endpoint } from './endpoint.js'
+import { ConnectionError } from './errors.js'
+import { EventHub } from './events.js'
+import type { BoundHandler, HandlerPlan } from './handler.js'
+import type { Limits, Timeouts } from './options.js'
+import { toBuffer } from './listener.js'
+import { Session, type SessionScope } from './session.js'
+import type { Link, LinkSink, Transport, TransportOptions } from './transport.js'
+
+/** A connection that was made by us. */
+export interface ClientConnection extends Connection {
+  /**
+   * Sends a message and waits for its reply: the one that correlates with it where the codec can tell, else the next
+   * one, since replies come in order.
+   *
+   * @param options.timeoutMs - Default: none but the connection's own deadlines.
+   * @throws {ConnectionError} `CLOSED` when the connection ends first; an ExecutorError-free, plain rejection.
+   */
+  request<T = unknown>(message: unknown, options?: { readonly timeoutMs?: number; readonly signal?: AbortSignal }): Promise<T>
+  /** Messages that answer no request, until the connection ends; throws when it did not end in order. */
+  messages<T = unknown>(): AsyncIterableIterator<T>
+  [Symbol.asyncDispose](): Promise<void>
+}
+
+export interface ClientParts {
+  readonly transport: Transport
+  readonly endpoint: Endpoint
+  readonly options: TransportOptions
+  readonly codec: Codec
+  readonly limits: Readonly<Limits>
+  readonly timeouts: Readonly<Timeouts>
+  readonly signal: AbortSignal
+  readonly clock?: Clock
+}
+
+/** Messages nobody has asked for yet; at this many the connection stops reading. */
+const MOST_WAITING = 64
+
+interface Waiting {
+  readonly resolve: (message: unknown) => void
+  readonly reject: (error: Error) => void
+}
+
+class ClientSession extends Session implements ClientConnection {
+  readonly #codec: Codec
+  readonly #inOrder: Waiting[] = []
+  readonly #byId = new Map<string | number, Waiting>()
+  readonly #queue: unknown[] = []
+  #reader: ((message: IteratorResult<unknown>) => void) | undefined
+  #failReader: ((error: Error) => void) | undefined
+  #room: (() => void) | undefined
+  #over: CloseReason | undefined
+
+  constructor(link: Link, scope: SessionScope) {
+    super(link, scope)
+    this.#codec = scope.plan.codec
+  }
+
+  request<T>(message: unknown, options: { timeoutMs?: number; signal?: AbortSignal } = {}): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      if (this.state === 'closed' || this.state === 'ending') {
+        reject(new ConnectionError('CLOSED', `request on connection ${this.id}, which is ${this.state}`))
+        return
+      }
+      const id = this.#codec.correlate?.(message)
+      let stop = () => {}
+      const waiting: Waiting = {
+        resolve: (reply) => {
+          stop()
+          resolve(reply as T)
+        },
+        reject: (error) => {
+          stop()
+          reject(error)
+        },
+      }
+      if (id === undefined) this.#inOrder.push(waiting)
+      else if (this.#byId.has(id)) {
+        reject(new ConnectionError('NOT_SUPPORTED', `a request with the id ${id} is under way on connection ${this.id}`))
+        return
+      } else this.#byId.set(id, waiting)
+      stop = this.#watch(id, waiting, options)
+      this.send(message).catch((error) => {
+        this.#forget(id, waiting)
+        waiting.reject(error)
+      })
+    })
+  }
+
+  async *messages<T>(): AsyncIterableIterator<T> {
+    for (;;) {
+      if (this.#queue.length > 0) {
+        const message = this.#queue.shift()
+        this.#makeRoom()
+        yield message as T
+        continue
+      }
+      if (this.#over !== undefined) {
+        if (this.#over.error !== undefined) throw this.#over.error
+        return
+      }
+      const next = await new Promise<IteratorResult<unknown>>((resolve, reject) => {
+        this.#reader = resolve
+        this.#failReader = reject
+      })
+      this.#reader = this.#failReader = undefined
+      if (next.done) return
+      yield next.value as T
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  /** A message came. @returns a promise when it should not go on for now. */
+  take(message: unknown): void | Promise<void> {
+    const id = this.#codec.correlate?.(message as never)
+    const asked = id === undefined ? this.#inOrder.shift() : this.#byId.get(id)
+    if (asked !== undefined) {
+      if (id !== undefined) this.#byId.delete(id)
+      asked.resolve(message)
+      return
+    }
+    if (this.#reader !== undefined) {
+      const reader = this.#reader
+      this.#reader = undefined
+      reader({ value: message, done: false })
+      return
+    }
+    this.#queue.push(message)
+    if (this.#queue.length < MOST_WAITING) return
+    return new Promise((resolve) => {
+      this.#room = resolve
+    })
+  }
+
+  finish(reason: CloseReason): void {
+    this.#over = reason
+    const error = () =>
+      new ConnectionError('CLOSED', `connection ${this.id} ended before the reply came (${reason.code})`, { cause: reason.error })
+    for (const waiting of [...this.#inOrder.splice(0), ...this.#byId.values()]) waiting.reject(error())
+    this.#byId.clear()
+    if (reason.error === undefined) this.#reader?.({ value: undefined, done: true })
+    else this.#failReader?.(reason.error)
+  }
+
+  #makeRoom(): void {
+    if (this.#queue.length >= MOST_WAITING / 2) return
+    this.#room?.()
+    this.#room = undefined
+  }
+
+  /** A deadline or signal of one request. A reply in order that comes too late must still be swallowed. */
+  #watch(id: string | number | undefined, waiting: Waiting, options: { timeoutMs?: number; signal?: AbortSignal }): () => void {
+    const { timeoutMs, signal } = options
+    if (timeoutMs === undefined && signal === undefined) return () => {}
+    const giveUp = (error: Error) => {
+      if (id === undefined) {
+        const at = this.#inOrder.indexOf(waiting)
+        if (at >= 0) this.#inOrder[at] = { resolve: () => {}, reject: () => {} }
+      } else this.#byId.delete(id)
+      waiting.reject(error)
+    }
+    const onAbort = () => giveUp(signal?.reason instanceof Error ? signal.reason : new ConnectionError('CLOSED', 'the request was aborted'))
+    const timer =
+      timeoutMs === undefined
+        ? undefined
+        : setTimeout(() => giveUp(new ConnectionError('IDLE_TIMEOUT', `no reply came within ${timeoutMs} ms`)), timeoutMs)
+    signal?.addEventListener('abort', onAbort, { once: true })
+    return () => {
+      clearTimeout(timer)
+      signal?.removeEventListener('abort', onAbort)
+    }
+  }
+
+  #forget(id: string | number | undefined, waiting: Waiting): void {
+    if (id !== undefined) this.#byId.delete(id)
+    else if (this.#inOrder.includes(waiting)) this.#inOrder.splice(this.#inOrder.indexOf(waiting), 1)
+  }
+}
+
+/**
+ * Opens a client connection.
+ *
+ * @throws {ConnectionError} `REFUSED`, `CONNECT_TIMEOUT`, `NOT_SUPPORTED`.
+ */
+export async function openClient(parts: ClientParts): Promise<ClientConnection> {
+  const { transport, endpoint, options, codec, limits, timeouts, signal } = parts
+  if (transport.connect === undefined) {
+    throw new ConnectionError('NOT_SUPPORTED', `transport ${transport.name} only listens; it cannot connect to ${endpoint}`)
+  }
+  const clock = parts.clock ?? systemClock
+  const deadlines = new Deadlines(clock)
+  const scope: SessionScope = {
+    host: { clock, deadlines, events: new EventHub(), count: () => {}, nextId: nextClientId },
+    plan: {
+      codec,
+      handler: clientHandler,
+      limits,
+      // Replies are awaited by whoever asked; a message that waits to be read is no handler that hangs.
+      timeouts: { ...timeouts, handlerMs: Number.POSITIVE_INFINITY },
+      protocol: undefined,
+      order: 'serial',
+      executor: undefined,
+      connectionPipeline: undefined,
+      messagePipeline: undefined,
+      methodPipelines: undefined,
+    },
+    endpoint,
+    listener: undefined,
+    transport: transport.name,
+    capabilities: transport.capabilities(endpoint, options),
+    once: false,
+    closed: (session, reason) => {
+      deadlines.close()
+      ;(session as ClientSession).finish(reason)
+    },
+  }
+  const link = await transport.connect(endpoint, options, clientSink(scope), signal)
+  return link.state as ClientSession
+}
+
+/** The client's handler: every message goes to whoever waits for it. */
+const clientHandler: HandlerPlan = {
+  definition: { kind: 'gaidaros.handler', name: 'client', options: {}, target: undefined, messages: [], hooks: {} },
+  bind: () => boundClient,
+  release: () => {},
+}
+
+const boundClient: BoundHandler = {
+  message: (message, connection) => (connection as ClientSession).take(message),
+  routes: undefined,
+  open: undefined,
+  idle: undefined,
+  peerEnd: undefined,
+  drain: undefined,
+  error: undefined,
+  close: undefined,
+}
+
+let lastId = 0
+const nextClientId = () => `c${(++lastId).toString(36)}`
+
+function clientSink(scope: SessionScope): LinkSink {
+  const sessionOf = (link: Link) => link.state as Session | undefined
+  return {
+    open(link) {
+      const session = new ClientSession(link, scope)
+      link.state = session
+      session.start()
+    },
+    data: (link, buffer, start, end) => sessionOf(link)?.data(toBuffer(buffer), start, end),
+    end: (link) => sessionOf(link)?.peerEnded(),
+    drain: (link) => sessionOf(link)?.drained(),
+    close: (link, error) => sessionOf(link)?.linkClosed(error),
+  }
+}

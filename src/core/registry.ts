@@ -1,0 +1,195 @@
+/**
+ * The names one can configure, and what they stand for.
+ *
+ * Room: core, mechanism. Built-ins are registered at the door, plugins add to them through the same calls; a second thing
+ * under one name is refused, with both places named.
+ */
+import type { Codec, Payload } from './codec.js'
+import { ConfigError, WiringError } from './errors.js'
+import type { Executor } from './executor.js'
+import { framed } from './framed.js'
+import type { CodecRef, MiddlewareRef, Named } from './handler.js'
+import { nearest } from './nearest.js'
+import { type MiddlewareSet, toMiddlewareSet } from './pipeline.js'
+import type { Factory, Framing, Layer, Plugin, PluginServices, Protocol, Registry } from './plugin.js'
+import { issuePath, type StandardSchemaV1 } from './standard-schema.js'
+import type { Transport } from './transport.js'
+
+/** A registered thing and who registered it. */
+interface Entry<T> {
+  readonly thing: T
+  readonly by: string
+}
+type Shelf<T> = Map<string, Entry<T>>
+type AnyFactory<T> = Factory<T, never>
+
+export class ServerRegistry implements Registry {
+  readonly #services: PluginServices
+  readonly #transports: Shelf<Transport> = new Map()
+  readonly #schemes: Shelf<Transport> = new Map()
+  readonly #codecs: Shelf<AnyFactory<Codec>> = new Map()
+  readonly #framers: Shelf<AnyFactory<Framing>> = new Map()
+  readonly #payloads: Shelf<AnyFactory<Payload>> = new Map()
+  readonly #layers: Shelf<AnyFactory<Layer>> = new Map()
+  readonly #protocols: Shelf<AnyFactory<Protocol>> = new Map()
+  readonly #middleware: Shelf<AnyFactory<MiddlewareSet | unknown>> = new Map()
+  readonly #executors: Shelf<AnyFactory<Executor>> = new Map()
+  /** Who registers now; shown when two collide. */
+  #by = 'gaidaros'
+
+  constructor(services: PluginServices) {
+    this.#services = services
+  }
+
+  get schemes(): Iterable<string> {
+    return this.#schemes.keys()
+  }
+
+  transport(transport: Transport<never> | Transport): this {
+    const thing = transport as Transport
+    put(this.#transports, 'transport', thing.name, thing, this.#by)
+    for (const scheme of thing.schemes) put(this.#schemes, 'scheme', scheme, thing, this.#by)
+    return this
+  }
+  codec<O>(factory: Factory<Codec, O> | Factory<Codec<never, never>, O>): this {
+    return put(this.#codecs, 'codec', factory.name, factory as unknown as AnyFactory<Codec>, this.#by, this)
+  }
+  framer<O>(factory: Factory<Framing, O>): this {
+    return put(this.#framers, 'codec', factory.name, factory as AnyFactory<Framing>, this.#by, this)
+  }
+  payload<O>(factory: Factory<Payload, O>): this {
+    return put(this.#payloads, 'payload', factory.name, factory as AnyFactory<Payload>, this.#by, this)
+  }
+  layer<O>(factory: Factory<Layer, O>): this {
+    return put(this.#layers, 'layer', factory.name, factory as AnyFactory<Layer>, this.#by, this)
+  }
+  protocol<O>(factory: Factory<Protocol, O>): this {
+    return put(this.#protocols, 'protocol', factory.name, factory as AnyFactory<Protocol>, this.#by, this)
+  }
+  middleware<O>(factory: Factory<MiddlewareSet | ((...args: never[]) => unknown), O>): this {
+    return put(this.#middleware, 'middleware', factory.name, factory as AnyFactory<unknown>, this.#by, this)
+  }
+  executor<O>(factory: Factory<Executor, O>): this {
+    return put(this.#executors, 'executor', factory.name, factory as AnyFactory<Executor>, this.#by, this)
+  }
+
+  /** @throws {WiringError} `BAD_PLUGIN` when its setup throws or its options do not fit. */
+  async plug(plugin: Plugin<never>, options: unknown): Promise<void> {
+    const where = `plugin \`${plugin.name}\``
+    if (typeof plugin?.setup !== 'function') {
+      throw new WiringError('BAD_PLUGIN', `${where}: expected { name, setup(registry, options) }, as definePlugin() gives`)
+    }
+    const checked = checkOptions(plugin.options as StandardSchemaV1 | undefined, options, where)
+    const before = this.#by
+    this.#by = where
+    try {
+      await plugin.setup(this, checked as never)
+    } catch (cause) {
+      if (cause instanceof WiringError || cause instanceof ConfigError) throw cause
+      const message = cause instanceof Error ? cause.message : String(cause)
+      throw new WiringError('BAD_PLUGIN', `${where}: its setup threw: ${message}`, { cause })
+    } finally {
+      this.#by = before
+    }
+  }
+
+  /** The transport of a scheme; the endpoint was parsed against `schemes` before. */
+  transportOf(scheme: string): Transport {
+    return find(this.#schemes, 'transport for the scheme', scheme, '')
+  }
+
+  /** @param place - Where the reference stands, for errors: `listeners.public.codec`. */
+  resolveCodec(ref: CodecRef, place: string): { name: string; codec: Codec } {
+    if (typeof ref === 'object' && ('decode' in ref || 'decodeAt' in ref)) return { name: 'given in code', codec: ref as Codec }
+    const { name, ...options } = typeof ref === 'string' ? { name: ref } : (ref as Named & object)
+    const whole = this.#codecs.get(name)
+    if (whole !== undefined) return { name, codec: this.#make(whole.thing, options, place) }
+    const known: Shelf<unknown> = new Map<string, Entry<unknown>>([...this.#codecs, ...this.#framers])
+    if (!this.#framers.has(name)) find(known, 'codec', name, place)
+    const { payload: payloadRef, ...framerOptions } = options as { payload?: Named }
+    const framing = this.#make((this.#framers.get(name) as Entry<AnyFactory<Framing>>).thing, framerOptions, place)
+    const chosen = payloadRef ?? framing.payload ?? 'bytes'
+    const { name: payloadName, ...payloadOptions } = typeof chosen === 'string' ? { name: chosen } : chosen
+    const payloadPlace = `${place}.payload`
+    const payload = this.#make(find(this.#payloads, 'payload', payloadName, payloadPlace), payloadOptions, payloadPlace)
+    const isDefault = payloadRef === undefined || payloadName === framing.payload
+    return { name: isDefault ? name : `${name}+${payloadName}`, codec: framed(framing, payload) }
+  }
+
+  resolveMiddleware(ref: MiddlewareRef, place: string): MiddlewareSet {
+    if (typeof ref === 'function') return toMiddlewareSet(ref)
+    if (typeof ref === 'object' && ('connection' in ref || 'message' in ref)) return toMiddlewareSet(ref as MiddlewareSet)
+    const { name, ...options } = typeof ref === 'string' ? { name: ref } : (ref as Named & object)
+    const made = this.#make(find(this.#middleware, 'middleware', name, place), options, place)
+    const set = toMiddlewareSet(made as MiddlewareSet)
+    return set.name === name ? set : { ...set, name }
+  }
+
+  /** @returns undefined for `inline`, which needs none. */
+  resolveExecutor(ref: unknown, place: string): { name: string; executor: Executor | undefined } {
+    const { type, ...options } = (typeof ref === 'string' ? { type: ref } : ref) as { type: string }
+    if (type === 'inline') {
+      checkOptions(undefined, options, place)
+      return { name: type, executor: undefined }
+    }
+    const inline: Entry<unknown> = { thing: undefined, by: 'gaidaros' }
+    const known = new Map<string, Entry<unknown>>([['inline', inline], ...this.#executors])
+    const factory = find(known, 'executor', type, place) as AnyFactory<Executor>
+    return { name: type, executor: this.#make(factory, options, place) }
+  }
+
+  /** Layers and protocols have their places here; none is built in yet. */
+  resolveLayer(ref: Named, place: string): { name: string; layer: Layer } {
+    const { name, ...options } = typeof ref === 'string' ? { name: ref } : ref
+    return { name, layer: this.#make(find(this.#layers, 'layer', name, place), options, place) }
+  }
+  resolveProtocol(ref: Named, place: string): { name: string; protocol: Protocol } {
+    const { name, ...options } = typeof ref === 'string' ? { name: ref } : ref
+    return { name, protocol: this.#make(find(this.#protocols, 'protocol', name, place), options, place) }
+  }
+
+  #make<T>(factory: AnyFactory<T>, options: object, place: string): T {
+    const checked = checkOptions(factory.options as StandardSchemaV1 | undefined, options, place)
+    return factory.create(checked as never, this.#services)
+  }
+}
+
+function put<T, R>(shelf: Shelf<T>, kind: string, name: string, thing: T, by: string, result?: R): R {
+  const present = shelf.get(name)
+  if (present !== undefined && present.thing !== thing) {
+    throw new WiringError('DUPLICATE', `two things are the ${kind} \`${name}\`: one of ${present.by}, one of ${by}`, { name })
+  }
+  shelf.set(name, { thing, by })
+  return result as R
+}
+
+function find<T>(shelf: Shelf<T>, kind: string, name: string, place: string): T {
+  const entry = shelf.get(name)
+  if (entry !== undefined) return entry.thing
+  const near = nearest(name, shelf.keys())
+  const known = [...shelf.keys()].join(', ') || 'none'
+  const where = place === '' ? '' : `${place}: `
+  throw new ConfigError('UNKNOWN_NAME', `${where}unknown ${kind} \`${name}\`${near ? `; nearest: \`${near}\`` : ''}; known: ${known}`, { name, place })
+}
+
+/**
+ * Checks options that stand beside a name.
+ *
+ * @throws {ConfigError} `BAD_VALUE`, with each fault on its line.
+ */
+export function checkOptions(schema: StandardSchemaV1 | undefined, options: unknown, place: string): unknown {
+  if (schema === undefined) {
+    const keys = Object.keys((options as object | undefined) ?? {})
+    if (keys.length === 0) return {}
+    throw new ConfigError('UNKNOWN_KEY', `${place}: takes no options, got ${keys.map((key) => `\`${key}\``).join(', ')}`, { place })
+  }
+  const result = schema['~standard'].validate(options ?? {})
+  if (result instanceof Promise) throw new WiringError('BAD_OPTION', `${place}: the options' schema must be synchronous`)
+  if (result.issues === undefined) return result.value
+  const faults = result.issues.map((issue) => {
+    const path = issuePath(issue)
+    return `${place}${path ? `.${path}` : ''}: ${issue.message}`
+  })
+  const isUnknown = result.issues.every((issue) => /unknown|unrecognized/i.test(issue.message))
+  throw new ConfigError(isUnknown ? 'UNKNOWN_KEY' : 'BAD_VALUE', faults.join('\n'), { place, faults })
+}

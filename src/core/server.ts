@@ -1,0 +1,322 @@
+/**
+ * The server: its listeners, its state, and the written order in which it starts and stops.
+ *
+ * Room: core, mechanism. It chooses nothing: plans come from a planner, everything else through the constructor.
+ */
+import type { Clock } from './clock.js'
+import type { ListenerOptions } from './configuration.js'
+import type { CloseReason, Connection } from './connection.js'
+import { Deadlines } from './deadlines.js'
+import { ConfigError, ShutdownError, WiringError } from './errors.js'
+import { EventHub, type EventListener, type EventName } from './events.js'
+import type { Executor } from './executor.js'
+import type { ListenerHandle, Listeners, Server, ServerState, StopOptions } from './lifecycle.js'
+import { ServerListener } from './listener.js'
+import type { ListenerPlan } from './plan.js'
+import type { Session, SessionHost } from './session.js'
+
+/** What a server is made of. */
+export interface ServerParts {
+  readonly plans: readonly ListenerPlan[]
+  /** Plans listeners that are added at run time. */
+  plan(name: string, options: ListenerOptions): Promise<ListenerPlan>
+  readonly clock: Clock
+  readonly events: EventHub
+  /** Default of `stop`, in milliseconds. */
+  readonly drainTimeoutMs: number
+  /** Constructs what handlers of scope `server` need; before anything is bound. */
+  prepare(plan: ListenerPlan): Promise<void>
+  /** Disposes what was constructed, in reverse order; last of all. */
+  dispose(): Promise<void>
+}
+
+/** After the deadline links get this long to confirm their reset; then they are given up. */
+const FORCED_CLOSE_MS = 1_000
+/** The longest delay of a Node timer. */
+const LONGEST_MS = 2 ** 31 - 1
+
+export class GaidarosServer implements Server {
+  readonly #parts: ServerParts
+  readonly #listeners = new Map<string, ServerListener>()
+  readonly #counters: Record<string, number> = Object.create(null)
+  readonly #deadlines: Deadlines
+  readonly #host: SessionHost
+  readonly stopped: Promise<void>
+  readonly listeners: Listeners
+  #state: ServerState = 'created'
+  #resolveStopped: () => void = () => {}
+  #starting: Promise<this> | undefined
+  #stopping: Promise<void> | undefined
+  #deadline = Number.POSITIVE_INFINITY
+  #hurry: (() => void) | undefined
+  #isHandling = false
+  #handled: ((wasAnswered: boolean) => void) | undefined
+  #nextId = 0
+
+  constructor(parts: ServerParts) {
+    this.#parts = parts
+    this.#deadlines = new Deadlines(parts.clock)
+    this.stopped = new Promise((resolve) => {
+      this.#resolveStopped = resolve
+    })
+    const counters = this.#counters
+    this.#host = {
+      clock: parts.clock,
+      deadlines: this.#deadlines,
+      events: parts.events,
+      count(counter) {
+        counters[counter] = (counters[counter] ?? 0) + 1
+      },
+      nextId: () => (++this.#nextId).toString(36),
+    }
+    for (const plan of parts.plans) this.#add(plan)
+    const all = this.#listeners
+    this.listeners = {
+      get size() {
+        return all.size
+      },
+      get: (name) => all.get(name),
+      add: (name, options) => this.#addListener(name, options),
+      remove: (name, options) => this.#removeListener(name, options),
+      [Symbol.iterator]: (): Iterator<ListenerHandle> => all.values(),
+    }
+  }
+
+  get state(): ServerState {
+    return this.#state
+  }
+  get counters(): Readonly<Record<string, number>> {
+    return this.#counters
+  }
+  get connections(): Iterable<Connection> & { readonly size: number } {
+    const listeners = this.#listeners
+    return {
+      get size() {
+        let size = 0
+        for (const listener of listeners.values()) size += listener.sessions.size
+        return size
+      },
+      *[Symbol.iterator]() {
+        for (const listener of listeners.values()) yield* listener.sessions
+      },
+    }
+  }
+
+  on<N extends EventName>(name: N, listener: EventListener<N>): this {
+    this.#parts.events.on(name, listener)
+    return this
+  }
+  off<N extends EventName>(name: N, listener: EventListener<N>): this {
+    this.#parts.events.off(name, listener)
+    return this
+  }
+
+  // ── start ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  start(): Promise<this> {
+    if (this.#state !== 'created') {
+      return Promise.reject(new WiringError('BAD_STATE', `start() of a server that is ${this.#state}; it starts once`))
+    }
+    this.#enter('starting')
+    this.#starting = this.#start()
+    return this.#starting
+  }
+
+  async #start(): Promise<this> {
+    const bound: ServerListener[] = []
+    try {
+      if (this.#listeners.size === 0) {
+        throw new ConfigError('BAD_VALUE', 'no listener is configured; expected `listen` or `listeners`')
+      }
+      for (const listener of this.#listeners.values()) {
+        await this.#prepare(listener.plan)
+      }
+      for (const listener of this.#listeners.values()) {
+        if (this.#stopping !== undefined) throw new ShutdownError('SHUTDOWN', 'stop() was called during start()')
+        await listener.bind()
+        bound.push(listener)
+      }
+      if (this.#stopping !== undefined) throw new ShutdownError('SHUTDOWN', 'stop() was called during start()')
+    } catch (error) {
+      // All or nothing: what is bound is undone, latest first, and whoever came in meanwhile is cut.
+      for (const listener of bound.reverse()) {
+        listener.forceClose()
+        await listener.unbind()
+      }
+      await this.#release()
+      this.#enter('stopped')
+      this.#resolveStopped()
+      throw error
+    }
+    this.#enter('ready')
+    return this
+  }
+
+  async #prepare(plan: ListenerPlan): Promise<void> {
+    await this.#parts.prepare(plan)
+    await plan.executor?.start()
+  }
+
+  async handle(): Promise<boolean> {
+    this.#isHandling = true
+    const answered = new Promise<boolean>((resolve) => {
+      this.#handled = resolve
+    })
+    await this.start()
+    // A stop from outside ends the wait.
+    const result = await Promise.race([answered, this.stopped.then(() => false)])
+    await this.stop()
+    return result
+  }
+
+  // ── listeners at run time ──────────────────────────────────────────────────────────────────────────────────────────
+
+  #add(plan: ListenerPlan): ServerListener {
+    const isHandling = () => this.#isHandling
+    const listener = new ServerListener(plan, {
+      host: this.#host,
+      get once() {
+        return isHandling()
+      },
+      sessionClosed: (session, reason) => this.#sessionClosed(session, reason),
+    })
+    this.#listeners.set(plan.name, listener)
+    return listener
+  }
+
+  #sessionClosed(session: Session, reason: CloseReason): void {
+    this.#handled?.(session.stats.messagesIn > 0 && reason.error === undefined)
+  }
+
+  async #addListener(name: string, options: ListenerOptions): Promise<ListenerHandle> {
+    if (this.#listeners.has(name)) throw new WiringError('DUPLICATE', `there is a listener \`${name}\` already`, { name })
+    if (this.#stopping !== undefined) throw new WiringError('BAD_STATE', `listener ${name} was added to a server that stops`)
+    const plan = await this.#parts.plan(name, options)
+    const listener = this.#add(plan)
+    if (this.#state !== 'ready') return listener
+    try {
+      await this.#prepare(plan)
+      await listener.bind()
+    } catch (error) {
+      this.#listeners.delete(name)
+      throw error
+    }
+    return listener
+  }
+
+  async #removeListener(name: string, options: StopOptions = {}): Promise<void> {
+    const listener = this.#listeners.get(name)
+    if (listener === undefined) {
+      const known = [...this.#listeners.keys()].join(', ') || 'none'
+      throw new WiringError('BAD_OPTION', `there is no listener \`${name}\`; known: ${known}`, { name })
+    }
+    const timeoutMs = options.timeoutMs ?? this.#parts.drainTimeoutMs
+    const unbound = listener.unbind()
+    listener.drain(new Date(Date.now() + timeoutMs))
+    await this.#untilGone([listener], this.#host.clock.now() + timeoutMs)
+    listener.forceClose()
+    await unbound
+    this.#listeners.delete(name)
+  }
+
+  // ── stop ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  stop(options: StopOptions = {}): Promise<void> {
+    const timeoutMs = Math.min(options.timeoutMs ?? this.#parts.drainTimeoutMs, LONGEST_MS)
+    const deadline = this.#host.clock.now() + timeoutMs
+    if (this.#stopping !== undefined) {
+      if (deadline < this.#deadline) {
+        this.#deadline = deadline
+        this.#hurry?.()
+      }
+      return this.#stopping
+    }
+    this.#deadline = deadline
+    this.#stopping = this.#stop(timeoutMs)
+    return this.#stopping
+  }
+
+  async #stop(timeoutMs: number): Promise<void> {
+    if (this.#state === 'stopped') return
+    if (this.#starting !== undefined) await this.#starting.catch(() => {})
+    if ((this.#state as ServerState) === 'stopped') return
+    const { clock, events } = this.#parts
+    const listeners = [...this.#listeners.values()]
+    const began = clock.now()
+    const wasReady = this.#state === 'ready'
+    // 1. Not ready any more, before anything else is seen.
+    this.#enter('draining')
+    const date = new Date(Date.now() + timeoutMs)
+    if (wasReady) events.emit('drain.started', { deadline: date, connections: this.connections.size })
+    // 2. Nobody new, once the kernel's queue is accepted. Datagram listeners free their address with their last peer.
+    const unbound = Promise.all(listeners.map((listener) => listener.unbind()))
+    // 3. Connections end, each when what it sent is answered.
+    for (const listener of listeners) listener.drain(date)
+    await Promise.race([unbound, this.#untilGone(listeners, this.#deadline)])
+    await this.#untilGone(listeners, this.#deadline)
+    // 4. The deadline: whoever is left is cut, and counted.
+    let forced = 0
+    for (const listener of listeners) forced += listener.forceClose()
+    for (let i = 0; i < forced; i++) this.#host.count('drain.forced')
+    this.#deadline = clock.now() + FORCED_CLOSE_MS
+    await this.#untilGone(listeners, this.#deadline)
+    await unbound
+    for (const executor of new Set(listeners.map((listener) => listener.plan.executor))) {
+      await (executor as Executor | undefined)?.drain(this.#deadline)
+    }
+    // 5. What was constructed goes last: close hooks may have needed it.
+    await this.#release()
+    if (wasReady) events.emit('drain.finished', { forced, durationMs: Math.round(clock.now() - began) })
+    this.#enter('stopped')
+    this.#resolveStopped()
+  }
+
+  /** Resolves when the listeners have no connection left, or at the deadline, which may be moved nearer meanwhile. */
+  async #untilGone(listeners: readonly ServerListener[], firstDeadline: number): Promise<void> {
+    const gone = Promise.all(listeners.map((l) => (l.connections === 0 ? undefined : untilEmpty(l)))).then(() => true)
+    let deadline = firstDeadline
+    for (;;) {
+      const left = deadline - this.#host.clock.now()
+      let cancel = () => {}
+      const due = new Promise<false>((resolve) => {
+        const cancelTimer = this.#host.clock.after(Math.max(0, left), () => resolve(false))
+        // The clock's timers let the process end; a drain that is under way must not be cut short by that.
+        const keepAlive = setInterval(() => {}, LONGEST_MS)
+        cancel = () => {
+          cancelTimer()
+          clearInterval(keepAlive)
+        }
+        this.#hurry = () => resolve(false)
+      })
+      const isGone = await Promise.race([gone, due])
+      cancel()
+      this.#hurry = undefined
+      if (isGone) return
+      if (this.#stopping !== undefined) deadline = Math.min(deadline, this.#deadline)
+      if (deadline <= this.#host.clock.now() + 1) return
+    }
+  }
+
+  async #release(): Promise<void> {
+    try {
+      await this.#parts.dispose()
+    } finally {
+      this.#deadlines.close()
+    }
+  }
+
+  #enter(state: ServerState): void {
+    const from = this.#state
+    this.#state = state
+    this.#parts.events.emit('server.state', { from, to: state })
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop()
+  }
+}
+
+async function untilEmpty(listener: ServerListener): Promise<void> {
+  await Promise.all([...listener.sessions].map((session) => session.ended))
+  if (listener.connections > 0) await untilEmpty(listener)
+}

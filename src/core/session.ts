@@ -1,0 +1,1270 @@
+/**
+ * The conductor: one connection's life, from its link's opening to its close.
+ *
+ * Room: core, mechanism. Read it top to bottom as the walk of a byte: open, bytes in, frames, messages, replies, bytes out,
+ * the peer's end, failures, deadlines, drain, close. Everything it calls is a leaf.
+ *
+ * Rules it keeps:
+ * - a handler that returns a plain value runs synchronously, end to end, and its replies leave in one write a turn;
+ * - whatever is a reason not to go on (a handler at work, a slow peer, a pause …) is one bit of `#stops`; zero means go;
+ * - one reason of closing, settled by whoever comes first; one `closed`, last.
+ */
+import type { Duplex } from 'node:stream'
+import type { CodecContext, FrameReader } from './codec.js'
+import type { CloseReason, Connection, ConnectionState, ConnectionStats } from './connection.js'
+import type { Clock } from './clock.js'
+import type { MessageContext } from './context.js'
+import type { Bucket, Deadlines, Expiring } from './deadlines.js'
+import { duplexOf, type DuplexFeed } from './duplex.js'
+import type { Endpoint } from './endpoint.js'
+import {
+  ConnectionError,
+  ExecutorError,
+  FrameError,
+  GaidarosError,
+  HandlerError,
+  ShutdownError,
+  UnroutedMessageError,
+  toError,
+} from './errors.js'
+import type { EventHub } from './events.js'
+import type { FeatureToken } from './feature.js'
+import type { BoundHandler } from './handler.js'
+import { Hold } from './hold.js'
+import { Outbox, type Piece } from './outbox.js'
+import type { SessionPlan } from './plan.js'
+import type { Capabilities, Link } from './transport.js'
+
+/** What sessions need of the server (or client) they belong to. */
+export interface SessionHost {
+  readonly clock: Clock
+  readonly deadlines: Deadlines
+  readonly events: EventHub
+  count(counter: string): void
+  nextId(): string
+}
+
+/** What all sessions of one bound endpoint share. */
+export interface SessionScope {
+  readonly host: SessionHost
+  readonly plan: SessionPlan
+  readonly endpoint: Endpoint
+  readonly listener: string | undefined
+  readonly transport: string
+  readonly capabilities: Capabilities
+  /** Ends the connection after its first message was handled (`server.handle()`). */
+  readonly once: boolean
+  /** Told once, after everything of the session has ended. */
+  closed(session: Session, reason: CloseReason): void
+}
+
+/** Reasons not to go on. */
+const OPENING = 1 // connection middleware or @OnOpen runs
+const BUSY = 2 // as many handlers at work as the order allows
+const PAUSED = 4 // the application said pause()
+const WRITE_HIGH = 8 // more waits to be sent than writeHighBytes
+const YIELDED = 16 // other connections have their turn
+const SWITCHING = 32 // upgrade() or stream()
+const OVER = 64 // nothing more is handled
+
+/** A burst gives way to other connections after so many frames, if it has taken so long. */
+const YIELD_FRAMES = 64
+const YIELD_MS = 5
+/** After close(): what the peer still sends is discarded up to here. */
+const LINGER_BYTES = 64 * 1024
+
+const DONE: Promise<void> = Promise.resolve()
+const ignore = () => {}
+
+/** A promise somebody waits for: a reply, a hook. */
+interface Pending {
+  since: number
+  readonly stop: number
+  readonly isMessage: boolean
+  over: boolean
+}
+
+export class Session implements Connection, Expiring {
+  readonly id: string
+  readonly #link: Link
+  readonly #scope: SessionScope
+  readonly #context: CodecContext
+  readonly #isStream: boolean
+  readonly #hold = new Hold()
+  readonly #outbox = new Outbox()
+  readonly #openedAt: number
+  #handler: BoundHandler | undefined
+  #reader: FrameReader | undefined
+
+  #stops = OPENING
+  #isOpen = false
+  /** Inside a turn of the transport: replies gather until it ends. */
+  #inTurn = false
+  #isPumping = false
+  #isReadingPaused = false
+  #isFlushQueued = false
+  #hasPeerEnded = false
+  #hasEnded = false
+  #wasPeerEndTold = false
+  #isDraining = false
+  /** The link is gone. */
+  #isClosed = false
+  /** We are done with the peer; what it sends is counted and dropped. */
+  #isDiscarding = false
+  #discarded = 0
+  /** `end` or `close` was called by a handler that has yet to return its reply. */
+  #deferred: 'end' | 'close' | undefined
+  #isInHandler = false
+
+  #inFlight = 0
+  #pendings: Pending[] | undefined
+  /** Whole messages of a message transport that wait. */
+  #waiting: Buffer[] | undefined
+  #waitingBytes = 0
+  #feed: DuplexFeed | undefined
+
+  #bytesIn = 0
+  #messagesIn = 0
+  #messagesOut = 0
+  #lastActivity: number
+  /** When the first byte of the unfinished frame came; 0: there is none. */
+  #frameSince = 0
+  #lingerUntil = Number.POSITIVE_INFINITY
+
+  #reason: CloseReason | undefined
+  #attributes: Map<unknown, unknown> | undefined
+  #closedPromise: Promise<CloseReason> | undefined
+  #resolveClosed: ((reason: CloseReason) => void) | undefined
+  #drained: { promise: Promise<void>; resolve: () => void; reject: (error: Error) => void } | undefined
+  #abortion: AbortController | undefined
+
+  bucket: Bucket | undefined = undefined
+  before: Expiring | undefined = undefined
+  after: Expiring | undefined = undefined
+
+  constructor(link: Link, scope: SessionScope) {
+    this.#link = link
+    this.#scope = scope
+    this.#isStream = scope.capabilities.kind === 'stream'
+    this.#context = { connection: this, kind: scope.capabilities.kind, state: undefined }
+    this.id = scope.host.nextId()
+    this.#openedAt = this.#lastActivity = scope.host.clock.now()
+  }
+
+  // ── what handlers see ──────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Resolves after `closed`, when the close hook and the disposal of what was made for this connection are done. */
+  get ended(): Promise<void> {
+    this.#ended ??= new Promise((resolve) => {
+      this.#resolveEnded = resolve
+      if (this.#isOver) resolve()
+    })
+    return this.#ended
+  }
+  #ended: Promise<void> | undefined
+  #resolveEnded: (() => void) | undefined
+  #isOver = false
+  /** @internal */
+  get link(): Link {
+    return this.#link
+  }
+  get endpoint(): Endpoint {
+    return this.#scope.endpoint
+  }
+  get local(): Endpoint | undefined {
+    return this.#link.local
+  }
+  get remote(): Endpoint | undefined {
+    return this.#link.remote
+  }
+  get transport(): string {
+    return this.#scope.transport
+  }
+  get listener(): string | undefined {
+    return this.#scope.listener
+  }
+  get state(): ConnectionState {
+    if (this.#isClosed) return 'closed'
+    if (this.#hasEnded || this.#isDiscarding) return 'ending'
+    if (this.#hasPeerEnded) return 'peer-ended'
+    return this.#isOpen ? 'open' : 'opening'
+  }
+  get attributes(): Map<unknown, unknown> {
+    this.#attributes ??= new Map()
+    return this.#attributes
+  }
+  get stats(): ConnectionStats {
+    const age = this.#scope.host.clock.now() - this.#openedAt
+    return {
+      openedAt: new Date(Date.now() - age),
+      bytesIn: this.#bytesIn,
+      bytesOut: this.#outbox.written,
+      messagesIn: this.#messagesIn,
+      messagesOut: this.#messagesOut,
+    }
+  }
+  get closed(): Promise<CloseReason> {
+    if (this.#closedPromise === undefined) {
+      this.#closedPromise = this.#isClosed
+        ? Promise.resolve(this.#reason as CloseReason)
+        : new Promise((resolve) => {
+            this.#resolveClosed = resolve
+          })
+    }
+    return this.#closedPromise
+  }
+  get signal(): AbortSignal {
+    if (this.#abortion === undefined) {
+      this.#abortion = new AbortController()
+      if (this.#isClosed) this.#abortion.abort(this.#closedError())
+    }
+    return this.#abortion.signal
+  }
+  feature<T>(token: FeatureToken<T>): T | undefined {
+    return this.#link.feature?.(token)
+  }
+
+  send(message: unknown): Promise<void> {
+    if (!this.#canWrite) return this.#rejected(this.#closedError())
+    try {
+      this.#encodeOut(message)
+    } catch (error) {
+      return this.#rejected(toError(error))
+    }
+    return this.#mayGoOn()
+  }
+
+  write(bytes: Uint8Array): Promise<void> {
+    if (!this.#canWrite) return this.#rejected(this.#closedError())
+    try {
+      this.#put(bytes)
+    } catch (error) {
+      return this.#rejected(toError(error))
+    }
+    return this.#mayGoOn()
+  }
+
+  end(): void {
+    if (this.#isInHandler) this.#deferred ??= 'end'
+    else this.#endOurSide()
+  }
+
+  close(reason?: string): Promise<CloseReason> {
+    const closed = this.closed
+    if (this.#isInHandler && this.#reason === undefined) {
+      this.#deferred = 'close'
+      this.#closeCode = reason ?? 'ENDED'
+    } else this.#finish(reason ?? 'ENDED', 'handler')
+    return closed
+  }
+  #closeCode = 'ENDED'
+
+  abort(reason?: string | Error): void {
+    const error = reason instanceof Error ? reason : undefined
+    const code = error === undefined ? ((reason as string | undefined) ?? 'ABORTED') : codeOf(error, 'ABORTED')
+    this.#cut(code, 'handler', error)
+  }
+
+  pause(): void {
+    if (this.#stops & PAUSED) return
+    this.#stops |= PAUSED
+    this.#pauseReading('application')
+  }
+
+  resume(): void {
+    if (!(this.#stops & PAUSED)) return
+    this.#stops &= ~PAUSED
+    // Not from within the caller's frame: resume() must not run a handler before it returns.
+    queueMicrotask(() => this.#proceed())
+  }
+
+  async upgrade(layer: string, options?: unknown): Promise<void> {
+    const link = this.#link
+    if (link.upgrade === undefined || !this.#scope.capabilities.upgrade.includes(layer)) {
+      const can = this.#scope.capabilities.upgrade.join(', ') || 'nothing'
+      throw new ConnectionError('NOT_SUPPORTED', `${this.transport} cannot upgrade to ${layer}; it can upgrade to: ${can}`)
+    }
+    this.#stops |= SWITCHING
+    // The rest of the chunk this call came from reaches the hold only when the handler has returned.
+    await DONE
+    this.#flush()
+    if (this.#hold.size > 0) {
+      // RFC 3207, section 6 and CVE-2011-0411: what came in plain text before the handshake must not be read after it.
+      const error = new ConnectionError('NOT_SUPPORTED', `${this.#hold.size} bytes came before the upgrade to ${layer}; refused`)
+      this.#cut('MALFORMED', 'server', error)
+      throw error
+    }
+    try {
+      await link.upgrade(layer, options)
+    } catch (thrown) {
+      const error = toError(thrown)
+      this.#cut(codeOf(error, 'HANDSHAKE_FAILED'), 'network', error)
+      throw error
+    }
+    this.#release(SWITCHING)
+  }
+
+  stream(): Duplex {
+    this.#stops |= SWITCHING
+    const { duplex, feed } = duplexOf({
+      write: (bytes) => this.write(bytes),
+      end: () => this.end(),
+      abort: (error) => this.abort(error ?? 'ABORTED'),
+      pause: () => this.#pauseReading('application'),
+      resume: () => this.#resumeReading(),
+    })
+    this.#feed = feed
+    this.#frameSince = 0
+    // As in upgrade(): the rest of the present chunk comes first.
+    queueMicrotask(() => {
+      if (this.#hold.size > 0) feed.data((this.#hold.buffer as Buffer).subarray(this.#hold.start, this.#hold.end))
+      this.#hold.clear()
+      if (this.#hasPeerEnded) feed.end()
+      if (this.#isClosed) feed.close(this.#reason?.error)
+    })
+    return duplex
+  }
+
+  // ── opening ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Runs connection middleware and the handler's `open`. Called once, by the sink. */
+  start(): void {
+    this.#armDeadlines()
+    const pipeline = this.#scope.plan.connectionPipeline
+    this.#inTurn = true
+    if (pipeline === undefined) this.#open()
+    else this.#passMiddleware(pipeline)
+    this.#inTurn = false
+    this.#flush()
+  }
+
+  #passMiddleware(pipeline: NonNullable<SessionPlan['connectionPipeline']>): void {
+    let result: unknown
+    try {
+      result = pipeline({ connection: this }, () => {
+        if (this.#isClosed || this.#reason !== undefined) throw this.#closedError()
+        if (!this.#isOpen) this.#open()
+        return this.closed
+      })
+    } catch (thrown) {
+      this.#refuseConnection(toError(thrown))
+      return
+    }
+    if (!isThenable(result)) {
+      if (!this.#isOpen) this.#refuseConnection(undefined)
+      return
+    }
+    // Nothing is read before the middleware has let the connection in.
+    if (!this.#isOpen) this.#pauseReading('application')
+    result.then(
+      () => {
+        if (!this.#isOpen) this.#refuseConnection(undefined)
+      },
+      (thrown) => this.#refuseConnection(toError(thrown)),
+    )
+  }
+
+  #refuseConnection(error: Error | undefined): void {
+    if (this.#isClosed) return
+    if (this.#isOpen) {
+      if (this.#reason === undefined) this.#failed(error ?? new Error('middleware'), 'connection middleware', false)
+      return
+    }
+    const code = error === undefined ? 'REFUSED' : codeOf(error, 'HANDLER_FAILED')
+    if (error !== undefined && !(error instanceof ConnectionError)) this.#report(error, 'connection middleware')
+    const { host, listener } = this.#scope
+    host.count(`refused.${code}`)
+    if (host.events.wants('connection.refused')) {
+      host.events.emit('connection.refused', { listener: listener ?? '', remote: this.remote, reason: code })
+    }
+    this.#finish(code, 'server', error)
+  }
+
+  #open(): void {
+    const { host, plan } = this.#scope
+    let opening: unknown
+    try {
+      this.#handler = plan.handler.bind(this)
+    } catch (thrown) {
+      const error = toError(thrown)
+      this.#report(error, 'construction')
+      this.#finish(codeOf(error, 'CONSTRUCTION_FAILED'), 'server', error)
+      return
+    }
+    this.#isOpen = true
+    host.count('opened')
+    if (host.events.wants('connection.opened')) host.events.emit('connection.opened', { connection: this })
+    const open = this.#handler.open
+    if (open !== undefined) {
+      this.#isInHandler = true
+      try {
+        opening = open(this)
+      } catch (thrown) {
+        this.#isInHandler = false
+        this.#failed(thrown, '@OnOpen', false)
+      }
+      this.#isInHandler = false
+    }
+    if (isThenable(opening)) this.#await(opening, OPENING, false)
+    else {
+      if (opening !== undefined) this.#answer(opening)
+      this.#release(OPENING)
+    }
+    this.#endDeferred()
+  }
+
+  // ── bytes in ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Bytes from the link: `buffer[start, end)`. */
+  data(buffer: Buffer, start: number, end: number): void {
+    if (this.#isClosed) return
+    if (this.#isDiscarding) return this.#discard(end - start)
+    const now = this.#scope.host.clock.now()
+    this.#lastActivity = now
+    this.#bytesIn += end - start
+    if (this.#feed !== undefined) {
+      const bytes = buffer.subarray(start, end)
+      return this.#feed.data(this.#link.stable ? bytes : Buffer.from(bytes))
+    }
+    this.#inTurn = true
+    try {
+      if (!this.#isStream) this.#takeMessage(buffer, start, end)
+      else if (this.#stops === 0 && this.#hold.size === 0 && this.#link.stable) {
+        const rest = this.#pump(buffer, start, end, now)
+        if (rest < end) this.#keep(buffer, rest, end)
+      } else {
+        this.#hold.append(buffer, start, end, this.#reader?.need ?? 0)
+        if (this.#stops === 0) this.#pumpHeld(now)
+      }
+    } catch (thrown) {
+      // Only a defect of ours or of a codec's route() comes here; it stays with its connection.
+      this.#failed(thrown, 'session', false)
+    }
+    this.#inTurn = false
+    if (this.#stops !== 0) this.#checkUnprocessed()
+    else if (this.#isDraining) this.#finishDrain()
+    this.#flush()
+  }
+
+  /** What the pump left: the rest of a frame, or frames that have to wait. */
+  #keep(buffer: Buffer, start: number, end: number): void {
+    if (!(this.#stops & OVER)) this.#hold.append(buffer, start, end, this.#reader?.need ?? 0)
+    else if (this.#reason?.by === 'handler') this.#dropBytes(end - start)
+  }
+
+  #discard(bytes: number): void {
+    this.#discarded += bytes
+    if (this.#discarded > LINGER_BYTES) this.#link.abort(this.#reason?.error)
+  }
+
+  #takeMessage(buffer: Buffer, start: number, end: number): void {
+    const { frameBytes } = this.#scope.plan.limits
+    if (end - start > frameBytes) {
+      this.#refuse(new FrameError('TOO_LARGE', `a message of ${end - start} bytes is over frameBytes (${frameBytes})`))
+    } else if (this.#stops === 0) {
+      const own = this.#link.stable ? buffer : Buffer.from(buffer.subarray(start, end))
+      this.#deliver(own, own === buffer ? start : 0, own === buffer ? end : own.length)
+    } else if (!(this.#stops & OVER)) {
+      this.#waiting ??= []
+      this.#waiting.push(Buffer.from(buffer.subarray(start, end)))
+      this.#waitingBytes += end - start + 64 // an empty datagram takes room too
+    }
+  }
+
+  /** Goes on with what waits, if nothing stands against it. */
+  #proceed(): void {
+    if (this.#isPumping || this.#stops !== 0 || this.#isClosed) return
+    const wasInTurn = this.#inTurn
+    this.#inTurn = true
+    try {
+      while (this.#stops === 0 && this.#waiting !== undefined) {
+        const next = this.#waiting.shift()
+        if (next === undefined) this.#waiting = undefined
+        else {
+          this.#waitingBytes -= next.length + 64
+          this.#deliver(next, 0, next.length)
+        }
+      }
+      if (this.#stops === 0 && this.#hold.size > 0) this.#pumpHeld(this.#scope.host.clock.now())
+      if (this.#stops === 0 && this.#hasPeerEnded) this.#afterPeerEnd()
+    } catch (thrown) {
+      this.#failed(thrown, 'session', false)
+    }
+    this.#inTurn = wasInTurn
+    if (this.#stops === 0) {
+      this.#resumeReading()
+      if (this.#isDraining) this.#finishDrain()
+    } else this.#checkUnprocessed()
+    // Not at once: a chain of handlers whose promises are settled already shares one write.
+    if (!wasInTurn && this.#outbox.gathered > 0) this.#flushSoon()
+  }
+
+  #pumpHeld(now: number): void {
+    const hold = this.#hold
+    const rest = this.#pump(hold.buffer as Buffer, hold.start, hold.end, now)
+    // The application may have ended it all meanwhile.
+    if (hold.buffer !== undefined) hold.consume(rest)
+  }
+
+  /** Finds frames and handles them. @returns the index of the first byte not consumed. */
+  #pump(buffer: Buffer, start: number, end: number, now: number): number {
+    const { plan, host } = this.#scope
+    let reader = this.#reader
+    if (reader === undefined) {
+      const framer = plan.codec.framer
+      if (framer === undefined) {
+        this.#deliver(buffer, start, end)
+        return end
+      }
+      reader = this.#reader = framer.open(plan.limits)
+    }
+    let at = start
+    let frames = 0
+    this.#isPumping = true
+    while (at < end && this.#stops === 0) {
+      let after: number
+      try {
+        after = reader.next(buffer, at, end)
+      } catch (error) {
+        this.#isPumping = false
+        this.#refuse(toError(error))
+        return end
+      }
+      if (after < 0) break
+      at = after
+      this.#deliver(buffer, reader.start, reader.end)
+      if ((++frames & (YIELD_FRAMES - 1)) === 0 && host.clock.now() - now > YIELD_MS) this.#yield()
+    }
+    this.#isPumping = false
+    if (at === end || this.#stops !== 0) this.#frameSince = 0
+    else if (at > start || this.#frameSince === 0) {
+      this.#frameSince = now
+      host.deadlines.arm(this, now + plan.timeouts.frameMs)
+    }
+    return at
+  }
+
+  #yield(): void {
+    this.#stops |= YIELDED
+    setImmediate(() => this.#release(YIELDED))
+  }
+
+  /** Takes away a reason to stop. */
+  #release(stop: number): void {
+    this.#stops &= ~stop
+    if (this.#stops === 0) this.#proceed()
+  }
+
+  #checkUnprocessed(): void {
+    const limit = this.#scope.plan.limits.readPauseBytes
+    if (this.#hold.size >= limit || this.#waitingBytes >= limit) this.#pauseReading('unprocessed')
+  }
+
+  #pauseReading(cause: 'write' | 'unprocessed' | 'application'): void {
+    if (this.#isReadingPaused || this.#isClosed) return
+    this.#isReadingPaused = true
+    this.#link.pause()
+    const { host } = this.#scope
+    host.count(`paused.${cause}`)
+    if (host.events.wants('connection.paused')) host.events.emit('connection.paused', { connection: this, cause })
+  }
+
+  #resumeReading(): void {
+    if (!this.#isReadingPaused || this.#isClosed) return
+    this.#isReadingPaused = false
+    const { events } = this.#scope.host
+    if (events.wants('connection.resumed')) events.emit('connection.resumed', { connection: this })
+    this.#link.resume()
+  }
+
+  // ── messages ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** One frame's payload, `buffer[start, end)`, to the handler and its reply back. */
+  #deliver(buffer: Buffer, start: number, end: number): void {
+    const { plan } = this.#scope
+    const codec = plan.codec
+    const handler = this.#handler as BoundHandler
+    let reply: unknown
+    let message: unknown
+    try {
+      message =
+        codec.decodeAt === undefined
+          ? codec.decode(buffer.subarray(start, end), this.#context)
+          : codec.decodeAt(buffer, start, end, this.#context)
+    } catch (error) {
+      this.#refuse(toError(error))
+      return
+    }
+    this.#messagesIn++
+    let route: string | undefined
+    let method = handler.message
+    if (handler.routes !== undefined) {
+      route = codec.route?.(message)
+      if (route !== undefined) method = handler.routes.get(route) ?? method
+    }
+    if (method === undefined) {
+      this.#unrouted(route)
+      return
+    }
+    this.#isInHandler = true
+    try {
+      const pipeline =
+        plan.methodPipelines === undefined
+          ? plan.messagePipeline
+          : (plan.methodPipelines.get(handler.routes?.has(route as string) ? route : undefined) ?? plan.messagePipeline)
+      if (plan.executor !== undefined) reply = this.#execute(message, route, end - start)
+      else if (pipeline === undefined) reply = method(message, this)
+      else reply = pipeline(new Turn(this, message, route, end - start, method), runMethod)
+    } catch (thrown) {
+      this.#isInHandler = false
+      this.#failed(thrown, 'the message', true)
+      this.#messageDone()
+      return
+    }
+    this.#isInHandler = false
+    if (typeof reply === 'string') this.#answerPlain(reply)
+    else if (reply !== undefined) this.#answer(reply)
+    if (this.#deferred !== undefined || this.#scope.once) this.#messageDone()
+  }
+
+  #execute(message: unknown, route: string | undefined, frameBytes: number): unknown {
+    const { plan } = this.#scope
+    const executor = plan.executor as NonNullable<SessionPlan['executor']>
+    const handler = this.#handler as BoundHandler
+    const run = (turn: MessageContext) =>
+      executor.run({ connection: this, handler, message: turn.message, route, signal: this.signal })
+    const turn = new Turn(this, message, route, frameBytes, undefined)
+    const pipeline = plan.methodPipelines?.get(handler.routes?.has(route as string) ? route : undefined) ?? plan.messagePipeline
+    return pipeline === undefined ? run(turn) : pipeline(turn, run)
+  }
+
+  /** After a message whose handling ended in the same turn. */
+  #messageDone(): void {
+    this.#endDeferred()
+    if (this.#scope.once && this.#inFlight === 0) this.#finish('ENDED', 'server')
+  }
+
+  #endDeferred(): void {
+    const deferred = this.#deferred
+    if (deferred === undefined) return
+    this.#deferred = undefined
+    if (deferred === 'end') this.#endOurSide()
+    else this.#finish(this.#closeCode, 'handler')
+  }
+
+  #unrouted(route: string | undefined): void {
+    const what = route === undefined ? 'a message without a route' : `route \`${route}\``
+    const error = new UnroutedMessageError('UNROUTED', `no @OnMessage takes ${what}`, { route })
+    this.#dropped(error)
+    this.#failed(error, 'routing', true)
+  }
+
+  #dropped(error: Error): void {
+    const { host } = this.#scope
+    host.count(`dropped.${codeOf(error, 'UNKNOWN')}`)
+    if (host.events.wants('message.dropped')) host.events.emit('message.dropped', { connection: this, error })
+  }
+
+  // ── replies ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #answer(reply: unknown): void {
+    if (reply === undefined) return
+    if (typeof reply === 'object' && reply !== null) {
+      if (isThenable(reply)) return this.#await(reply, BUSY, true)
+      if (isIterable(reply) && !(reply instanceof Uint8Array) && !this.#scope.plan.codec.isMessage?.(reply)) {
+        return this.#await(this.#sendEach(reply), BUSY, true)
+      }
+    }
+    this.#answerPlain(reply)
+  }
+
+  #answerPlain(reply: unknown): void {
+    if (!this.#canWrite) {
+      this.#dropped(this.#closedError())
+      return
+    }
+    try {
+      this.#encodeOut(reply)
+    } catch (thrown) {
+      this.#failed(thrown, 'encoding the reply', false)
+    }
+  }
+
+  /** A reply per item, at the pace of the peer. */
+  async #sendEach(items: Iterable<unknown> | AsyncIterable<unknown>): Promise<undefined> {
+    for await (const item of items) {
+      if (!this.#canWrite) {
+        this.#dropped(this.#closedError())
+        return
+      }
+      if (item !== undefined) this.#encodeOut(item)
+      const pending = this.#pendings?.[0]
+      // A long stream that makes progress is no handler that hangs.
+      if (pending !== undefined) pending.since = this.#scope.host.clock.now()
+      if (this.#stops & WRITE_HIGH) await this.#mayGoOn()
+    }
+  }
+
+  /** Waits for a handler. @param stop - The reason not to go on meanwhile. */
+  #await(promise: PromiseLike<unknown>, stop: number, isMessage: boolean, isErrorHook = false): void {
+    const { plan, host } = this.#scope
+    const pending: Pending = { since: host.clock.now(), stop, isMessage, over: false }
+    this.#inFlight++
+    this.#pendings ??= []
+    this.#pendings.push(pending)
+    if (stop !== BUSY || plan.order === 'serial' || this.#inFlight >= plan.limits.inFlight) this.#stops |= stop
+    host.deadlines.arm(this, pending.since + plan.timeouts.handlerMs)
+    promise.then(
+      (reply) => {
+        if (this.#finishPending(pending)) {
+          if (reply !== undefined) this.#answer(reply)
+          this.#afterPending(pending)
+        } else if (reply !== undefined) this.#dropped(this.#closedError())
+      },
+      (thrown) => {
+        if (!this.#finishPending(pending)) return
+        if (isErrorHook) this.#giveUp(thrown)
+        else this.#failed(thrown, 'the handler', isMessage)
+        this.#afterPending(pending)
+      },
+    )
+  }
+
+  /** @returns false when nobody waits any more. */
+  #finishPending(pending: Pending): boolean {
+    if (pending.over || this.#isClosed) return false
+    pending.over = true
+    this.#inFlight--
+    this.#pendings?.splice(this.#pendings.indexOf(pending), 1)
+    this.#lastActivity = this.#scope.host.clock.now()
+    return true
+  }
+
+  #afterPending(pending: Pending): void {
+    if (this.#deferred !== undefined || (this.#scope.once && pending.isMessage)) this.#messageDone()
+    // The answer itself may be a promise or a stream, and hold the place.
+    const { plan } = this.#scope
+    const isBusy = plan.order === 'serial' ? this.#inFlight > 0 : this.#inFlight >= plan.limits.inFlight
+    if (pending.stop !== BUSY) this.#stops &= ~pending.stop
+    if (!isBusy) this.#stops &= ~BUSY
+    if (this.#stops === 0) this.#proceed()
+    else if (this.#isDraining) this.#finishDrain()
+    if (this.#outbox.gathered > 0) this.#flushSoon()
+  }
+
+  // ── bytes out ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  get #canWrite(): boolean {
+    return !this.#hasEnded && !this.#isDiscarding && !this.#isClosed
+  }
+
+  #encodeOut(message: unknown): void {
+    const codec = this.#scope.plan.codec
+    const out =
+      codec.encodePieces === undefined
+        ? codec.encode(message, this.#context)
+        : codec.encodePieces(message, this.#context)
+    if (typeof out === 'string' || out instanceof Uint8Array) this.#put(out)
+    else if (this.#isStream) for (const piece of out) this.#put(piece)
+    else this.#put(Buffer.concat(out))
+    this.#messagesOut++
+  }
+
+  #put(piece: Piece): void {
+    if (!this.#isStream) {
+      const most = this.#scope.capabilities.maxMessageBytes
+      if (most !== undefined && piece.length > most / 3) {
+        const bytes = typeof piece === 'string' ? Buffer.byteLength(piece) : piece.length
+        if (bytes > most) {
+          throw new ConnectionError('MESSAGE_TOO_LARGE', `a message of ${bytes} bytes; ${this.transport} carries at most ${most}`)
+        }
+      }
+      if (!this.#outbox.writeMessage(this.#link, piece)) this.#overHigh()
+      if (!this.#inTurn) this.#lastActivity = this.#scope.host.clock.now()
+      return
+    }
+    this.#outbox.add(piece)
+    if (this.#outbox.gathered > this.#scope.plan.limits.writeHighBytes) this.#flush()
+    else if (!this.#inTurn) this.#flushSoon()
+  }
+
+  #flushSoon(): void {
+    if (this.#isFlushQueued) return
+    this.#isFlushQueued = true
+    process.nextTick(flushQueued, this)
+  }
+
+  /** @internal */
+  flushNow(): void {
+    this.#isFlushQueued = false
+    if (this.#outbox.gathered > 0) this.#lastActivity = this.#scope.host.clock.now()
+    this.#flush()
+  }
+
+  #flush(): void {
+    if (this.#outbox.gathered === 0) return
+    if (this.#isClosed || this.#hasEnded) {
+      this.#outbox.clear()
+      return
+    }
+    // What waited before this write decides: one large reply to a good reader is no slow peer.
+    const waiting = this.#link.buffered
+    if (waiting > this.#scope.plan.limits.writeHardBytes) {
+      const most = this.#scope.plan.limits.writeHardBytes
+      this.#cut('SLOW_PEER', 'server', new ConnectionError('SLOW_PEER', `${waiting} bytes wait for a peer that does not read; writeHardBytes is ${most}`))
+      return
+    }
+    if (!this.#outbox.flush(this.#link)) this.#overHigh()
+  }
+
+  #overHigh(): void {
+    this.#stops |= WRITE_HIGH
+    this.#pauseReading('write')
+  }
+
+  /** The link's queue is below the low mark again. */
+  drained(): void {
+    this.#drained?.resolve()
+    this.#drained = undefined
+    this.#lastActivity = this.#scope.host.clock.now()
+    if (this.#stops & WRITE_HIGH) this.#release(WRITE_HIGH)
+  }
+
+  #mayGoOn(): Promise<void> {
+    if (!(this.#stops & WRITE_HIGH)) return DONE
+    if (this.#drained === undefined) {
+      let resolve: () => void = ignore
+      let reject: (error: Error) => void = ignore
+      const promise = new Promise<void>((yes, no) => {
+        resolve = yes
+        reject = no
+      })
+      promise.catch(ignore)
+      this.#drained = { promise, resolve, reject }
+    }
+    return this.#drained.promise
+  }
+
+  #rejected(error: Error): Promise<never> {
+    const promise = Promise.reject(error)
+    promise.catch(ignore)
+    return promise
+  }
+
+  #closedError(): ConnectionError {
+    const code = this.#reason?.code
+    return new ConnectionError('CLOSED', `connection ${this.id} is ${this.state}${code ? ` (${code})` : ''}`, { cause: this.#reason?.error })
+  }
+
+  // ── ending ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** The peer finished its side. */
+  peerEnded(): void {
+    if (this.#isClosed || this.#hasPeerEnded) return
+    this.#hasPeerEnded = true
+    this.#lastActivity = this.#scope.host.clock.now()
+    if (this.#feed !== undefined) return this.#feed.end()
+    if (this.#isDiscarding) return
+    this.#scope.host.deadlines.arm(this, this.#lastActivity + this.#scope.plan.timeouts.halfClosedMs)
+    this.#proceed()
+    this.#flush()
+  }
+
+  /** Everything the peer sent is handled, or is a frame without its end. */
+  #afterPeerEnd(): void {
+    const hold = this.#hold
+    if (hold.size > 0) {
+      const reader = this.#reader as FrameReader
+      const buffer = hold.buffer as Buffer
+      const { start, end } = hold
+      hold.clear()
+      this.#frameSince = 0
+      let after = -1
+      try {
+        after = reader.finish?.(buffer, start, end) ?? -1
+      } catch (error) {
+        this.#refuse(toError(error))
+        return
+      }
+      if (after < 0) {
+        this.#refuse(new FrameError('TRUNCATED', `the peer finished ${end - start} bytes into a frame`, { bytes: end - start }))
+        return
+      }
+      this.#deliver(buffer, reader.start, reader.end)
+    }
+    if (this.#inFlight > 0 || this.#stops !== 0) return
+    if (!this.#wasPeerEndTold) {
+      this.#wasPeerEndTold = true
+      if (this.#callHook('peerEnd', '@OnPeerEnd')) return
+    }
+    this.#endOurSide()
+  }
+
+  /** Runs a hook whose reply, if any, is sent. @returns true when it is still at work. */
+  #callHook(name: 'idle' | 'peerEnd', place: string): boolean {
+    const hook = this.#handler?.[name]
+    if (hook === undefined) return false
+    this.#isInHandler = true
+    let reply: unknown
+    try {
+      reply = hook(this)
+    } catch (thrown) {
+      this.#isInHandler = false
+      this.#failed(thrown, place, false)
+      return false
+    }
+    this.#isInHandler = false
+    this.#answer(reply)
+    this.#endDeferred()
+    return this.#inFlight > 0
+  }
+
+  #endOurSide(): void {
+    if (!this.#canWrite) return
+    this.#flush()
+    if (!this.#canWrite) return
+    this.#hasEnded = true
+    const { host, plan } = this.#scope
+    this.#lastActivity = host.clock.now()
+    host.deadlines.arm(this, this.#lastActivity + plan.timeouts.halfClosedMs)
+    this.#link.end()
+  }
+
+  /** Sends what waits, ends our side, discards what still comes for a while. */
+  #finish(code: string, by: CloseReason['by'], error?: Error): void {
+    if (this.#isClosed || this.#isDiscarding) return
+    this.#flush()
+    if (this.#isClosed) return
+    this.#reason ??= error === undefined ? { code, by } : { code, by, error }
+    this.#stops |= OVER
+    this.#isDiscarding = true
+    this.#frameSince = 0
+    this.#reportUnhandled()
+    const { host, plan } = this.#scope
+    if (!this.#isDraining || code !== 'SHUTDOWN') {
+      this.#lingerUntil = host.clock.now() + plan.timeouts.lingerMs
+      host.deadlines.arm(this, this.#lingerUntil)
+    }
+    if (!this.#hasEnded) {
+      this.#hasEnded = true
+      this.#link.end()
+    }
+    this.#resumeReading()
+  }
+
+  /** Messages that were received and will not be handled are said. */
+  #reportUnhandled(): void {
+    if (this.#hold.size > 0 || this.#waiting !== undefined) this.#dropBytes(this.#hold.size + this.#waitingBytes)
+    this.#hold.clear()
+    this.#waiting = undefined
+    this.#waitingBytes = 0
+  }
+
+  #dropBytes(bytes: number): void {
+    const code = this.#reason?.code
+    this.#dropped(new ConnectionError('CLOSED', `${bytes} bytes received and not handled (${code})`, { bytes }))
+  }
+
+  /** Both sides, now. */
+  #cut(code: string, by: CloseReason['by'], error?: Error): void {
+    if (this.#isClosed) return
+    this.#reason ??= error === undefined ? { code, by } : { code, by, error }
+    this.#stops |= OVER
+    this.#isDiscarding = true
+    this.#hasEnded = true
+    this.#outbox.clear()
+    this.#link.abort(error)
+  }
+
+  // ── failures ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** A frame that breaks a limit or the grammar: the framer is dead, the connection ends. */
+  #refuse(error: Error): void {
+    const { host } = this.#scope
+    this.#stops |= OVER
+    this.#frameSince = 0
+    this.#hold.clear()
+    if (host.events.wants('frame.refused')) host.events.emit('frame.refused', { connection: this, error })
+    const onError = this.#handler?.error
+    if (onError === undefined) return this.#replyError(error)
+    const by = error instanceof FrameError && error.code === 'TRUNCATED' ? 'peer' : 'server'
+    const code = codeOf(error, 'MALFORMED')
+    let reply: unknown
+    try {
+      reply = onError(error, this)
+    } catch {
+      reply = undefined
+    }
+    if (!isThenable(reply)) {
+      this.#answer(reply)
+      return this.#finish(code, by, error)
+    }
+    const finish = (last: unknown) => {
+      this.#answer(last)
+      this.#finish(code, by, error)
+    }
+    reply.then(finish, () => finish(undefined))
+  }
+
+  /** Something the application wrote threw. */
+  #failed(thrown: unknown, place: string, isMessage: boolean): void {
+    if (this.#isClosed) return
+    if (thrown instanceof FrameError) return this.#refuse(thrown)
+    const error = this.#report(thrown, place)
+    const onError = this.#handler?.error
+    if (onError === undefined) return this.#replyError(error)
+    try {
+      const reply = onError(toError(thrown), this)
+      if (isThenable(reply)) this.#await(reply, BUSY, isMessage, true)
+      else if (reply !== undefined) this.#answerPlain(reply)
+    } catch (second) {
+      this.#giveUp(second)
+    }
+  }
+
+  /** The protocol's own words for it, if it has them; the connection survives only if the protocol says so. */
+  #replyError(error: Error): void {
+    const { protocol } = this.#scope.plan
+    const code = codeOf(error, 'HANDLER_FAILED')
+    try {
+      const reply = protocol?.errorReply?.(error, this)
+      if (reply !== undefined) this.#encodeOut(reply)
+      if (protocol?.survives?.(error) && !(this.#stops & OVER)) return
+    } catch (thrown) {
+      this.#report(thrown, 'the error reply')
+    }
+    this.#finish(code, error instanceof FrameError && error.code === 'TRUNCATED' ? 'peer' : 'server', error)
+  }
+
+  #giveUp(thrown: unknown): void {
+    const error = this.#report(thrown, '@OnError')
+    this.#finish(error.code, 'server', error)
+  }
+
+  #report(thrown: unknown, place: string): GaidarosError {
+    const cause = toError(thrown)
+    const error =
+      cause instanceof GaidarosError ? cause : new HandlerError('HANDLER_FAILED', `${place} failed: ${cause.message}`, { cause })
+    const { host } = this.#scope
+    host.count('failed')
+    if (host.events.wants('handler.failed')) host.events.emit('handler.failed', { connection: this, error })
+    return error
+  }
+
+  // ── deadlines ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** One armed time a connection: the nearest. Activity only stores when it was; what is due is found out here. */
+  expire(now: number): void {
+    if (this.#isClosed) return
+    if (now >= this.#lingerUntil) return this.#link.abort(this.#reason?.error)
+    const { timeouts } = this.#scope.plan
+    const hung = this.#pendings?.[0]
+    if (hung !== undefined && now >= hung.since + timeouts.handlerMs) this.#handlerHangs(hung)
+    else if (this.#frameSince > 0 && now >= this.#frameSince + timeouts.frameMs) {
+      this.#expired('TIMEOUT')
+      this.#refuse(new FrameError('TIMEOUT', `a frame was not whole ${timeouts.frameMs} ms after its first byte`))
+    } else if (this.#isOpen && this.#bytesIn === 0 && this.#feed === undefined && now >= this.#openedAt + timeouts.firstByteMs) {
+      this.#timeOut('FIRST_BYTE_TIMEOUT', `no byte came within ${timeouts.firstByteMs} ms`)
+    } else if (this.#isResting) {
+      const isHalf = this.#hasPeerEnded || this.#hasEnded
+      const idleMs = isHalf ? Math.min(timeouts.halfClosedMs, timeouts.idleMs) : timeouts.idleMs
+      if (now >= this.#lastActivity + idleMs) this.#idle(isHalf, idleMs)
+    }
+    if (!this.#isClosed) this.#armDeadlines()
+  }
+
+  /** Nothing of ours keeps the connection busy. */
+  get #isResting(): boolean {
+    return this.#inFlight === 0 && !this.#isDiscarding && !(this.#stops & PAUSED)
+  }
+
+  #armDeadlines(): void {
+    const { host, plan } = this.#scope
+    const { timeouts } = plan
+    if (this.#isDiscarding) return host.deadlines.arm(this, this.#lingerUntil)
+    const isHalf = this.#hasPeerEnded || this.#hasEnded
+    const idleMs = isHalf ? Math.min(timeouts.halfClosedMs, timeouts.idleMs) : timeouts.idleMs
+    let next = this.#isResting ? this.#lastActivity + idleMs : host.clock.now() + idleMs
+    if (this.#bytesIn === 0) next = Math.min(next, Math.max(this.#openedAt + timeouts.firstByteMs))
+    if (this.#frameSince > 0) next = Math.min(next, this.#frameSince + timeouts.frameMs)
+    const oldest = this.#pendings?.[0]
+    if (oldest !== undefined) next = Math.min(next, oldest.since + timeouts.handlerMs)
+    host.deadlines.arm(this, next)
+  }
+
+  #idle(isHalf: boolean, idleMs: number): void {
+    if (isHalf) return this.#timeOut('HALF_CLOSED_TIMEOUT', `one side finished and nothing came or went for ${idleMs} ms`)
+    const before = this.#lastActivity
+    if (this.#handler?.idle !== undefined) {
+      const isAtWork = this.#callHook('idle', '@OnIdle')
+      this.#flush()
+      if (this.#messagesOutSince(before) || isAtWork || this.#reason !== undefined) return
+    }
+    this.#timeOut('IDLE_TIMEOUT', `nothing came or went for ${idleMs} ms`)
+  }
+
+  #messagesOutSince(activity: number): boolean {
+    // #put outside a turn queues a flush that will store the time; what is gathered counts at once.
+    if (this.#outbox.written !== this.#writtenWhenIdle) {
+      this.#writtenWhenIdle = this.#outbox.written
+      this.#lastActivity = this.#scope.host.clock.now()
+      return true
+    }
+    return this.#lastActivity > activity
+  }
+  #writtenWhenIdle = 0
+
+  #expired(code: string): void {
+    const { host } = this.#scope
+    if (host.events.wants('connection.expired')) host.events.emit('connection.expired', { connection: this, code })
+  }
+
+  #timeOut(code: 'IDLE_TIMEOUT' | 'FIRST_BYTE_TIMEOUT' | 'HALF_CLOSED_TIMEOUT', message: string): void {
+    this.#expired(code)
+    const error = new ConnectionError(code, message)
+    if (code === 'HALF_CLOSED_TIMEOUT') this.#cut(code, 'server', error)
+    else this.#finish(code, 'server', error)
+  }
+
+  #handlerHangs(pending: Pending): void {
+    const { timeouts } = this.#scope.plan
+    this.#finishPending(pending)
+    const error = new ExecutorError('TIMEOUT', `the handler has not answered within handlerMs (${timeouts.handlerMs} ms)`)
+    this.#dropped(error)
+    this.#failed(error, 'the handler', pending.isMessage)
+    this.#afterPending(pending)
+  }
+
+  // ── drain and close ────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** The server (or this listener) is ending: what was received whole is handled, then the connection is ended. */
+  drain(deadline: Date): void {
+    if (this.#isDraining || this.#isClosed || this.#isDiscarding) return
+    this.#isDraining = true
+    const drain = this.#handler?.drain
+    if (drain !== undefined) {
+      try {
+        const said = drain(this, deadline)
+        if (isThenable(said)) this.#await(said, BUSY, false)
+        else this.#answer(said)
+      } catch (thrown) {
+        this.#failed(thrown, '@OnDrain', false)
+      }
+      this.#flush()
+    }
+    // A turn later: what the kernel holds already has been read by then.
+    setImmediate(() => setImmediate(() => this.#finishDrain()))
+  }
+
+  #finishDrain(): void {
+    if (this.#inFlight > 0 || (this.#stops & ~(WRITE_HIGH | PAUSED)) !== 0 || this.#isPumping) return
+    if (this.#stops & WRITE_HIGH && this.#hold.size > 0) return
+    if (this.#isDiscarding || this.#isClosed) return
+    try {
+      const goodbye = this.#scope.plan.protocol?.goodbye?.(this)
+      if (goodbye !== undefined) this.#encodeOut(goodbye)
+    } catch (thrown) {
+      this.#report(thrown, 'the goodbye')
+    }
+    this.#finish('SHUTDOWN', 'server')
+  }
+
+  /** The drain deadline has come. */
+  forceClose(): void {
+    if (this.#isClosed) return
+    const error = new ShutdownError('SHUTDOWN', 'the drain deadline has come')
+    if (this.#inFlight > 0) this.#dropped(error)
+    this.#abortion?.abort(error)
+    this.#reason = { code: 'SHUTDOWN', by: 'server', error }
+    this.#cut('SHUTDOWN', 'server', error)
+  }
+
+  /** The link is gone; the last call of all. */
+  linkClosed(error: Error | undefined): void {
+    if (this.#isClosed) return
+    const { host, plan } = this.#scope
+    if (this.#reason === undefined) {
+      if (error !== undefined) this.#reason = { code: codeOf(error, 'TRANSPORT_FAILED'), by: 'network', error }
+      else this.#reason = { code: 'ENDED', by: this.#hasPeerEnded || !this.#hasEnded ? 'peer' : 'handler' }
+    }
+    const reason = this.#reason
+    this.#reportUnhandled()
+    this.#isClosed = true
+    this.#stops |= OVER
+    this.#outbox.clear()
+    host.deadlines.disarm(this)
+    this.#drained?.reject(this.#closedError())
+    this.#drained = undefined
+    this.#abortion?.abort(reason.error ?? this.#closedError())
+    this.#feed?.close(reason.error)
+    host.count(`closed.${reason.code}`)
+    const isOpen = this.#isOpen
+    if (isOpen) {
+      host.count('closed')
+      if (host.events.wants('connection.closed')) host.events.emit('connection.closed', { connection: this, reason })
+    }
+    this.#resolveClosed?.(reason)
+    const finish = () => {
+      this.#isOver = true
+      this.#scope.closed(this, reason)
+      this.#resolveEnded?.()
+    }
+    if (!isOpen) return finish()
+    let closing: unknown
+    try {
+      closing = this.#handler?.close?.(this, reason)
+    } catch (thrown) {
+      this.#report(thrown, '@OnClose')
+    }
+    const release = (): void | Promise<void> => plan.handler.release(this)
+    if (isThenable(closing)) {
+      Promise.resolve(closing)
+        .catch((thrown) => this.#report(thrown, '@OnClose'))
+        .then(release)
+        .catch((thrown) => this.#report(thrown, 'disposal'))
+        .then(finish)
+      return
+    }
+    const releasing = release()
+    if (releasing === undefined) finish()
+    else releasing.catch((thrown) => this.#report(thrown, 'disposal')).then(finish)
+  }
+}
+
+/** What middleware sees of one message; made only where there is middleware. */
+class Turn implements MessageContext {
+  readonly connection: Session
+  message: unknown
+  readonly route: string | undefined
+  readonly frameBytes: number
+  readonly method: ((message: unknown, connection: Connection) => unknown) | undefined
+
+  constructor(
+    connection: Session,
+    message: unknown,
+    route: string | undefined,
+    frameBytes: number,
+    method: Turn['method'],
+  ) {
+    this.connection = connection
+    this.message = message
+    this.route = route
+    this.frameBytes = frameBytes
+    this.method = method
+  }
+}
+
+const runMethod = (turn: MessageContext): unknown => (turn as Turn).method?.(turn.message, turn.connection)
+const flushQueued = (session: Session): void => session.flushNow()
+
+function codeOf(error: Error, otherwise: string): string {
+  return error instanceof GaidarosError ? error.code : otherwise
+}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function'
+}
+
+function isIterable(value: object): value is Iterable<unknown> | AsyncIterable<unknown> {
+  return Symbol.asyncIterator in value || Symbol.iterator in value
+}

@@ -1,0 +1,199 @@
+/**
+ * The door: the only place that sees core, transports and plugins together, and chooses.
+ *
+ * From a configuration to a server: read it, register what is built in, plug in what is named, find the handlers, plan the
+ * listeners. Nothing is bound before `start()`.
+ */
+import type { DependencyContainer } from 'tsyringe'
+import { type Clock, systemClock } from './core/clock.js'
+import { type ClientConnection, openClient } from './core/client.js'
+import { findHandlers, resolveHandler } from './core/config/handlers.js'
+import { loadConfiguration, loadModule } from './core/config/index.js'
+import type { Assignment, LoadedConfiguration } from './core/config/index.js'
+import type { Configuration, LimitOptions, SocketOption, TimeoutOptions } from './core/configuration.js'
+import { type Provider, ServerContainer } from './core/container.js'
+import { definitionOf, toDefinition } from './core/decorators.js'
+import { type Endpoint, parseEndpoint } from './core/endpoint.js'
+import { ConfigError, WiringError } from './core/errors.js'
+import { EventHub } from './core/events.js'
+import { type CodecRef, defineHandler, type HandlerDefinition, type HandlerLike } from './core/handler.js'
+import { hooksHandler } from './core/hooks.js'
+import type { Server } from './core/lifecycle.js'
+import { defaultLimits, defaultTimeouts, drainTimeoutMs, type TlsOptions } from './core/options.js'
+import { Planner, settle } from './core/planner.js'
+import type { Plugin } from './core/plugin.js'
+import { checkOptions, ServerRegistry } from './core/registry.js'
+import { GaidarosServer } from './core/server.js'
+import type { StandardSchemaV1 } from './core/standard-schema.js'
+import { CLOCK, CONFIGURATION, EVENTS, REGISTRY, SERVER } from './core/tokens.js'
+import type { TransportOptions } from './core/transport.js'
+import { framers, payloads } from './plugins/codecs/index.js'
+import { middleware } from './plugins/middleware/index.js'
+import { memory } from './transports/memory.js'
+import { tcp } from './transports/tcp.js'
+import { tls } from './transports/tls.js'
+import { udp } from './transports/udp.js'
+import { unix } from './transports/unix.js'
+
+const defaultEndpoint = 'tcp://localhost:8080'
+
+/** What `createServer` takes: a configuration, and what only code can give. */
+export interface ServerOptions extends Configuration {
+  /**
+   * A configuration file; `true` searches for one, `false` reads none. Default: searches, unless `listen` or `listeners`
+   * say already what to serve.
+   */
+  readonly config?: string | boolean
+  /** Where the search begins and relative paths start. Default: the process's. */
+  readonly cwd?: string
+  /** Variables in place of the process's. */
+  readonly env?: Readonly<Record<string, string | undefined>>
+  /** What a command line set. */
+  readonly flags?: readonly Assignment[]
+  /** The application's tsyringe container; the server makes a child of it. Default: tsyringe's root. */
+  readonly container?: DependencyContainer
+  /** Overrides, for this server alone. */
+  readonly providers?: readonly Provider[]
+  /** For tests: time in their hand. */
+  readonly clock?: Clock
+}
+
+/** A server that knows its configuration. */
+export interface ConfiguredServer extends Server {
+  readonly configuration: LoadedConfiguration
+}
+
+/**
+ * Makes a server; `start()` binds it.
+ *
+ * @throws {ConfigError} the operator's mistakes, all at once, each with where it stands.
+ * @throws {WiringError} the developer's.
+ */
+export async function createServer(options: ServerOptions = {}): Promise<ConfiguredServer> {
+  const { config, cwd = process.cwd(), env = process.env, flags = [], container, providers, clock = systemClock, ...code } = options
+  const saysWhat = code.listen !== undefined || code.listeners !== undefined
+  const loaded = await loadConfiguration({ cwd, config: config ?? !saysWhat, env, flags, code })
+  const { values } = loaded
+  const events = new EventHub()
+  const registry = registerBuiltIns(new ServerRegistry({ events, clock }))
+  for (const entry of values.plugins ?? []) await plug(registry, entry)
+
+  const found = await findHandlers(loaded, { definitionOf })
+  const hooks = values.hooks === undefined ? undefined : await hooksHandler(values.hooks, { load: loadModule })
+  const fallback: HandlerDefinition =
+    hooks === undefined ? echo : { ...hooks.definition, options: { ...hooks.definition.options, codec: hooks.codec } }
+  const injection = new ServerContainer({
+    ...(container === undefined ? {} : { parent: container }),
+    ...(providers === undefined ? {} : { providers }),
+    values: new Map<unknown, unknown>([
+      [CLOCK, clock],
+      [EVENTS, events],
+      [REGISTRY, registry],
+      [CONFIGURATION, values],
+    ]),
+  })
+  const planner = new Planner({
+    registry,
+    shared: values,
+    resolveHandler: async (ref, place) => {
+      const resolved = await resolveHandler(ref as string | HandlerLike | undefined, found, { definitionOf, place, loaded })
+      return resolved === undefined ? fallback : toDefinition(resolved)
+    },
+    planHandler: (definition) => injection.plan(definition),
+    origin: (path) => loaded.origin(path)?.name,
+  })
+  const listeners = Object.entries(values.listeners ?? {})
+  if (listeners.length === 0) listeners.push(['default', { endpoint: defaultEndpoint }])
+  const plans = []
+  for (const [name, listener] of listeners) plans.push(await planner.plan(name, listener))
+
+  const server = new Configured(loaded, {
+    plans,
+    plan: async (name, given) => {
+      // Checked as if it had stood in the configuration.
+      const one = await loadConfiguration({ cwd, config: false, env: {}, flags: [], code: { listeners: { [name]: given } } })
+      return planner.plan(name, one.values.listeners?.[name] ?? given)
+    },
+    clock,
+    events,
+    drainTimeoutMs: values.drain?.timeoutMs ?? drainTimeoutMs,
+    prepare: async (plan) => plan.handler.prepare?.(),
+    dispose: () => injection.dispose(),
+  })
+  injection.provide(SERVER, server)
+  return server
+}
+
+class Configured extends GaidarosServer implements ConfiguredServer {
+  readonly configuration: LoadedConfiguration
+
+  constructor(configuration: LoadedConfiguration, parts: ConstructorParameters<typeof GaidarosServer>[0]) {
+    super(parts)
+    this.configuration = configuration
+  }
+}
+
+/** What answers where nobody said what to do: each message goes back. */
+const echo = defineHandler({ name: 'echo', message: (message: unknown) => message })
+
+function registerBuiltIns(registry: ServerRegistry): ServerRegistry {
+  for (const transport of [tcp, tls, udp, unix, memory]) registry.transport(transport as never)
+  for (const framer of framers) registry.framer(framer as never)
+  for (const payload of payloads) registry.payload(payload as never)
+  for (const step of middleware) registry.middleware(step as never)
+  return registry
+}
+
+/** A plugin by package or file, with options, or the thing itself. */
+async function plug(registry: ServerRegistry, entry: NonNullable<Configuration['plugins']>[number]): Promise<void> {
+  if (typeof entry !== 'string' && !Array.isArray(entry)) return registry.plug(entry as Plugin<never>, {})
+  const [name, options] = (typeof entry === 'string' ? [entry, {}] : entry) as [string, unknown]
+  const module = await loadModule(name)
+  const plugin = (module.default ?? module.plugin) as Plugin<never> | undefined
+  if (plugin === undefined) {
+    throw new WiringError('BAD_PLUGIN', `plugin ${name}: expected its module to have a default export made by definePlugin()`)
+  }
+  await registry.plug(plugin, options)
+}
+
+export interface ConnectOptions {
+  /** Default: `line`. */
+  readonly codec?: CodecRef
+  readonly tls?: TlsOptions
+  readonly socket?: SocketOption
+  readonly limits?: LimitOptions
+  readonly timeouts?: TimeoutOptions
+  readonly plugins?: readonly Plugin<never>[]
+  readonly signal?: AbortSignal
+  readonly clock?: Clock
+}
+
+/**
+ * Opens the client side of a connection.
+ *
+ * @param endpoint - As listeners write it: `tcp://localhost:8080`.
+ * @throws {ConnectionError} `REFUSED`, `CONNECT_TIMEOUT` after `timeouts.connectMs` (10 s).
+ * @throws {ConfigError} for options that do not fit.
+ */
+export async function connect(endpoint: string | Endpoint, options: ConnectOptions = {}): Promise<ClientConnection> {
+  const clock = options.clock ?? systemClock
+  const registry = registerBuiltIns(new ServerRegistry({ events: new EventHub(), clock }))
+  for (const plugin of options.plugins ?? []) await registry.plug(plugin, {})
+  const parsed = parseEndpoint(endpoint, registry.schemes)
+  const transport = registry.transportOf(parsed.scheme)
+  const limits = settle(defaultLimits, options.limits)
+  const timeouts = settle(defaultTimeouts, options.timeouts)
+  const socket = checkOptions(transport.options as StandardSchemaV1 | undefined, options.socket ?? {}, 'socket')
+  const tlsOptions = options.tls === undefined ? {} : { tls: options.tls }
+  const deadline = timeouts.connectMs === Number.POSITIVE_INFINITY ? [] : [AbortSignal.timeout(timeouts.connectMs)]
+  return openClient({
+    transport,
+    endpoint: parsed,
+    options: { ...(socket as object), ...tlsOptions, limits, timeouts } as TransportOptions,
+    codec: registry.resolveCodec(options.codec ?? 'line', 'codec').codec,
+    limits,
+    timeouts,
+    signal: AbortSignal.any([...deadline, ...(options.signal === undefined ? [] : [options.signal])]),
+    clock,
+  })
+}

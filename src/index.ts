@@ -1,0 +1,50 @@
+/** The public surface: re-exports only. */
+import 'reflect-metadata'
+
+export { type ConfiguredServer, type ConnectOptions, connect, createServer, type ServerOptions } from './gaidaros.js'
+export type { ClientConnection } from './core/client.js'
+export { type Clock, systemClock } from './core/clock.js'
+export type { Codec, CodecContext, FrameLimits, FrameReader, Framer, Payload } from './core/codec.js'
+export {
+  type Configuration,
+  defineConfig,
+  type HandlerRef,
+  type HookOptions,
+  type ListenerOptions,
+} from './core/configuration.js'
+export type { CloseReason, Connection, ConnectionState, ConnectionStats } from './core/connection.js'
+export type { Provider } from './core/container.js'
+export type { ConnectionContext, MessageContext } from './core/context.js'
+export { Handler, OnClose, OnDrain, OnError, OnIdle, OnMessage, OnOpen, OnPeerEnd } from './core/decorators.js'
+export { Endpoint, parseEndpoint } from './core/endpoint.js'
+export * from './core/errors.js'
+export { type EventName, type EventSource, type Events, eventNames } from './core/events.js'
+export type { Executor, Load, Task } from './core/executor.js'
+export { defineFeature, type FeatureToken, TLS, type TlsCertificate, type TlsFacts } from './core/feature.js'
+export { framed } from './core/framed.js'
+export {
+  type CodecRef,
+  defineHandler,
+  type HandlerDefinition,
+  type HandlerOptions,
+  type MiddlewareRef,
+  type Named,
+  type Needs,
+} from './core/handler.js'
+export type { ListenerHandle, Listeners, Server, ServerState, StopOptions } from './core/lifecycle.js'
+export { type OptionField, type OptionSchema, optionSchema } from './core/option-schema.js'
+export type { Limits, SocketOptions, Timeouts, TlsOptions } from './core/options.js'
+export type { Middleware, MiddlewareSet } from './core/pipeline.js'
+export {
+  definePlugin,
+  type Factory,
+  type Framing,
+  type Layer,
+  type Plugin,
+  type PluginServices,
+  type Protocol,
+  type Registry,
+} from './core/plugin.js'
+export type { StandardSchemaV1 } from './core/standard-schema.js'
+export * from './core/tokens.js'
+export type { Capabilities, Link, LinkSink, Listener, Transport, TransportOptions } from './core/transport.js'
