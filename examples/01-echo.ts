@@ -1,0 +1,13 @@
+/**
+ * Echo, the smallest server: a function, a codec, an endpoint.
+ *
+ *   npx gaidaros serve --config examples/01-echo.ts
+ *   echo hello | ncat localhost 8080          → hello
+ */
+import { defineConfig } from 'gaidaros'
+
+export default defineConfig({
+  listen: 'tcp://localhost:8080',
+  codec: 'line',
+  handler: (line: string) => line,
+})
