@@ -20,6 +20,9 @@ export function translate(error: PlatformError): GaidarosError {
     case 'EHOSTUNREACH':
     case 'ENETUNREACH':
       return new ConnectionError('RESET', 'the peer cannot be reached any more', { cause: error })
+    case 'ERR_TLS_RENEGOTIATION_DISABLED':
+    case 'ERR_TLS_SESSION_ATTACK':
+      return new ConnectionError('TRANSPORT_FAILED', 'the peer asked for a TLS renegotiation, which is refused', { cause: error })
     default:
       return new ConnectionError('TRANSPORT_FAILED', error.message, { cause: error })
   }

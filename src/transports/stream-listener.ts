@@ -17,6 +17,8 @@ export interface StreamListenerOptions {
   readonly server: ServerOpts
   /** Makes a link of an accepted socket. */
   serve(socket: Socket): void
+  /** The address is free. */
+  unbound?(): void
 }
 
 export class StreamListener implements Listener {
@@ -82,6 +84,7 @@ export class StreamListener implements Listener {
     for (const server of this.#servers) if (server.listening) server.close()
     // close() waits for connections in its callback, but closes the descriptor at once.
     await nextTurn()
+    this.#options.unbound?.()
   }
 
   #accept(socket: Socket): void {

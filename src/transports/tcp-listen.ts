@@ -42,6 +42,7 @@ export async function listenTcp(
   options: TransportOptions<TcpOptions>,
   sink: LinkSink,
   serve: (socket: Socket) => void,
+  unbound: () => void = () => {},
 ): Promise<StreamListener> {
   const { noDelay = true, keepAlive = 60_000, backlog = 511, ipv6Only = false, reusePort = false } = options
   if (reusePort && !canReusePort) {
@@ -49,7 +50,7 @@ export async function listenTcp(
     throw new BindError('NOT_SUPPORTED', message, { endpoint })
   }
   const server = { noDelay, ...keepAliveOptions(keepAlive) }
-  const make = () => new StreamListener(endpoint, { sink, backlog, server, serve })
+  const make = () => new StreamListener(endpoint, { sink, backlog, server, serve, unbound })
   const shared = { ipv6Only, ...(reusePort ? { reusePort } : {}) }
   const { host = '', port = 0 } = endpoint
   if (host !== 'localhost') {

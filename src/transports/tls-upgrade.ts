@@ -60,6 +60,7 @@ export class ServerTls {
     this.#server.on('secureConnection', (socket: TLSSocket) => {
       // RFC 8446 has no renegotiation; in TLS 1.2 it is a way to make a server work for nothing.
       socket.disableRenegotiation()
+      socket.allowHalfOpen = true
       this.#take(rawOf(socket))?.resolve(socket)
     })
     this.#server.on('tlsClientError', (error: Error, socket: TLSSocket) => {
@@ -100,8 +101,19 @@ export class ServerTls {
           fail(error)
         },
       })
+      // A peer that finishes inside its handshake is done; half-open begins when there is something to be said.
+      raw.allowHalfOpen = false
       this.#server.emit('connection', raw)
     })
+  }
+
+  /** The listener is gone: handshakes under way are cut. */
+  close(): void {
+    for (const [raw, handshake] of this.#handshakes) {
+      this.#handshakes.delete(raw)
+      reset(raw)
+      handshake.reject(new HandshakeError('HANDSHAKE_FAILED', 'the listener was unbound during the TLS handshake'))
+    }
   }
 
   #take(raw: Socket): Handshake | undefined {

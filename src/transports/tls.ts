@@ -4,6 +4,7 @@
  * Room: transports. `tls://host:port` with the listener's `tls` key; a peer that fails its handshake never becomes a
  * connection, and never costs another one anything.
  */
+import type { Socket } from 'node:net'
 import { toError } from '../core/errors.js'
 import { Endpoint } from '../core/endpoint.js'
 import { defaultTimeouts } from '../core/options.js'
@@ -28,13 +29,14 @@ export const tls: Transport<TcpOptions> = {
 
   async listen(endpoint, options, sink) {
     const server = new ServerTls(options.tls ?? {}, options.timeouts?.handshakeMs ?? defaultTimeouts.handshakeMs)
-    return listenTcp(endpoint, options, sink, (socket) => {
+    const serve = (socket: Socket) => {
       const { remoteAddress: host, remotePort: port } = socket
       server.secure(socket).then(
         (secured) => new StreamLink(secured, 'tls', sink, options).open(),
         (error) => sink.fault?.(toError(error), host === undefined ? undefined : new Endpoint({ scheme: 'tls', host, port })),
       )
-    })
+    }
+    return listenTcp(endpoint, options, sink, serve, () => server.close())
   },
 
   async connect(endpoint, options: TransportOptions<TcpOptions>, sink: LinkSink, signal) {
