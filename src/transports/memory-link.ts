@@ -34,6 +34,8 @@ export interface MemoryWire {
   mayEnd(): boolean
   /** True while nothing passes, a reset included: the peer has vanished. */
   readonly isStalled: boolean
+  /** True when what has passed was the last: the link is cut. */
+  readonly isCut: boolean
   /** The link is over: timers are dropped. */
   close(): void
 }
@@ -179,6 +181,7 @@ export class MemoryLink implements Link, TurnTask {
     if (this.#refused !== undefined) this.#reportRefused()
     if (!this.#isGone && !this.#resetDue && !this.#isPaused) {
       if (this.#inbox.length > this.#head) this.#deliver()
+      if (this.wire?.isCut) this.cut()
       if (this.#mayHearEnd()) this.#hearEnd()
     }
     if (this.#drainDue) this.#drain()

@@ -1,0 +1,8 @@
+/**
+ * What users import to test handlers and to prove a transport or codec: `gaidaros/testing`.
+ *
+ * Room: testing. Re-exports only.
+ */
+export * from './memory-network.js'
+export * from './random.js'
+export * from './virtual-clock.js'
