@@ -6,3 +6,7 @@
 export * from './memory-network.js'
 export * from './random.js'
 export * from './virtual-clock.js'
+export * from './transport-conformance.js'
+export * from './capability-table.js'
+export { conformanceReports } from './conformance.js'
+export type { CaseResult, ConformanceReport, ConformanceRunner, ConformanceSkip } from './conformance.js'
