@@ -6,6 +6,7 @@
 export * from './memory-network.js'
 export * from './random.js'
 export * from './virtual-clock.js'
+export * from './codec-conformance.js'
 export * from './transport-conformance.js'
 export * from './capability-table.js'
 export { conformanceReports } from './conformance.js'
