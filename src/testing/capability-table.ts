@@ -16,7 +16,18 @@ export function readConformanceReports(text: string): ConformanceReport[] {
   return [...reports.values()]
 }
 
-const columns = ['transport', 'kind', 'ordered', 'reliable', 'half-close', 'reset', 'back-pressure', 'largest message', 'upgrade', 'cases']
+const columns = [
+  'transport',
+  'kind',
+  'ordered',
+  'reliable',
+  'half-close',
+  'reset',
+  'back-pressure',
+  'largest message',
+  'upgrade',
+  'cases',
+]
 
 /**
  * Renders a Markdown table: a row for each transport, sorted by name; the same reports in any order give the same text.

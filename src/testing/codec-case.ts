@@ -9,7 +9,12 @@ import type { ConformanceCase } from './conformance.js'
 export type CodecCase = ConformanceCase<CodecSubject>
 type Condition = CodecCase['without']
 
-export function codecCase(id: string, proves: string, without: Condition, body: (rig: CodecRig) => string | void): CodecCase {
+export function codecCase(
+  id: string,
+  proves: string,
+  without: Condition,
+  body: (rig: CodecRig) => string | void,
+): CodecCase {
   return { id, proves, without, run: (subject) => body(new CodecRig(subject, id)) }
 }
 

@@ -22,26 +22,36 @@ export const streamCases: readonly CodecCase[] = [
     }
   }),
 
-  codecCase('any-split-same-frames', 'a stream cut anywhere gives the frames and messages of one chunk', onStreams, (rig) => {
-    for (let i = 0; i < rig.cases; i++) {
-      const stream = rig.streamOf(Array.from({ length: rig.random.between(1, 4) }, () => rig.message()))
-      const whole = rig.read(stream)
-      const cut = rig.feeder()
-      const cuts = feedCut(cut, stream, rig.random)
-      assertSameFrames(cut, whole, () => `case ${i}: ${hex(stream)} in pieces of ${cuts.join(', ')} bytes`)
-    }
-  }),
+  codecCase(
+    'any-split-same-frames',
+    'a stream cut anywhere gives the frames and messages of one chunk',
+    onStreams,
+    (rig) => {
+      for (let i = 0; i < rig.cases; i++) {
+        const stream = rig.streamOf(Array.from({ length: rig.random.between(1, 4) }, () => rig.message()))
+        const whole = rig.read(stream)
+        const cut = rig.feeder()
+        const cuts = feedCut(cut, stream, rig.random)
+        assertSameFrames(cut, whole, () => `case ${i}: ${hex(stream)} in pieces of ${cuts.join(', ')} bytes`)
+      }
+    },
+  ),
 
-  codecCase('one-byte-pieces', 'a stream in pieces of one byte gives the frames and messages of one chunk', onStreams, (rig) => {
-    for (const message of rig.messages(50)) {
-      const stream = rig.streamOf([message, message])
-      if (stream.length > 256 * KiB) continue
-      const whole = rig.read(stream)
-      const cut = rig.feeder()
-      for (let end = 1; end <= stream.length; end++) cut.offer(stream, 0, end)
-      assertSameFrames(cut, whole, () => `${hex(stream)} byte by byte`)
-    }
-  }),
+  codecCase(
+    'one-byte-pieces',
+    'a stream in pieces of one byte gives the frames and messages of one chunk',
+    onStreams,
+    (rig) => {
+      for (const message of rig.messages(50)) {
+        const stream = rig.streamOf([message, message])
+        if (stream.length > 256 * KiB) continue
+        const whole = rig.read(stream)
+        const cut = rig.feeder()
+        for (let end = 1; end <= stream.length; end++) cut.offer(stream, 0, end)
+        assertSameFrames(cut, whole, () => `${hex(stream)} byte by byte`)
+      }
+    },
+  ),
 
   codecCase('many-frames-in-one-chunk', 'many frames in one chunk are all found, none twice', onStreams, (rig) => {
     const messages = Array.from({ length: 100 }, () => rig.message())
@@ -51,32 +61,42 @@ export const streamCases: readonly CodecCase[] = [
     assert.equal(feeder.consumed, stream.length, 'bytes consumed')
   }),
 
-  codecCase('asked-again-after-minus-one', 'a reader that wants more may be asked again with the same bytes', onStreams, (rig) => {
-    for (const message of rig.messages(50)) {
-      const stream = rig.streamOf([message])
-      const again = rig.feeder()
-      const end = rig.random.below(stream.length)
-      for (let round = 0; round < 3; round++) again.offer(stream, 0, end)
-      again.offer(stream, 0, stream.length)
-      rig.assertSame(again.messages, [message], `asked three times with ${end} of ${stream.length} bytes`)
-    }
-  }),
-
-  codecCase('connections-share-nothing', 'readers of several connections, fed in turns, keep apart', onStreams, (rig) => {
-    for (let round = 0; round < 20; round++) {
-      const lanes = Array.from({ length: 3 }, () => {
-        const messages = Array.from({ length: 4 }, () => rig.message())
-        return { messages, stream: rig.streamOf(messages), feeder: rig.feeder(), end: 0 }
-      })
-      for (let left = lanes; left.length > 0; left = left.filter(({ end, stream }) => end < stream.length)) {
-        const lane = rig.random.pick(left)
-        const most = Math.max(1, Math.ceil(lane.stream.length / 8))
-        lane.end = Math.min(lane.stream.length, lane.end + rig.random.between(1, most))
-        lane.feeder.offer(lane.stream, 0, lane.end)
+  codecCase(
+    'asked-again-after-minus-one',
+    'a reader that wants more may be asked again with the same bytes',
+    onStreams,
+    (rig) => {
+      for (const message of rig.messages(50)) {
+        const stream = rig.streamOf([message])
+        const again = rig.feeder()
+        const end = rig.random.below(stream.length)
+        for (let round = 0; round < 3; round++) again.offer(stream, 0, end)
+        again.offer(stream, 0, stream.length)
+        rig.assertSame(again.messages, [message], `asked three times with ${end} of ${stream.length} bytes`)
       }
-      for (const { messages, feeder } of lanes) rig.assertSame(feeder.messages, messages, 'one of three connections')
-    }
-  }),
+    },
+  ),
+
+  codecCase(
+    'connections-share-nothing',
+    'readers of several connections, fed in turns, keep apart',
+    onStreams,
+    (rig) => {
+      for (let round = 0; round < 20; round++) {
+        const lanes = Array.from({ length: 3 }, () => {
+          const messages = Array.from({ length: 4 }, () => rig.message())
+          return { messages, stream: rig.streamOf(messages), feeder: rig.feeder(), end: 0 }
+        })
+        for (let left = lanes; left.length > 0; left = left.filter(({ end, stream }) => end < stream.length)) {
+          const lane = rig.random.pick(left)
+          const most = Math.max(1, Math.ceil(lane.stream.length / 8))
+          lane.end = Math.min(lane.stream.length, lane.end + rig.random.between(1, most))
+          lane.feeder.offer(lane.stream, 0, lane.end)
+        }
+        for (const { messages, feeder } of lanes) rig.assertSame(feeder.messages, messages, 'one of three connections')
+      }
+    },
+  ),
 
   codecCase('messages-stay', 'a message stays what it was while later ones are read', onStreams, (rig) => {
     const messages = Array.from({ length: 50 }, () => rig.message())
@@ -107,18 +127,27 @@ export const streamCases: readonly CodecCase[] = [
     assertTooLarge(error, `a payload of ${largest.payload} bytes, the limit being ${limit}`)
   }),
 
-  codecCase('too-large-refused-early', 'a frame over the limit is refused before more bytes than the limit have come', onStreams, (rig) => {
-    const largest = rig.largest()
-    if (largest === undefined || largest.payload < 32) return 'no message has a payload of 32 bytes; give `large`'
-    const { frame, payload } = largest
-    const limit = payload >> 2
-    // What stands around the payload, and one byte to tell a limit from what follows it.
-    const enough = limit + (frame.length - payload) + 1
-    const feeder = rig.feeder(bothLimits(limit))
-    const { error, at } = offerSafely(feeder, frame, Array.from({ length: frame.length }, (_, i) => i + 1))
-    assertTooLarge(error, `a payload of ${payload} bytes, the limit being ${limit}`)
-    assert.ok(at <= enough, `refused after ${at} bytes; with a limit of ${limit} it is known after ${enough}`)
-  }),
+  codecCase(
+    'too-large-refused-early',
+    'a frame over the limit is refused before more bytes than the limit have come',
+    onStreams,
+    (rig) => {
+      const largest = rig.largest()
+      if (largest === undefined || largest.payload < 32) return 'no message has a payload of 32 bytes; give `large`'
+      const { frame, payload } = largest
+      const limit = payload >> 2
+      // What stands around the payload, and one byte to tell a limit from what follows it.
+      const enough = limit + (frame.length - payload) + 1
+      const feeder = rig.feeder(bothLimits(limit))
+      const { error, at } = offerSafely(
+        feeder,
+        frame,
+        Array.from({ length: frame.length }, (_, i) => i + 1),
+      )
+      assertTooLarge(error, `a payload of ${payload} bytes, the limit being ${limit}`)
+      assert.ok(at <= enough, `refused after ${at} bytes; with a limit of ${limit} it is known after ${enough}`)
+    },
+  ),
 
   codecCase('need-not-overstated', 'need is never more than the frame turns out to have', onStreams, (rig) => {
     for (const message of rig.messages(50)) {
@@ -161,7 +190,8 @@ export const streamCases: readonly CodecCase[] = [
     const large = rig.large(1_024 * KiB)
     if (small === undefined || large === undefined) return 'no large message can be made; give `large`'
     let ratio = Number.POSITIVE_INFINITY
-    // A square law gives 4, whatever the machine; what else runs on it disturbs single measurements, so the best of three.
+    // A square law gives 4, whatever the machine; what else runs on it disturbs single measurements, so the best of
+    // three.
     for (let attempt = 0; attempt < 3; attempt++) {
       const cost = costOf(rig, large.frame)
       if (cost < LINEAR_COST_MS) return
@@ -171,50 +201,78 @@ export const streamCases: readonly CodecCase[] = [
     assert.fail(`1 MiB in pieces of one byte cost ${ratio.toFixed(1)} times as much as 512 KiB`)
   }),
 
-  codecCase('end-inside-frame', 'the end of a stream inside a frame is TRUNCATED or a last frame, never another error', onStreams, (rig) => {
-    for (const message of rig.messages(20)) {
-      const stream = rig.bytesOf(message)
-      const ends = stream.length <= 200 ? stream.length : 50
-      for (let i = 0; i < ends; i++) {
-        const end = stream.length <= 200 ? i : rig.random.below(stream.length)
-        const feeder = rig.feeder()
-        const prefix = Buffer.from(stream.subarray(0, end))
-        const { error } = offerSafely(feeder, prefix, [end], true)
-        assert.ok(error === undefined || error instanceof FrameError, `${hex(prefix)}, then the end: ${error}`)
+  codecCase(
+    'end-inside-frame',
+    'the end of a stream inside a frame is TRUNCATED or a last frame, never another error',
+    onStreams,
+    (rig) => {
+      for (const message of rig.messages(20)) {
+        const stream = rig.bytesOf(message)
+        const ends = stream.length <= 200 ? stream.length : 50
+        for (let i = 0; i < ends; i++) {
+          const end = stream.length <= 200 ? i : rig.random.below(stream.length)
+          const feeder = rig.feeder()
+          const prefix = Buffer.from(stream.subarray(0, end))
+          const { error } = offerSafely(feeder, prefix, [end], true)
+          assert.ok(error === undefined || error instanceof FrameError, `${hex(prefix)}, then the end: ${error}`)
+        }
       }
-    }
-  }),
+    },
+  ),
 
-  codecCase('malformed-is-frame-error', 'streams outside the grammar are FrameError, whole and byte by byte', onStreams, (rig) => {
-    const { malformed = [] } = rig.subject
-    if (malformed.length === 0) return 'no malformed samples were given'
-    for (const sample of malformed) {
-      const stream = Buffer.from(sample)
-      for (const ends of [[stream.length], Array.from({ length: stream.length }, (_, i) => i + 1)]) {
-        const { error } = offerSafely(rig.feeder(), stream, ends)
-        const how = ends.length === 1 ? 'at once' : 'byte by byte'
-        assert.ok(error !== undefined, `${hex(stream)} ${how}: expected a FrameError, but it was taken, or waits for more`)
-        assert.ok(error instanceof FrameError, `${hex(stream)} ${how}: expected a FrameError, got ${error}`)
+  codecCase(
+    'malformed-is-frame-error',
+    'streams outside the grammar are FrameError, whole and byte by byte',
+    onStreams,
+    (rig) => {
+      const { malformed = [] } = rig.subject
+      if (malformed.length === 0) return 'no malformed samples were given'
+      for (const sample of malformed) {
+        const stream = Buffer.from(sample)
+        for (const ends of [[stream.length], Array.from({ length: stream.length }, (_, i) => i + 1)]) {
+          const { error } = offerSafely(rig.feeder(), stream, ends)
+          const how = ends.length === 1 ? 'at once' : 'byte by byte'
+          assert.ok(
+            error !== undefined,
+            `${hex(stream)} ${how}: expected a FrameError, but it was taken, or waits for more`,
+          )
+          assert.ok(error instanceof FrameError, `${hex(stream)} ${how}: expected a FrameError, got ${error}`)
+        }
       }
-    }
-  }),
+    },
+  ),
 
-  codecCase('hostile-bytes', 'random and spoilt streams give frames or FrameError, the same ones however they are cut', onStreams, (rig) => {
-    for (let i = 0; i < rig.cases; i++) {
-      const stream = rig.random.chance(0.3)
-        ? rig.random.bytes(rig.random.between(1, 40))
-        : spoilt(rig.streamOf([rig.message(), rig.message()]), rig.random)
-      const whole = rig.feeder()
-      const cut = rig.feeder()
-      const one = offerSafely(whole, stream, [stream.length], true)
-      const where = () => `case ${i}: ${hex(stream)}`
-      assert.ok(one.error === undefined || one.error instanceof FrameError, `${where()}: expected a FrameError, got ${one.error}`)
-      const many = offerSafely(cut, stream, cutPoints(stream.length, rig.random), true)
-      assert.ok(many.error === undefined || many.error instanceof FrameError, `${where()} in pieces: expected a FrameError, got ${many.error}`)
-      assert.equal(many.error === undefined, one.error === undefined, `${where()}: refused at once or in pieces, not both`)
-      assertSameFrames(cut, whole, where)
-    }
-  }),
+  codecCase(
+    'hostile-bytes',
+    'random and spoilt streams give frames or FrameError, the same ones however they are cut',
+    onStreams,
+    (rig) => {
+      for (let i = 0; i < rig.cases; i++) {
+        const stream = rig.random.chance(0.3)
+          ? rig.random.bytes(rig.random.between(1, 40))
+          : spoilt(rig.streamOf([rig.message(), rig.message()]), rig.random)
+        const whole = rig.feeder()
+        const cut = rig.feeder()
+        const one = offerSafely(whole, stream, [stream.length], true)
+        const where = () => `case ${i}: ${hex(stream)}`
+        assert.ok(
+          one.error === undefined || one.error instanceof FrameError,
+          `${where()}: expected a FrameError, got ${one.error}`,
+        )
+        const many = offerSafely(cut, stream, cutPoints(stream.length, rig.random), true)
+        assert.ok(
+          many.error === undefined || many.error instanceof FrameError,
+          `${where()} in pieces: expected a FrameError, got ${many.error}`,
+        )
+        assert.equal(
+          many.error === undefined,
+          one.error === undefined,
+          `${where()}: refused at once or in pieces, not both`,
+        )
+        assertSameFrames(cut, whole, where)
+      }
+    },
+  ),
 
   codecCase('idle-reader-owns-no-buffer', 'a reader that has seen no byte holds no buffer', onStreams, (rig) => {
     const { framer } = rig.codec
@@ -245,7 +303,10 @@ function costOf(rig: CodecRig, frame: Buffer): number {
   for (let end = 1; end <= frame.length; end++) {
     feeder.offer(frame, 0, end)
     if ((end & 0x3ff) !== 0) continue
-    assert.ok(spent() < HOPELESS_COST_MS, `${end} of ${frame.length} one-byte pieces took over ${HOPELESS_COST_MS} ms of CPU`)
+    assert.ok(
+      spent() < HOPELESS_COST_MS,
+      `${end} of ${frame.length} one-byte pieces took over ${HOPELESS_COST_MS} ms of CPU`,
+    )
   }
   assert.equal(feeder.bounds.length, 2, 'bounds found')
   return spent()
@@ -255,11 +316,19 @@ const bothLimits = (bytes: number) => ({ frameBytes: bytes, lineBytes: bytes })
 
 function assertTooLarge(error: unknown, what: string): void {
   assert.ok(error !== undefined, `${what}: expected FrameError TOO_LARGE, but it was taken, or waits for more`)
-  assert.ok(error instanceof FrameError && error.code === 'TOO_LARGE', `${what}: expected FrameError TOO_LARGE, got ${error}`)
+  assert.ok(
+    error instanceof FrameError && error.code === 'TOO_LARGE',
+    `${what}: expected FrameError TOO_LARGE, got ${error}`,
+  )
 }
 
 /** Offers the stream up to each end in turn. @returns what was thrown, and after how many bytes. */
-function offerSafely(feeder: FrameFeeder, stream: Buffer, ends: readonly number[], finish = false): { error?: unknown; at: number } {
+function offerSafely(
+  feeder: FrameFeeder,
+  stream: Buffer,
+  ends: readonly number[],
+  finish = false,
+): { error?: unknown; at: number } {
   let at = 0
   try {
     for (at of ends) feeder.offer(stream, 0, at)
@@ -317,7 +386,8 @@ function assertSameFrames(cut: FrameFeeder, whole: FrameFeeder, where: () => str
     assert.fail(`${where()}: payloads at ${pairs(cut.bounds)} in pieces, at ${pairs(whole.bounds)} at once`)
   }
   for (let i = 0; i < whole.messages.length; i++) {
-    if (!sameMessage(cut.messages[i], whole.messages[i])) assert.fail(`${where()}: message ${i} differs from that of one chunk`)
+    if (!sameMessage(cut.messages[i], whole.messages[i]))
+      assert.fail(`${where()}: message ${i} differs from that of one chunk`)
   }
   if (cut.consumed !== whole.consumed) {
     assert.fail(`${where()}: ${cut.consumed} bytes consumed in pieces, ${whole.consumed} at once`)

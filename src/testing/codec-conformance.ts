@@ -6,7 +6,12 @@
 import { messageCases } from './codec-cases-message.js'
 import { streamCases } from './codec-cases-stream.js'
 import type { CodecSubject } from './codec-subject.js'
-import { type ConformanceReport, type ConformanceRunner, type ConformanceSkip, registerConformance } from './conformance.js'
+import {
+  type ConformanceReport,
+  type ConformanceRunner,
+  type ConformanceSkip,
+  registerConformance,
+} from './conformance.js'
 
 export type { CodecSubject } from './codec-subject.js'
 
@@ -24,7 +29,8 @@ export const codecCaseTitles: readonly { readonly id: string; readonly proves: s
  *
  * @returns the report, filled in as the tests run; also written as `transportConformance` does.
  * @example
- * codecConformance({ name: 'line', codec, messages: (random) => 'x'.repeat(random.below(80)), cases: 10_000 }, { test })
+ * codecConformance({ name: 'line', codec, messages: (random) => 'x'.repeat(random.below(80)), cases: 10_000 }, { test
+ * })
  */
 export function codecConformance(
   subject: CodecSubject & { readonly skip?: readonly ConformanceSkip[] },

@@ -21,8 +21,8 @@ export interface CodecSubject {
   /** Whether a decoded message is what was sent. Default: by value, any kind of bytes being equal. */
   readonly equal?: (decoded: unknown, sent: unknown) => boolean
   /**
-   * How the peer writes a message, where that is not what `encode` writes: a codec that reads requests and writes replies.
-   * Cases about `encode` still use the codec's own, with `replies`.
+   * How the peer writes a message, where that is not what `encode` writes: a codec that reads requests and writes
+   * replies. Cases about `encode` still use the codec's own, with `replies`.
    */
   readonly encodeAsPeer?: (message: unknown, context: CodecContext) => Uint8Array | string
   /** What the codec's own `encode` is given. Default: the messages. */
@@ -100,7 +100,8 @@ export class CodecRig {
   assertSame(decoded: readonly unknown[], sent: readonly unknown[], where: string): void {
     for (let i = 0; i < Math.max(decoded.length, sent.length); i++) {
       if (i < decoded.length && i < sent.length && this.same(decoded[i], sent[i])) continue
-      const show = (list: readonly unknown[]) => (i < list.length ? inspect(list[i], { breakLength: 200, maxStringLength: 200 }) : 'nothing')
+      const show = (list: readonly unknown[]) =>
+        i < list.length ? inspect(list[i], { breakLength: 200, maxStringLength: 200 }) : 'nothing'
       assert.fail(`${where}: message ${i}: expected ${show(sent)}, got ${show(decoded)}`)
     }
   }
@@ -111,7 +112,11 @@ export class CodecRig {
     if (large !== undefined) return this.#measured(large(bytes))
     const sample = this.message()
     const message =
-      typeof sample === 'string' ? 'x'.repeat(bytes) : sample instanceof Uint8Array ? Buffer.alloc(bytes, 'x') : undefined
+      typeof sample === 'string'
+        ? 'x'.repeat(bytes)
+        : sample instanceof Uint8Array
+          ? Buffer.alloc(bytes, 'x')
+          : undefined
     if (message === undefined) return undefined
     try {
       return this.#measured(message)

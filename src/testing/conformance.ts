@@ -96,7 +96,12 @@ export function registerConformance<Subject>(
   conformanceReports.push(report)
 
   const bodies: { name: string; entry: CaseResult; body: (() => Promise<void>) | undefined }[] = []
-  const add = (id: string, proves: string, body: ((entry: CaseResult) => Promise<void>) | undefined, reason?: string) => {
+  const add = (
+    id: string,
+    proves: string,
+    body: ((entry: CaseResult) => Promise<void>) | undefined,
+    reason?: string,
+  ) => {
     // What never runs, because the process ended before, must not look passed.
     const entry: CaseResult = { id, result: body === undefined ? 'skipped' : 'failed', reason: reason ?? 'did not run' }
     report.cases.push(entry)
@@ -105,8 +110,9 @@ export function registerConformance<Subject>(
 
   add(SKIPS_CASE, 'skips name cases that exist, once, with a reason', async (entry) => {
     const problem = misfitOfSkips(run)
-    if (problem !== undefined) throw new Error(`${title}: ${problem}`)
-    pass(entry)
+    if (problem === undefined) return pass(entry)
+    entry.reason = problem
+    throw new Error(`${title}: ${problem}`)
   })
   const reasons = new Map<string, string>()
   for (const { reason, cases } of run.skip ?? []) for (const id of cases) reasons.set(id, reason)

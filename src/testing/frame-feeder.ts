@@ -1,8 +1,8 @@
 /**
  * Feeds a codec the way the session does, and keeps what came out.
  *
- * Room: testing. It owns the buffer between chunks and takes liberties the session takes as well: what is unconsumed may
- * move to another buffer or another place in it between two calls.
+ * Room: testing. It owns the buffer between chunks and takes liberties the session takes as well: what is unconsumed
+ * may move to another buffer or another place in it between two calls.
  */
 import type { Codec, CodecContext, FrameLimits, FrameReader } from '../core/codec.js'
 import type { Connection } from '../core/connection.js'

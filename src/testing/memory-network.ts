@@ -1,8 +1,9 @@
 /**
  * A network in memory with seeded faults: chunks cut and joined, delay, loss, resets, slow readers, vanished peers.
  *
- * Room: testing. The memory transport with a wire in each direction of a link. Every direction draws from a random stream
- * of its own, named by the seed, the link's number and the direction, so one link's traffic never shifts another's faults.
+ * Room: testing. The memory transport with a wire in each direction of a link. Every direction draws from a random
+ * stream of its own, named by the seed, the link's number and the direction, so one link's traffic never shifts
+ * another's faults.
  */
 import type { Clock } from '../core/clock.js'
 import type { Transport } from '../core/transport.js'
@@ -20,7 +21,9 @@ export interface MemoryFaults {
   readonly coalesce?: number
   /** Each write, and a connect, arrives so much later; `[least, most]` draws for each. Order is kept. */
   readonly delayMs?: number | readonly [number, number]
-  /** The link is cut: both sides see `RESET`. After so many bytes have arrived, or with a probability for each chunk. */
+  /**
+   * The link is cut: both sides see `RESET`. After so many bytes have arrived, or with a probability for each chunk.
+   */
   readonly reset?: { readonly afterBytes?: number; readonly probability?: number }
   /** The reader takes no more than so many bytes each so many milliseconds (default 1). */
   readonly slow?: { readonly bytes: number; readonly everyMs?: number }
@@ -58,16 +61,16 @@ export interface MemoryNetwork {
 /**
  * Makes a network of its own.
  *
- * The same seed and the same calls give the same run, to the byte, under a virtual clock; under the process's clock only
- * the cuts are the same, since time is not.
+ * The same seed and the same calls give the same run, to the byte, under a virtual clock; under the process's clock
+ * only the cuts are the same, since time is not.
  *
  * @example
  * // A handler sees every cut of its requests, and a reply takes 200 ms, in no time at all.
  * const clock = createVirtualClock()
  * const network = createMemoryNetwork({ seed: 7, clock, faults: { split: 3, delayMs: 200 } })
  * const plugin = definePlugin({ name: 'network', setup: (registry) => void registry.transport(network.transport) })
- * const server = await createServer({ listen: 'memory:shout', handler: (line: string) => line.toUpperCase(), plugins: [plugin] })
- * await server.start()
+ * const server = await createServer({ listen: 'memory:shout', handler: (line: string) => line.toUpperCase(), plugins:
+ * [plugin] }) await server.start()
  * const dialled = network.transport.connect(server.listeners.get('default').endpoint, {}, sink, signal)
  * await clock.advance(200)
  * const link = await dialled
@@ -105,7 +108,8 @@ export function createMemoryNetwork(options: MemoryNetworkOptions = {}): MemoryN
     // are not known beforehand, and declare nothing.
     capabilities(endpoint, given) {
       const declared = base.capabilities(endpoint, given)
-      const isLossy = declared.kind === 'message' && typeof network.faults === 'object' && (network.faults.loss ?? 0) > 0
+      const isLossy =
+        declared.kind === 'message' && typeof network.faults === 'object' && (network.faults.loss ?? 0) > 0
       return isLossy ? { ...declared, reliable: false } : declared
     },
   }

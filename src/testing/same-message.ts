@@ -27,6 +27,7 @@ export function sameMessage(one: unknown, other: unknown): boolean {
   if (keys.length !== Object.keys(other).length) return false
   return keys.every(
     (key) =>
-      Object.hasOwn(other, key) && sameMessage((one as Record<string, unknown>)[key], (other as Record<string, unknown>)[key]),
+      Object.hasOwn(other, key) &&
+      sameMessage((one as Record<string, unknown>)[key], (other as Record<string, unknown>)[key]),
   )
 }

@@ -49,7 +49,10 @@ export const always: Conditions = {}
 export const onStreams = when('a message transport has no byte stream', ({ kind }) => kind === 'stream')
 export const onMessages = when('a stream keeps no boundaries', ({ kind }) => kind === 'message')
 /** What never hears of its peer's end cannot be held to it: a datagram that says so may be lost. */
-export const whereReliable = when('an unreliable transport does not hear that its peer ends', ({ reliable }) => reliable)
+export const whereReliable = when(
+  'an unreliable transport does not hear that its peer ends',
+  ({ reliable }) => reliable,
+)
 export const whereWritesAreHeld = when('back-pressure is none', ({ backpressure }) => backpressure !== 'none')
 export const halfClose = declared('halfClose', (capabilities) => capabilities.halfClose)
 export const reset = declared('reset', (capabilities) => capabilities.reset)

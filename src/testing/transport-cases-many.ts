@@ -16,7 +16,10 @@ export const manyCases: readonly TransportCase[] = [
     const { listener, sink } = await rig.listen()
     const nears = await Promise.all(Array.from({ length: LINKS }, () => rig.connect(listener.endpoint)))
     for (const [i, near] of nears.entries()) near.write(Buffer.from([i]))
-    await rig.until(() => sink.opened.length === LINKS && sink.opened.every(({ bytes }) => bytes === 1), '50 links to tell their number')
+    await rig.until(
+      () => sink.opened.length === LINKS && sink.opened.every(({ bytes }) => bytes === 1),
+      '50 links to tell their number',
+    )
     const fars: RecordedLink[] = []
     for (const far of sink.opened) fars[far.received()[0] as number] = far
     assert.equal(Object.keys(fars).length, LINKS, 'links that told a number of their own')
@@ -28,47 +31,58 @@ export const manyCases: readonly TransportCase[] = [
     assert.equal(sink.opened.length, LINKS, 'links opened')
   }),
 
-  transportCase('abort-harms-no-other', 'links that are cut harm no other of the same listener', always, async (rig) => {
-    const bound = await rig.listen()
-    const pairs = []
-    for (let i = 0; i < 6; i++) pairs.push(await rig.pair(bound))
-    const cut = pairs.filter((_, i) => i % 2 === 0)
-    const others = pairs.filter((_, i) => i % 2 === 1)
-    for (const [i, { near, far }] of cut.entries()) (i === 0 ? far : near).abort(new Error('the test cuts it'))
-    await rig.untilClosed(...cut.map(({ near, far }, i) => (i === 0 ? far : near)))
-    for (const { near, far } of others) {
-      await rig.transfer(near, far, 3_000)
-      await rig.transfer(far, near, 3_000)
-      assert.equal(near.closes + far.closes, 0, 'another link was closed')
-    }
-  }),
+  transportCase(
+    'abort-harms-no-other',
+    'links that are cut harm no other of the same listener',
+    always,
+    async (rig) => {
+      const bound = await rig.listen()
+      const pairs = []
+      for (let i = 0; i < 6; i++) pairs.push(await rig.pair(bound))
+      const cut = pairs.filter((_, i) => i % 2 === 0)
+      const others = pairs.filter((_, i) => i % 2 === 1)
+      for (const [i, { near, far }] of cut.entries()) (i === 0 ? far : near).abort(new Error('the test cuts it'))
+      await rig.untilClosed(...cut.map(({ near, far }, i) => (i === 0 ? far : near)))
+      for (const { near, far } of others) {
+        await rig.transfer(near, far, 3_000)
+        await rig.transfer(far, near, 3_000)
+        assert.equal(near.closes + far.closes, 0, 'another link was closed')
+      }
+    },
+  ),
 
-  transportCase('paused-link-holds-no-other', 'a link that is paused and full holds up no other of the same listener', onStreams, async (rig) => {
-    const bound = await rig.listen()
-    const stuck = await rig.pair(bound)
-    const other = await rig.pair(bound)
-    stuck.far.pause()
-    for (let i = 0; i < 256 && stuck.near.write(Buffer.alloc(64 * 1024)); i++);
-    await rig.transfer(other.near, other.far, 300_000)
-    await rig.transfer(other.far, other.near, 300_000)
-  }),
+  transportCase(
+    'paused-link-holds-no-other',
+    'a link that is paused and full holds up no other of the same listener',
+    onStreams,
+    async (rig) => {
+      const bound = await rig.listen()
+      const stuck = await rig.pair(bound)
+      const other = await rig.pair(bound)
+      stuck.far.pause()
+      for (let i = 0; i < 256 && stuck.near.write(Buffer.alloc(64 * 1024)); i++);
+      await rig.transfer(other.near, other.far, 300_000)
+      await rig.transfer(other.far, other.near, 300_000)
+    },
+  ),
 
   transportCase('two-listeners-apart', 'two listeners of one transport share nothing', always, async (rig) => {
     const one = await rig.listen()
     // A fixed address serves one at a time: then the case has nothing to prove.
     const two = await rig.listen().catch(() => undefined)
-    if (two === undefined || `${two.listener.endpoint}` === `${one.listener.endpoint}`) return 'the endpoint given is a fixed one'
+    if (two === undefined || `${two.listener.endpoint}` === `${one.listener.endpoint}`)
+      return 'the endpoint given is a fixed one'
     await rig.within(one.listener.unbind(), 'unbind of the first')
     const { near, far } = await rig.pair(two)
     await rig.transfer(near, far, 1_000)
-    assert.equal(one.sink.opened.length, 0, 'the first listener\'s sink was told of it')
+    assert.equal(one.sink.opened.length, 0, "the first listener's sink was told of it")
   }),
 
   transportCase('upgrade-declared', 'each layer declared for upgrade can be asked for', always, async (rig) => {
     if (rig.capabilities.upgrade.length === 0) return 'none is declared'
     const { near, far } = await rig.pair()
-    assert.equal(typeof near.link.upgrade, 'function', 'upgrade of the connector\'s side')
-    assert.equal(typeof far.link.upgrade, 'function', 'upgrade of the listener\'s side')
+    assert.equal(typeof near.link.upgrade, 'function', "upgrade of the connector's side")
+    assert.equal(typeof far.link.upgrade, 'function', "upgrade of the listener's side")
   }),
 
   {
@@ -126,7 +140,11 @@ function difference(before: Map<string, number>, after: Map<string, number>): st
 }
 
 /** All at once where nothing is lost, one after another where a burst may be. */
-async function eachInTurn<T>(rig: TransportRig, items: readonly T[], body: (item: T, index: number) => Promise<void>): Promise<void> {
+async function eachInTurn<T>(
+  rig: TransportRig,
+  items: readonly T[],
+  body: (item: T, index: number) => Promise<void>,
+): Promise<void> {
   if (rig.capabilities.reliable) await Promise.all(items.map(body))
   else for (const [i, item] of items.entries()) await body(item, i)
 }

@@ -3,7 +3,12 @@
  *
  * Room: testing. Drives the transport through its contract alone, with a sink of its own on both sides.
  */
-import { type ConformanceReport, type ConformanceRunner, type ConformanceSkip, registerConformance } from './conformance.js'
+import {
+  type ConformanceReport,
+  type ConformanceRunner,
+  type ConformanceSkip,
+  registerConformance,
+} from './conformance.js'
 import { bytesCases } from './transport-cases-bytes.js'
 import { endCases } from './transport-cases-end.js'
 import { listenCases } from './transport-cases-listen.js'
@@ -25,7 +30,8 @@ export const transportCaseTitles: readonly { readonly id: string; readonly prove
  * A declared capability that fails is a failure; one that works undeclared is printed and reported. Cases that mean
  * nothing for the transport's kind are skipped with that reason.
  *
- * @returns the report, filled in as the tests run; also written as a line of JSON to the file that the environment variable
+ * @returns the report, filled in as the tests run; also written as a line of JSON to the file that the environment
+ * variable
  *   `GAIDAROS_CONFORMANCE_REPORT` names.
  * @example
  * transportConformance(

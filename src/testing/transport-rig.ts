@@ -1,7 +1,8 @@
 /**
  * What one transport case works with: listeners, links and waiting with a deadline.
  *
- * Room: testing. A rig is made for each case and cleans up after it, so that a case that fails leaves nothing to the next.
+ * Room: testing. A rig is made for each case and cleans up after it, so that a case that fails leaves nothing to the
+ * next.
  */
 import assert from 'node:assert/strict'
 import { Endpoint, parseEndpoint } from '../core/endpoint.js'
@@ -18,7 +19,9 @@ export interface TransportSubject {
   readonly transport: Transport<any>
   /** Where to listen; a port 0, or whatever picks a free one. A function is asked anew for each case. */
   readonly endpoint: string | Endpoint | (() => string | Endpoint)
-  /** Given to `listen`, and to `connect` where `connectOptions` is left out. Checked by the transport's schema first. */
+  /**
+   * Given to `listen`, and to `connect` where `connectOptions` is left out. Checked by the transport's schema first.
+   */
   readonly options?: Readonly<Record<string, unknown>>
   readonly connectOptions?: Readonly<Record<string, unknown>>
   /** For each wait of a case. Default: 5,000. */
@@ -75,14 +78,20 @@ export class TransportRig {
 
   async listen(endpoint: Endpoint = endpointOf(this.subject)): Promise<BoundListener> {
     const sink = new LinkRecorder(this.#changed)
-    const listener = await this.within(this.subject.transport.listen(endpoint, this.#options, sink), `listen on ${endpoint}`)
+    const listener = await this.within(
+      this.subject.transport.listen(endpoint, this.#options, sink),
+      `listen on ${endpoint}`,
+    )
     const bound = { listener, sink }
     this.#bound.push(bound)
     return bound
   }
 
   /** The bare call, for cases about connecting. */
-  dial(endpoint: Endpoint, signal: AbortSignal = new AbortController().signal): { sink: LinkRecorder; dialled: Promise<Link> } {
+  dial(
+    endpoint: Endpoint,
+    signal: AbortSignal = new AbortController().signal,
+  ): { sink: LinkRecorder; dialled: Promise<Link> } {
     const sink = new LinkRecorder(this.#changed)
     this.#connected.push(sink)
     const { transport } = this.subject
@@ -104,12 +113,12 @@ export class TransportRig {
     const before = sink.opened.length
     const near = await this.connect(listener.endpoint)
     if (this.isStream) {
-      await this.until(() => sink.opened.length > before, 'the listener\'s side to open')
+      await this.until(() => sink.opened.length > before, "the listener's side to open")
       return { listener, sink, near, far: sink.opened[before] as RecordedLink }
     }
     // On datagram transports a peer is known by its first message.
     near.write(Buffer.from('greeting'))
-    await this.until(() => (sink.opened[before]?.bytes ?? 0) > 0, 'the listener\'s side to open with the first message')
+    await this.until(() => (sink.opened[before]?.bytes ?? 0) > 0, "the listener's side to open with the first message")
     const far = sink.opened[before] as RecordedLink
     far.chunks.length = far.views.length = 0
     far.bytes = 0
@@ -121,7 +130,11 @@ export class TransportRig {
     const bytes = this.random.bytes(length)
     const before = to.bytes
     await this.send(from, bytes, to)
-    await this.until(() => to.bytes - before >= length || to.isClosed, `${length} bytes to arrive`, () => summary(to))
+    await this.until(
+      () => to.bytes - before >= length || to.isClosed,
+      `${length} bytes to arrive`,
+      () => summary(to),
+    )
     assertSameBytes(to.received(before), bytes)
   }
 
@@ -136,7 +149,11 @@ export class TransportRig {
       at += size
       // What may be lost is sent one by one: the cases are about promises, and a burst is promised nothing.
       if (!this.capabilities.reliable && to !== undefined) {
-        await this.until(() => to.bytes >= arrived + size || to.isClosed, 'a message to arrive', () => summary(to))
+        await this.until(
+          () => to.bytes >= arrived + size || to.isClosed,
+          'a message to arrive',
+          () => summary(to),
+        )
       } else if (!mayGoOn && this.capabilities.backpressure !== 'none') {
         await this.until(() => from.drains > drains || from.isClosed, 'drain after a write that returned false')
       }
@@ -144,25 +161,38 @@ export class TransportRig {
   }
 
   /** Waits for a condition that a callback makes true. */
-  until(isMet: () => boolean, what: string, seen?: () => string): Promise<void> {
-    if (isMet()) return Promise.resolve()
-    return new Promise((resolve, reject) => {
-      const check = () => {
-        if (!isMet()) return
+  async until(isMet: () => boolean, what: string, seen?: () => string): Promise<void> {
+    if (await this.#isMetWithin(this.timeoutMs, isMet)) return
+    throw new Error(`waited ${this.timeoutMs} ms for ${what}${seen === undefined ? '' : `; ${seen()}`}`)
+  }
+
+  /** Whether a condition comes true before it counts as not coming. */
+  soon(isMet: () => boolean): Promise<boolean> {
+    return this.#isMetWithin(this.quietMs, isMet)
+  }
+
+  #isMetWithin(ms: number, isMet: () => boolean): Promise<boolean> {
+    if (isMet()) return Promise.resolve(true)
+    return new Promise((resolve) => {
+      const settle = (result: boolean) => {
         clearTimeout(timer)
         this.#waiting.delete(check)
-        resolve()
+        resolve(result)
       }
-      const timer = setTimeout(() => {
-        this.#waiting.delete(check)
-        reject(new Error(`waited ${this.timeoutMs} ms for ${what}${seen === undefined ? '' : `; ${seen()}`}`))
-      }, this.timeoutMs)
+      const check = () => {
+        if (isMet()) settle(true)
+      }
+      const timer = setTimeout(() => settle(false), ms)
       this.#waiting.add(check)
     })
   }
 
   untilClosed(...links: RecordedLink[]): Promise<void> {
-    return this.until(() => links.every(({ isClosed }) => isClosed), 'close', () => links.map(summary).join('; '))
+    return this.until(
+      () => links.every(({ isClosed }) => isClosed),
+      'close',
+      () => links.map(summary).join('; '),
+    )
   }
 
   async within<T>(promise: Promise<T>, what: string): Promise<T> {
@@ -203,7 +233,10 @@ export function capabilitiesOf(subject: TransportSubject): Capabilities {
 }
 
 /** As core does: the schema fills in defaults. What core adds itself (`tls`, `limits`, `timeouts`) goes past it. */
-function checkedOptions({ transport }: TransportSubject, given: Readonly<Record<string, unknown>> = {}): TransportOptions {
+function checkedOptions(
+  { transport }: TransportSubject,
+  given: Readonly<Record<string, unknown>> = {},
+): TransportOptions {
   if (transport.options === undefined) return { ...given }
   const { tls, limits, timeouts, ...own } = given
   const result = validate(transport.options, own)
@@ -220,7 +253,8 @@ function ignoringErrors(call: () => void): void {
 }
 
 export function summary({ events, bytes, error }: RecordedLink): string {
-  return `the link has seen ${events.join(', ') || 'nothing'}; ${bytes} bytes${error === undefined ? '' : `; ${error.message}`}`
+  const why = error === undefined ? '' : `; ${error.message}`
+  return `the link has seen ${events.join(', ') || 'nothing'}; ${bytes} bytes${why}`
 }
 
 /** Names the first difference; a dump of a megabyte helps nobody. */

@@ -1,8 +1,8 @@
 /**
  * One side of a memory link: a bounded queue of what the other side wrote, and the order in which a sink hears of it.
  *
- * Room: transports. Every call of a sink is made in the link's own turn. What a link must not do: keep more for its peer
- * than the writer was told to stop at, or let a throwing sink harm another link.
+ * Room: transports. Every call of a sink is made in the link's own turn. What a link must not do: keep more for its
+ * peer than the writer was told to stop at, or let a throwing sink harm another link.
  */
 import type { Endpoint } from '../core/endpoint.js'
 import { ConnectionError, toError } from '../core/errors.js'
@@ -51,7 +51,8 @@ export interface MemoryFormat {
 
 // As much as Node reads from a socket at a time (stream_base.cc): handlers see chunks of the size they know from TCP.
 const CHUNK_BYTES = 64 * 1024
-// Writes waiting at which `write` says stop: bytes alone would let a flood of tiny or empty messages grow without bound.
+// Writes waiting at which `write` says stop: bytes alone would let a flood of tiny or empty messages grow without
+// bound.
 const HIGH_WRITES = 1_024
 const LOW_WRITES = 256
 

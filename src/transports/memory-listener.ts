@@ -1,7 +1,8 @@
 /**
  * A bound memory endpoint: the links that came and wait to be opened.
  *
- * Room: transports. Newcomers always pass through the backlog, so that a paused listener and a running one keep one order.
+ * Room: transports. Newcomers always pass through the backlog, so that a paused listener and a running one keep one
+ * order.
  */
 import type { Endpoint } from '../core/endpoint.js'
 import type { Listener, LinkSink } from '../core/transport.js'

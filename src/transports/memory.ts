@@ -17,7 +17,9 @@ import { MemoryTurns, type TurnTask } from './memory-turns.js'
 
 /** The `socket` key of a memory listener. */
 export interface MemoryOptions {
-  /** `stream`: bytes without boundaries, as TCP. `message`: each write is a message, as a datagram. Default: `stream`. */
+  /**
+   * `stream`: bytes without boundaries, as TCP. `message`: each write is a message, as a datagram. Default: `stream`.
+   */
   readonly kind?: 'stream' | 'message'
   /** Newcomers that may wait while the listener is paused; one more is refused. Default: 511. */
   readonly backlog?: number
@@ -39,7 +41,12 @@ export interface MemoryMedium {
    * @param toward - The side the bytes arrive at.
    * @param wake - Lets the link look again.
    */
-  wire?(link: number, toward: 'listener' | 'connector', kind: 'stream' | 'message', wake: () => void): MemoryWire | undefined
+  wire?(
+    link: number,
+    toward: 'listener' | 'connector',
+    kind: 'stream' | 'message',
+    wake: () => void,
+  ): MemoryWire | undefined
   /** Called for each `connect`; calls `proceed` when the listener is reached. Returns what cancels it. */
   dial?(link: number, proceed: () => void): () => void
 }
@@ -84,9 +91,13 @@ export function createMemoryTransport(medium: MemoryMedium = {}): Transport<Memo
         while (listeners.has(name))
       }
       if (listeners.has(name)) {
-        throw new BindError('ADDRESS_IN_USE', `memory:${name}: a listener of this process has this name; unbind it first`, {
-          endpoint: `memory:${name}`,
-        })
+        throw new BindError(
+          'ADDRESS_IN_USE',
+          `memory:${name}: a listener of this process has this name; unbind it first`,
+          {
+            endpoint: `memory:${name}`,
+          },
+        )
       }
       const backlog = options.backlog ?? DEFAULT_BACKLOG
       const bound = endpoint.with({ path: name })
@@ -97,7 +108,18 @@ export function createMemoryTransport(medium: MemoryMedium = {}): Transport<Memo
 
     connect(endpoint, options, sink, signal): Promise<Link> {
       return new Promise((resolve, reject) => {
-        const dial = new Dial(turns, medium, ++links, endpoint, formatOf(options), sink, signal, listeners, resolve, reject)
+        const dial = new Dial(
+          turns,
+          medium,
+          ++links,
+          endpoint,
+          formatOf(options),
+          sink,
+          signal,
+          listeners,
+          resolve,
+          reject,
+        )
         dial.start()
       })
     },
@@ -114,7 +136,14 @@ function formatOf(options: TransportOptions<MemoryOptions>): MemoryFormat {
 }
 
 function capabilitiesOf(format: MemoryFormat): Capabilities {
-  const shared = { ordered: true, reliable: true, halfClose: true, reset: true, backpressure: 'end-to-end', upgrade: [] } as const
+  const shared = {
+    ordered: true,
+    reliable: true,
+    halfClose: true,
+    reset: true,
+    backpressure: 'end-to-end',
+    upgrade: [],
+  } as const
   if (format.kind === 'stream') return { kind: 'stream', ...shared }
   return { kind: 'message', ...shared, maxMessageBytes: format.maxMessageBytes }
 }
@@ -150,7 +179,9 @@ class Dial implements TurnTask {
     const listener = this.listeners.get(this.endpoint.path ?? '')
     if (listener === undefined) return this.#refuse('nobody listens there')
     if (listener.format.kind !== this.format.kind) {
-      return this.#refuse(`the listener is of kind ${listener.format.kind}, the connection asked for ${this.format.kind}`)
+      return this.#refuse(
+        `the listener is of kind ${listener.format.kind}, the connection asked for ${this.format.kind}`,
+      )
     }
     if (!listener.hasRoom()) return this.#refuse('the listener is paused and its backlog is full')
 

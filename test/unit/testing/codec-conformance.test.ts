@@ -10,9 +10,16 @@ const texts = (random: Random) => 'zwölf € words of a line, 𝄞 '.slice(rand
 const someBytes = (random: Random) => random.bytes(random.below(300))
 
 codecConformance({ name: 'lines', codec: lines, messages: texts, cases: 2_000 }, { test })
-codecConformance({ name: 'prefixed', codec: prefixed, messages: someBytes, large: (n) => Buffer.alloc(Math.min(n, 60_000)) }, { test })
 codecConformance(
-  { name: 'json without a framer', codec: { decode: json, encode: (value) => JSON.stringify(value) }, messages: [1, 'a', { b: [null] }] },
+  { name: 'prefixed', codec: prefixed, messages: someBytes, large: (n) => Buffer.alloc(Math.min(n, 60_000)) },
+  { test },
+)
+codecConformance(
+  {
+    name: 'json without a framer',
+    codec: { decode: json, encode: (value) => JSON.stringify(value) },
+    messages: [1, 'a', { b: [null] }],
+  },
   { test },
 )
 
@@ -43,18 +50,21 @@ function withReader(change: (reader: FrameReader) => Partial<FrameReader>): Code
 const broken: [string, CodecSubject['codec'], string[], Partial<CodecSubject>?][] = [
   [
     'a reader that starts over at each call',
-    withReader(() => ({
-      next(this: { start: number; end: number }, buffer: Buffer, start: number, end: number) {
-        // Byte by byte, as a quadratic reader would: Buffer.indexOf hides much behind its speed.
-        for (let at = start; at < end; at++) {
-          if (buffer[at] !== 10) continue
-          this.start = start
-          this.end = at
-          return at + 1
-        }
-        return -1
-      },
-    } as Partial<FrameReader>)),
+    withReader(
+      () =>
+        ({
+          next(this: { start: number; end: number }, buffer: Buffer, start: number, end: number) {
+            // Byte by byte, as a quadratic reader would: Buffer.indexOf hides much behind its speed.
+            for (let at = start; at < end; at++) {
+              if (buffer[at] !== 10) continue
+              this.start = start
+              this.end = at
+              return at + 1
+            }
+            return -1
+          },
+        }) as Partial<FrameReader>,
+    ),
     ['limit-exceeded-too-large', 'too-large-refused-early', 'seen-bytes-not-reread', 'linear-work'],
   ],
   [
@@ -90,7 +100,8 @@ const broken: [string, CodecSubject['codec'], string[], Partial<CodecSubject>?][
             reader.next = (buffer, start, end) => {
               const at = buffer.subarray(0, end).indexOf(10, start + looked)
               looked = at === -1 ? end - start : 0
-              if ((at === -1 ? end : at) - start > Math.min(limits.frameBytes, limits.lineBytes)) throw new FrameError('TOO_LARGE', '')
+              if ((at === -1 ? end : at) - start > Math.min(limits.frameBytes, limits.lineBytes))
+                throw new FrameError('TOO_LARGE', '')
               if (at === -1) return -1
               reader.start = start
               reader.end = at
@@ -105,7 +116,12 @@ const broken: [string, CodecSubject['codec'], string[], Partial<CodecSubject>?][
   ],
   [
     'a limit that is off by one',
-    { ...lines, framer: { open: (limits) => lines.framer.open({ frameBytes: limits.frameBytes + 1, lineBytes: limits.lineBytes + 1 }) } },
+    {
+      ...lines,
+      framer: {
+        open: (limits) => lines.framer.open({ frameBytes: limits.frameBytes + 1, lineBytes: limits.lineBytes + 1 }),
+      },
+    },
     ['limit-exceeded-too-large'],
   ],
   [
@@ -148,7 +164,7 @@ const broken: [string, CodecSubject['codec'], string[], Partial<CodecSubject>?][
     { messages: [1, [2, 3], { a: 'b' }], large: (n) => 'x'.repeat(n), malformed: [Buffer.from('{]\n')] },
   ],
   [
-    'messages that view a buffer of the codec\'s own',
+    "messages that view a buffer of the codec's own",
     (() => {
       const own = Buffer.alloc(70_000)
       return {

@@ -14,7 +14,11 @@ import {
 const never = new AbortController().signal
 
 /** A listener that echoes, and a connector; every call is logged with its virtual time. */
-async function echoing(faults: MemoryFaults | ((d: MemoryDirection) => MemoryFaults | undefined), seed = 1, options = {}) {
+async function echoing(
+  faults: MemoryFaults | ((d: MemoryDirection) => MemoryFaults | undefined),
+  seed = 1,
+  options = {},
+) {
   const clock = createVirtualClock()
   const network = createMemoryNetwork({ seed, clock, faults })
   const log: string[] = []
@@ -98,11 +102,19 @@ test('bytes arrive after their delay, and a connect too', async () => {
   assert.equal(log.slice(2), ['1200 server data 1'])
   near.end()
   await clock.advance(1_000)
-  assert.equal(log.slice(3), ['1400 client data 1', '1599 server end', '1799 client end', '1799 client close ', '1799 server close '])
+  assert.equal(log.slice(3), [
+    '1400 client data 1',
+    '1599 server end',
+    '1799 client end',
+    '1799 client close ',
+    '1799 server close ',
+  ])
 })
 
 test('a reset comes after just so many bytes, seen by both', async () => {
-  const { clock, log, near, sent } = await echoing(({ toward }) => (toward === 'listener' ? { reset: { afterBytes: 10 } } : undefined))
+  const { clock, log, near, sent } = await echoing(({ toward }) =>
+    toward === 'listener' ? { reset: { afterBytes: 10 } } : undefined,
+  )
   near.write(Buffer.alloc(10))
   await clock.settle()
   assert.is(Buffer.concat(sent.server!).length, 10)
@@ -123,7 +135,9 @@ test('a reset comes with its probability', async () => {
 })
 
 test('a slow reader takes so many bytes a tick, and holds its writer back', async () => {
-  const { clock, near, sent, far } = await echoing(({ toward }) => (toward === 'listener' ? { slow: { bytes: 100, everyMs: 10 } } : undefined))
+  const { clock, near, sent, far } = await echoing(({ toward }) =>
+    toward === 'listener' ? { slow: { bytes: 100, everyMs: 10 } } : undefined,
+  )
   far.write = () => true
   assert.is(near.write(Buffer.alloc(100_000)), false)
   await clock.advance(1_000)
@@ -140,20 +154,31 @@ test('a stalled peer takes nothing and says nothing, not even that it is gone', 
   await clock.advance(60_000)
   far.abort()
   await clock.advance(60_000)
-  assert.equal(log.filter((line) => line.includes('client')), ['0 client open', '1000 client data 5'])
+  assert.equal(
+    log.filter((line) => line.includes('client')),
+    ['0 client open', '1000 client data 5'],
+  )
   near.abort()
   await clock.settle()
   assert.match(log.at(-1)!, 'client close')
 })
 
 test('a stall passes when it has a length, and nothing is lost', async () => {
-  const { clock, log, near } = await echoing(({ toward }) => (toward === 'listener' ? { stall: { afterBytes: 5, forMs: 30_000 } } : undefined))
+  const { clock, log, near } = await echoing(({ toward }) =>
+    toward === 'listener' ? { stall: { afterBytes: 5, forMs: 30_000 } } : undefined,
+  )
   near.write(Buffer.from('hello, world'))
   near.end()
   await clock.advance(60_000)
   assert.equal(log.slice(2), [
-    '1000 server data 5', '1000 client data 5', '31000 server data 7', '31000 server end', '31000 client data 7',
-    '31000 client end', '31000 client close ', '31000 server close ',
+    '1000 server data 5',
+    '1000 client data 5',
+    '31000 server data 7',
+    '31000 server end',
+    '31000 client data 7',
+    '31000 client end',
+    '31000 client close ',
+    '31000 server close ',
   ])
 })
 
@@ -163,7 +188,10 @@ test('messages are lost whole, the rest stay in order, and the loss is declared'
   await clock.settle()
   const got = sent.server!.map(([value]) => value!)
   assert.ok(got.length > 110 && got.length < 170, `${got.length}`)
-  assert.equal(got, [...got].sort((a, b) => a - b))
+  assert.equal(
+    got,
+    [...got].sort((a, b) => a - b),
+  )
   assert.is(network.transport.capabilities(parseEndpoint('memory:x'), { kind: 'message' }).reliable, false)
   assert.is(network.transport.capabilities(parseEndpoint('memory:x'), {}).reliable, true)
   near.abort()

@@ -66,17 +66,27 @@ test('advances follow one another', async () => {
 test('what a timer throws comes out of advance, and the clock goes on', async () => {
   const clock = createVirtualClock()
   clock.after(1, () => {
-    throw new Error('a timer\'s fault')
+    throw new Error("a timer's fault")
   })
   const error = await clock.advance(2).catch((e: Error) => e)
-  assert.match((error as Error).message, 'a timer\'s fault')
+  assert.match((error as Error).message, "a timer's fault")
   await clock.advance(2)
   assert.is(clock.pending, 0)
 })
 
 test('time does not go back', async () => {
-  assert.instance(await createVirtualClock().advance(-1).catch((e: Error) => e), RangeError)
-  assert.instance(await createVirtualClock().advance(Number.NaN).catch((e: Error) => e), RangeError)
+  assert.instance(
+    await createVirtualClock()
+      .advance(-1)
+      .catch((e: Error) => e),
+    RangeError,
+  )
+  assert.instance(
+    await createVirtualClock()
+      .advance(Number.NaN)
+      .catch((e: Error) => e),
+    RangeError,
+  )
 })
 
 test('settle waits for the watched, and gives up on what never rests', async () => {

@@ -68,20 +68,28 @@ test('a name is taken once, and free again after unbind', async () => {
   await (await memory.listen(endpoint, {}, recorder().sink)).unbind()
 })
 
-test('two transports do not see each other\'s names', async () => {
+test("two transports do not see each other's names", async () => {
   const listener = await memory.listen(parseEndpoint('memory:mine'), {}, recorder().sink)
-  const refused = await createMemoryTransport().connect!(listener.endpoint, {}, recorder().sink, never()).catch((e: Error) => e)
+  const refused = await createMemoryTransport().connect!(listener.endpoint, {}, recorder().sink, never()).catch(
+    (e: Error) => e,
+  )
   assert.instance(refused, ConnectionError)
   assert.is((refused as ConnectionError).code, 'REFUSED')
   await listener.unbind()
 })
 
 test('writes of one turn arrive joined on the stream kind and apart on the message kind', async () => {
-  for (const [kind, expected] of [['stream', ['abc']], ['message', ['a', '', 'bc']]] as const) {
+  for (const [kind, expected] of [
+    ['stream', ['abc']],
+    ['message', ['a', '', 'bc']],
+  ] as const) {
     const { near, server, listener } = await pair({ kind })
     for (const part of ['a', '', 'bc']) near.write(Buffer.from(part))
     await server.until('data')
-    assert.equal(server.calls.filter(([name]) => name === 'data').map(([, text]) => text), expected)
+    assert.equal(
+      server.calls.filter(([name]) => name === 'data').map(([, text]) => text),
+      expected,
+    )
     near.abort()
     await server.until('close')
     await listener.unbind()
@@ -116,7 +124,10 @@ test('a paused listener holds a backlog and refuses one more', async () => {
   const dialled = await Promise.allSettled(
     clients.map((client) => transport.connect!(listener.endpoint, {}, client.sink, never())),
   )
-  assert.equal(dialled.map(({ status }) => status), ['fulfilled', 'fulfilled', 'rejected'])
+  assert.equal(
+    dialled.map(({ status }) => status),
+    ['fulfilled', 'fulfilled', 'rejected'],
+  )
   assert.equal(server.names(), [])
   // One that gives up while it waits makes room, and is never opened.
   ;(dialled[0] as PromiseFulfilledResult<Link>).value.abort()
@@ -166,7 +177,10 @@ test('a message over the limit is reported, not sent, and the link lives', async
   near.write(Buffer.from('1234'))
   await server.until('data')
   assert.is((client.calls.find(([name]) => name === 'fault')?.[1] as ConnectionError).code, 'MESSAGE_TOO_LARGE')
-  assert.equal(server.calls, [['open', undefined], ['data', '1234']])
+  assert.equal(server.calls, [
+    ['open', undefined],
+    ['data', '1234'],
+  ])
   near.abort()
 })
 
@@ -181,7 +195,7 @@ test('a flood of empty messages is held back as well', async () => {
   near.abort()
 })
 
-test('the marks are those of the listener\'s limits', async () => {
+test("the marks are those of the listener's limits", async () => {
   const limits = { writeHighBytes: 10, writeLowBytes: 2 } as never
   const { near, far, client } = await pair({ limits })
   far.pause()
@@ -196,7 +210,9 @@ test('the marks are those of the listener\'s limits', async () => {
 
 test('a wrong kind is refused with both kinds named', async () => {
   const { transport, listener, near } = await pair()
-  const error = await transport.connect!(listener.endpoint, { kind: 'message' }, recorder().sink, never()).catch((e) => e)
+  const error = await transport.connect!(listener.endpoint, { kind: 'message' }, recorder().sink, never()).catch(
+    (e) => e,
+  )
   assert.is(error.code, 'REFUSED')
   assert.match(error.message, /stream.*message/)
   near.abort()
