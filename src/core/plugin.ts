@@ -29,7 +29,8 @@ export interface Factory<T, Options = never> {
 
 /** A way to find frames in a stream and to write them; a payload stands beside it. */
 export interface Framing {
-  readonly framer: Framer
+  /** Left out: each chunk of a stream is a frame (`raw`). */
+  readonly framer?: Framer
   /** The payload's name where the configuration gives none. Default: `bytes`. */
   readonly payload?: string
   /** Bounds a payload on its way out: bytes stay bytes, text may stay text. Several pieces need not be joined. */

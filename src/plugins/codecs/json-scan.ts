@@ -1,0 +1,128 @@
+/**
+ * Looks a JSON text over before it is parsed, and finds what is wrong with it after it was not.
+ *
+ * Room: plugins/codecs. Both are one loop without recursion: linear in the bytes, and no depth can exhaust the stack.
+ */
+
+const enum Kind {
+  Other,
+  Open,
+  Close,
+  Quote,
+  Digit,
+}
+
+const kinds = new Uint8Array(256)
+for (const open of '[{') kinds[open.charCodeAt(0)] = Kind.Open
+for (const close of ']}') kinds[close.charCodeAt(0)] = Kind.Close
+for (const digit of '0123456789') kinds[digit.charCodeAt(0)] = Kind.Digit
+kinds[0x22] = Kind.Quote
+
+const QUOTE = 0x22
+const BACKSLASH = 0x5c
+/** A number overflows with an exponent, or with 309 digits (IEEE 754 binary64: 1.8e308). */
+const LONG_NUMBER = 300
+
+/** What `scan` found. */
+export const DEEP = -1
+export const PLAIN = 0
+export const HUGE = 1
+
+/**
+ * Reads `buffer[start, end)`, which need not be JSON.
+ *
+ * @returns `DEEP` where objects and arrays are nested deeper than `depth`; `HUGE` where a number may be beyond what a
+ *   number can hold; else `PLAIN`.
+ */
+export function scan(buffer: Buffer, start: number, end: number, depth: number): number {
+  let level = 0
+  let found = PLAIN
+  for (let at = start; at < end; at++) {
+    switch (kinds[buffer[at] as number]) {
+      case Kind.Open:
+        if (++level > depth) return DEEP
+        break
+      case Kind.Close:
+        level--
+        break
+      case Kind.Quote:
+        for (at++; at < end && buffer[at] !== QUOTE; at++) if (buffer[at] === BACKSLASH) at++
+        break
+      case Kind.Digit: {
+        const first = at
+        while (at + 1 < end && kinds[buffer[at + 1] as number] === Kind.Digit) at++
+        const next = (buffer[at + 1] as number) | 0x20
+        if (at - first > LONG_NUMBER || (at + 1 < end && next === 0x65)) found = HUGE
+        break
+      }
+    }
+  }
+  return found
+}
+
+/**
+ * Where a text stops to be JSON (RFC 8259), as an index of its characters; its length where it ends too early.
+ *
+ * V8 names a position in some messages only, and quotes the text in others.
+ */
+export function faultOf(text: string): number {
+  /** What closes the objects and arrays that are open. */
+  const closers: string[] = []
+  /** What may come: a value, a value or the end of an array, a key, a key or the end of an object, what follows a value. */
+  let wanted: 'value' | 'item' | 'key' | 'member' | 'next' = 'value'
+  let at = 0
+  for (;;) {
+    at = after(/[ \t\n\r]*/y, text, at)
+    const letter = text[at]
+    const closer = closers.at(-1)
+    if (letter === undefined) return at
+    if (letter === closer && wanted !== 'value' && wanted !== 'key') {
+      closers.pop()
+      wanted = 'next'
+      at++
+    } else if (wanted === 'next') {
+      if (letter !== ',' || closer === undefined) return at
+      wanted = closer === '}' ? 'key' : 'value'
+      at++
+    } else if (letter === '"') {
+      const close = endOfString(text, at)
+      if (text[close] !== '"') return close
+      at = close + 1
+      if (wanted === 'key' || wanted === 'member') {
+        at = after(/[ \t\n\r]*/y, text, at)
+        if (text[at] !== ':') return at
+        at++
+        wanted = 'value'
+      } else wanted = 'next'
+    } else if (wanted === 'key' || wanted === 'member') {
+      return at
+    } else if (letter === '[' || letter === '{') {
+      closers.push(letter === '[' ? ']' : '}')
+      wanted = letter === '[' ? 'item' : 'member'
+      at++
+    } else {
+      const end = after(/true|false|null|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/y, text, at)
+      if (end === at) return at
+      at = end
+      wanted = 'next'
+    }
+  }
+}
+
+/** @returns the index of the closing quote, else of the character that must not be there. */
+function endOfString(text: string, quote: number): number {
+  let at = quote + 1
+  for (; at < text.length && text[at] !== '"' && text.charCodeAt(at) >= 0x20; at++) {
+    if (text[at] !== '\\') continue
+    const end = after(/\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})/y, text, at)
+    if (end === at) return at
+    at = end - 1
+  }
+  return at
+}
+
+/** @returns the index behind what `pattern` (sticky) matches at `at`; `at` where it does not. */
+function after(pattern: RegExp, text: string, at: number): number {
+  pattern.lastIndex = at
+  return pattern.test(text) ? pattern.lastIndex : at
+}
