@@ -61,7 +61,8 @@ export interface Layer {
 
 /** Where plugins add things; duplicates are refused with both places named. */
 export interface Registry {
-  transport(transport: Transport<never> | Transport): this
+  /** @param options.replace - Takes the place of what has its name and schemes, such as a test's network for `memory`. */
+  transport(transport: Transport<never> | Transport, options?: { readonly replace?: boolean }): this
   codec<O>(factory: Factory<Codec, O> | Factory<Codec<never, never>, O>): this
   /** A way to find frames alone; any payload goes with it. */
   framer<O>(factory: Factory<Framing, O>): this

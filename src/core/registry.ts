@@ -45,8 +45,12 @@ export class ServerRegistry implements Registry {
     return this.#schemes.keys()
   }
 
-  transport(transport: Transport<never> | Transport): this {
+  transport(transport: Transport<never> | Transport, options: { readonly replace?: boolean } = {}): this {
     const thing = transport as Transport
+    if (options.replace) {
+      this.#transports.delete(thing.name)
+      for (const scheme of thing.schemes) this.#schemes.delete(scheme)
+    }
     put(this.#transports, 'transport', thing.name, thing, this.#by)
     for (const scheme of thing.schemes) put(this.#schemes, 'scheme', scheme, thing, this.#by)
     return this

@@ -68,7 +68,7 @@ export interface MemoryNetwork {
  * // A handler sees every cut of its requests, and a reply takes 200 ms, in no time at all.
  * const clock = createVirtualClock()
  * const network = createMemoryNetwork({ seed: 7, clock, faults: { split: 3, delayMs: 200 } })
- * const plugin = definePlugin({ name: 'network', setup: (registry) => void registry.transport(network.transport) })
+ * const plugin = definePlugin({ name: 'network', setup: (registry) => void registry.transport(network.transport, { replace: true }) })
  * const server = await createServer({ listen: 'memory:shout', handler: (line: string) => line.toUpperCase(), plugins:
  * [plugin] }) await server.start()
  * const dialled = network.transport.connect(server.listeners.get('default').endpoint, {}, sink, signal)
