@@ -100,6 +100,7 @@ export type ConnectionErrorCode =
   | 'HALF_CLOSED_TIMEOUT'
   | 'SLOW_PEER' // more than writeHardBytes waited for a peer that does not read
   | 'RATE_LIMITED'
+  | 'AMPLIFIED' // a reply over limits.replyRatio to a datagram peer; not sent
   | 'MESSAGE_TOO_LARGE' // a datagram over what the transport carries (EMSGSIZE)
   | 'NOT_SUPPORTED' // an operation this transport has not, such as upgrade('tls') on UDP
   | 'TRANSPORT_FAILED' // anything else; see cause

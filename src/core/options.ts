@@ -20,6 +20,7 @@ export interface Limits {
   executorQueue: number
   peers: number
   whenPeersFull: 'evict' | 'refuse'
+  replyRatio: number
 }
 
 /** Per listener; `timeouts` at the top sets them for all. Milliseconds of the monotonic clock. */
@@ -178,6 +179,13 @@ export const limitRows: { readonly [K in keyof Limits]: OptionRow } = {
     unit: 'choice',
     choices: ['evict', 'refuse'],
     why: 'A new peer at that limit: forget the one least recently heard of, or ignore the newcomer.',
+  },
+  replyRatio: {
+    default: Number.POSITIVE_INFINITY,
+    unit: 'count',
+    unlimited: true,
+    counter: 'failed.AMPLIFIED',
+    why: 'Bytes sent to a datagram peer for each byte it sent. Source addresses can be forged, and a small request with a large reply is a weapon; 3 is what QUIC allows (RFC 9000, section 8.1). Off, because peers of closed networks may be pushed to.',
   },
 }
 

@@ -779,6 +779,7 @@ export class Session implements Connection, Expiring {
           throw new ConnectionError('MESSAGE_TOO_LARGE', `a message of ${bytes} bytes; ${this.transport} carries at most ${most}`)
         }
       }
+      this.#checkAmplification(piece)
       if (!this.#outbox.writeMessage(this.#link, piece)) this.#overHigh()
       if (!this.#inTurn) this.#lastActivity = this.#scope.host.clock.now()
       return
@@ -786,6 +787,17 @@ export class Session implements Connection, Expiring {
     this.#outbox.add(piece)
     if (this.#outbox.gathered > this.#scope.plan.limits.writeHighBytes) this.#flush()
     else if (!this.#inTurn) this.#flushSoon()
+  }
+
+  /** Only where the source of what came may be forged. */
+  #checkAmplification(piece: Piece): void {
+    const { replyRatio } = this.#scope.plan.limits
+    if (replyRatio === Number.POSITIVE_INFINITY || this.#scope.capabilities.reliable) return
+    const bytes = this.#outbox.written + (typeof piece === 'string' ? Buffer.byteLength(piece) : piece.length)
+    if (bytes <= this.#bytesIn * replyRatio) return
+    const message = `${bytes} bytes to a peer that sent ${this.#bytesIn}: over replyRatio (${replyRatio})`
+    this.#scope.host.count('failed.AMPLIFIED')
+    throw new ConnectionError('AMPLIFIED', message, { bytes })
   }
 
   #flushSoon(): void {
