@@ -1,0 +1,217 @@
+/**
+ * A bound UDP endpoint: datagrams in, a link for each peer.
+ *
+ * Room: transports. A peer is a source address and port. It is there from its first datagram until it is ended, has been
+ * silent for `timeouts.peerIdleMs`, or had to make room for another: UDP says neither hello nor goodbye.
+ */
+import type { RemoteInfo, Socket } from 'node:dgram'
+import type { Endpoint } from '../core/endpoint.js'
+import { ConnectionError } from '../core/errors.js'
+import { defaultLimits, defaultTimeouts, type Limits, socketRows } from '../core/options.js'
+import type { Listener, LinkSink, TransportOptions } from '../core/transport.js'
+import { DatagramLosses } from './datagram-losses.js'
+import { DatagramPeers } from './datagram-peers.js'
+import { UdpLink, type UdpLinkOwner } from './udp-link.js'
+import type { UdpOptions } from './udp-options.js'
+import { localEndpoint } from './udp-socket.js'
+
+/** Silence is measured in sweeps, so that no datagram reads a clock: a peer expires after 8 to 9 eighths of peerIdleMs. */
+const SWEEPS = 8
+const LONGEST_TIMER_MS = 2 ** 31 - 1
+
+/** While paused, first datagrams of new peers wait: a backlog of them, and 4 MiB. */
+const HOLD_NEWCOMERS = socketRows.backlog.default as number
+const HOLD_BYTES = 4 * 1024 * 1024
+
+interface BoundSocket {
+  readonly socket: Socket
+  readonly local: Endpoint
+}
+
+interface Newcomer {
+  readonly bound: BoundSocket
+  readonly address: string
+  readonly port: number
+  readonly datagram: Buffer
+}
+
+/**
+ * Owns the socket, or the two of `localhost`. Replies leave by the socket on which their peer was heard.
+ *
+ * Unlike a stream listener it cannot free its address while links live, because their replies need the socket: `unbind`
+ * opens no link any more and resolves; the address is free when the last link has closed, at once if there is none.
+ */
+export class UdpListener implements Listener, UdpLinkOwner {
+  readonly endpoint: Endpoint
+  readonly sink: LinkSink
+  readonly losses: DatagramLosses
+  readonly writeHighBytes: number
+  readonly writeLowBytes: number
+
+  readonly #sockets: readonly Socket[]
+  readonly #limits: Readonly<Limits>
+  readonly #peers = new DatagramPeers<UdpLink>()
+  readonly #sweepMs: number
+  #sweeper: NodeJS.Timeout | undefined
+  #sweep = 0
+  /** Opened and not yet closed; more than the table holds while links end. */
+  #links = 0
+  #isPaused = false
+  #isUnbound = false
+  #unbound: Promise<void> | undefined
+  #waiting: Newcomer[] = []
+  #waitingBytes = 0
+  #isAdmissionDue = false
+
+  constructor(endpoint: Endpoint, sockets: readonly Socket[], options: TransportOptions<UdpOptions>, sink: LinkSink) {
+    this.#sockets = sockets
+    this.sink = sink
+    this.#limits = options.limits ?? defaultLimits
+    this.writeHighBytes = this.#limits.writeHighBytes
+    this.writeLowBytes = this.#limits.writeLowBytes
+    this.losses = new DatagramLosses(sink, endpoint.scheme)
+    const { peerIdleMs } = options.timeouts ?? defaultTimeouts
+    this.#sweepMs = Math.max(1, peerIdleMs / SWEEPS)
+    this.endpoint = boundEndpoint(endpoint, sockets[0] as Socket)
+    for (const socket of sockets) this.#attach(socket)
+  }
+
+  #attach(socket: Socket): void {
+    const bound = { socket, local: localEndpoint(this.endpoint.scheme, socket) }
+    socket.on('message', (datagram, { address, port }: RemoteInfo) => this.#receive(bound, address, port, datagram))
+    // A failed receive concerns one datagram; the socket lives.
+    socket.on('error', (error) => this.losses.add('unreceived', this.endpoint.host ?? '', this.endpoint.port ?? 0, error))
+  }
+
+  // ── datagrams in ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #receive(bound: BoundSocket, address: string, port: number, datagram: Buffer): void {
+    const peer = this.#peers.find(address, port)
+    if (peer === undefined) return this.#newcomer(bound, address, port, datagram)
+    peer.heardAt = this.#sweep
+    this.#peers.touch(peer)
+    peer.receive(datagram)
+  }
+
+  /** Whatever decides about peers nobody knows stands here. */
+  #newcomer(bound: BoundSocket, address: string, port: number, datagram: Buffer): void {
+    if (this.#isUnbound) return
+    // RFC 768: port 0 means that no reply is wanted; there is no way to send one either.
+    if (port === 0) this.losses.add('unanswerable', address, port)
+    else if (this.#isPaused || this.#waiting.length > 0) this.#wait({ bound, address, port, datagram })
+    else this.#admit(bound, address, port, datagram)
+  }
+
+  #admit(bound: BoundSocket, address: string, port: number, datagram: Buffer): void {
+    if (this.#peers.size >= this.#limits.peers && !this.#makeRoom()) {
+      this.losses.add('peers-full', address, port)
+      return
+    }
+    if (this.#isUnbound) return // by whoever was told of the eviction
+    const link = new UdpLink(this, bound.socket, address, port, bound.local, false)
+    link.heardAt = this.#sweep
+    this.#peers.add(link)
+    this.#links++
+    this.#startSweeper()
+    this.sink.open(link)
+    link.receive(datagram)
+  }
+
+  #makeRoom(): boolean {
+    const { oldest } = this.#peers
+    if (this.#limits.whenPeersFull === 'refuse' || oldest === undefined) return false
+    const { peers } = this.#limits
+    const message = `${oldest.remote}: evicted, the peer least recently heard of ${peers} (limits.peers), to make room for a new one`
+    oldest.cut(new ConnectionError('CLOSED', message, { remote: oldest.remote, limit: peers }))
+    return true
+  }
+
+  // ── pause ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  pause(): void {
+    this.#isPaused = true
+  }
+
+  resume(): void {
+    if (!this.#isPaused) return
+    this.#isPaused = false
+    if (this.#waiting.length === 0 || this.#isAdmissionDue) return
+    this.#isAdmissionDue = true
+    process.nextTick(() => this.#admitWaiting())
+  }
+
+  #wait(newcomer: Newcomer): void {
+    const { length } = newcomer.datagram
+    const isFull = this.#waiting.length >= HOLD_NEWCOMERS || this.#waitingBytes + length > HOLD_BYTES
+    if (isFull) this.losses.add('listener-paused', newcomer.address, newcomer.port)
+    else {
+      this.#waiting.push(newcomer)
+      this.#waitingBytes += length
+    }
+  }
+
+  #admitWaiting(): void {
+    this.#isAdmissionDue = false
+    const newcomers = this.#waiting
+    let admitted = 0
+    // The sink may pause us again from inside `open`, or unbind.
+    while (admitted < newcomers.length && !this.#isPaused && !this.#isUnbound) {
+      const { bound, address, port, datagram } = newcomers[admitted++] as Newcomer
+      this.#waitingBytes -= datagram.length
+      // Two datagrams of one newcomer may have waited.
+      const peer = this.#peers.find(address, port)
+      if (peer === undefined) this.#admit(bound, address, port, datagram)
+      else peer.receive(datagram)
+    }
+    newcomers.splice(0, admitted)
+  }
+
+  // ── the end of links ───────────────────────────────────────────────────────────────────────────────────────────────
+
+  #startSweeper(): void {
+    if (this.#sweeper !== undefined || this.#sweepMs > LONGEST_TIMER_MS) return
+    this.#sweeper = setInterval(() => this.#expire(), this.#sweepMs)
+    this.#sweeper.unref()
+  }
+
+  /** Ends the peers that were silent. A blocked event loop only makes it late: waiting datagrams are not held against them. */
+  #expire(): void {
+    this.#sweep++
+    for (let { oldest } = this.#peers; oldest !== undefined; oldest = this.#peers.oldest) {
+      if (this.#sweep - oldest.heardAt <= SWEEPS) return
+      oldest.cut()
+    }
+    clearInterval(this.#sweeper)
+    this.#sweeper = undefined
+  }
+
+  forget(link: UdpLink): void {
+    this.#peers.remove(link)
+  }
+
+  closed(): void {
+    this.#links--
+    if (this.#links === 0 && this.#isUnbound) void this.#closeSockets()
+  }
+
+  unbind(): Promise<void> {
+    if (this.#unbound !== undefined) return this.#unbound
+    this.#isUnbound = true
+    for (const { address, port } of this.#waiting) this.losses.add('listener-paused', address, port)
+    this.#waiting = []
+    this.#unbound = this.#links === 0 ? this.#closeSockets() : Promise.resolve()
+    return this.#unbound
+  }
+
+  async #closeSockets(): Promise<void> {
+    clearInterval(this.#sweeper)
+    this.losses.flush()
+    // The descriptor is closed on return; the event comes a turn later.
+    await Promise.all(this.#sockets.map((socket) => new Promise<void>((resolve) => socket.close(resolve))))
+  }
+}
+
+function boundEndpoint(endpoint: Endpoint, socket: Socket): Endpoint {
+  const { address, port } = socket.address()
+  return endpoint.with({ host: endpoint.host === 'localhost' ? 'localhost' : address, port })
+}

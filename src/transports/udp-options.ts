@@ -1,0 +1,87 @@
+/**
+ * What the `socket` key of a UDP listener may hold.
+ *
+ * Room: transports. Checked before anything is bound; the rows also make the documentation.
+ */
+import { isIP } from 'node:net'
+import { nearest } from '../core/nearest.js'
+import { type OptionSchema, optionSchema } from '../core/option-schema.js'
+import { type MulticastOptions, type SocketOptions, socketRows } from '../core/options.js'
+
+export type UdpOptions = Partial<
+  Pick<SocketOptions, 'ipv6Only' | 'reusePort' | 'receiveBuffer' | 'sendBuffer' | 'broadcast' | 'multicast'>
+>
+
+/** Asked for, in bytes; the kernel cuts it to `net.core.rmem_max` without a word (socket(7)). */
+export const RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024
+
+const MOST_BUFFER_BYTES = 2 ** 31 - 1
+
+export const udpOptions: OptionSchema<UdpOptions> = optionSchema<UdpOptions>({
+  ipv6Only: { unit: 'switch', why: socketRows.ipv6Only.why, default: false },
+  reusePort: { unit: 'switch', why: socketRows.reusePort.why, default: false },
+  receiveBuffer: {
+    unit: 'bytes',
+    why: socketRows.receiveBuffer.why,
+    default: RECEIVE_BUFFER_BYTES,
+    min: 1,
+    max: MOST_BUFFER_BYTES,
+  },
+  sendBuffer: { unit: 'bytes', why: socketRows.sendBuffer.why, min: 1, max: MOST_BUFFER_BYTES },
+  broadcast: { unit: 'switch', why: socketRows.broadcast.why, default: false },
+  multicast: { unit: 'any', why: socketRows.multicast.why, check: misfitOfMulticast },
+})
+
+const multicastKeys = ['groups', 'ttl', 'loopback', 'interface'] as const satisfies (keyof MulticastOptions)[]
+const groupKeys = ['group', 'interface', 'source'] as const
+
+function misfitOfMulticast(value: unknown): string | undefined {
+  if (!isObject(value)) return `an object of ${multicastKeys.join(', ')}`
+  const unknown = unknownKey(value, multicastKeys)
+  if (unknown !== undefined) return unknown
+  const { groups, ttl, loopback, interface: outgoing } = value
+  if (ttl !== undefined && !(Number.isInteger(ttl) && (ttl as number) >= 0 && (ttl as number) <= 255)) {
+    return 'ttl to be a whole number from 0 to 255'
+  }
+  if (loopback !== undefined && typeof loopback !== 'boolean') return 'loopback to be true or false'
+  if (outgoing !== undefined && !isAddress(outgoing)) return 'interface to be the address of one of its own'
+  if (groups === undefined) return undefined
+  if (!Array.isArray(groups)) return 'groups to be a list'
+  for (const entry of groups) {
+    const problem = misfitOfGroup(entry)
+    if (problem !== undefined) return problem
+  }
+  return undefined
+}
+
+function misfitOfGroup(entry: unknown): string | undefined {
+  const example = 'each group to be a multicast address such as "239.1.2.3" or "ff02::1234"'
+  if (typeof entry === 'string') return isMulticast(entry) ? undefined : example
+  if (!isObject(entry)) return `${example}, or { group, interface?, source? }`
+  const unknown = unknownKey(entry, groupKeys)
+  if (unknown !== undefined) return unknown
+  if (!isMulticast(entry.group)) return example
+  if (entry.interface !== undefined && !isAddress(entry.interface)) return "a group's interface to be an address of it"
+  if (entry.source !== undefined && !isAddress(entry.source)) return "a group's source to be an address"
+  return undefined
+}
+
+function unknownKey(value: Record<string, unknown>, known: readonly string[]): string | undefined {
+  const key = Object.keys(value).find((name) => !known.includes(name))
+  if (key === undefined) return undefined
+  const near = nearest(key, known)
+  return `keys of ${known.join(', ')} (\`${key}\` is none${near ? `; nearest: \`${near}\`` : ''})`
+}
+
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+
+const isAddress = (value: unknown): value is string => typeof value === 'string' && isIP(value) !== 0
+
+/** 224.0.0.0/4 (RFC 5771) or ff00::/8 (RFC 4291, section 2.7). */
+export function isMulticast(value: unknown): value is string {
+  if (!isAddress(value)) return false
+  if (value.includes(':')) return /^ff[0-9a-f]{2}:/i.test(value)
+  const first = Number(value.slice(0, value.indexOf('.')))
+  return first >= 224 && first <= 239
+}
