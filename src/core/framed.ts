@@ -40,10 +40,11 @@ class Tail {
 }
 
 class FramedCodec implements Codec {
-  readonly framer?: Framer
-  readonly isMessage?: (value: unknown) => boolean
-  readonly route?: (message: unknown) => string | undefined
-  readonly correlate?: (message: unknown) => string | number | undefined
+  // Declared only: what the framing or payload lacks, the codec lacks.
+  declare readonly framer?: Framer
+  declare readonly isMessage?: (value: unknown) => boolean
+  declare readonly route?: (message: unknown) => string | undefined
+  declare readonly correlate?: (message: unknown) => string | number | undefined
   readonly #framing: Framing
   readonly #payload: Payload
   readonly #trims: boolean
@@ -52,7 +53,6 @@ class FramedCodec implements Codec {
     this.#framing = framing
     this.#payload = payload
     this.#trims = framing.trim !== undefined
-    // Left out where there is none: the session asks for the property, not for an answer.
     if (framing.framer !== undefined) this.framer = framing.framer
     if (payload.isMessage !== undefined) this.isMessage = payload.isMessage.bind(payload)
     if (payload.route !== undefined) this.route = payload.route.bind(payload)

@@ -23,16 +23,17 @@ const BACKSLASH = 0x5c
 /** A number overflows with an exponent, or with 309 digits (IEEE 754 binary64: 1.8e308). */
 const LONG_NUMBER = 300
 
-/** What `scan` found. */
+/** What `scan` found; the last two are bits. */
 export const DEEP = -1
 export const PLAIN = 0
 export const HUGE = 1
+export const KEY = 2
 
 /**
  * Reads `buffer[start, end)`, which need not be JSON.
  *
- * @returns `DEEP` where objects and arrays are nested deeper than `depth`; `HUGE` where a number may be beyond what a
- *   number can hold; else `PLAIN`.
+ * @returns `DEEP` where objects and arrays are nested deeper than `depth`; else the sum of `HUGE`, where a number may be
+ *   beyond what a number can hold, and `KEY`, where a string may read `__proto__` or `constructor`.
  */
 export function scan(buffer: Buffer, start: number, end: number, depth: number): number {
   let level = 0
@@ -45,19 +46,32 @@ export function scan(buffer: Buffer, start: number, end: number, depth: number):
       case Kind.Close:
         level--
         break
-      case Kind.Quote:
-        for (at++; at < end && buffer[at] !== QUOTE; at++) if (buffer[at] === BACKSLASH) at++
+      case Kind.Quote: {
+        const first = at + 1
+        for (at++; at < end && buffer[at] !== QUOTE; at++) {
+          // An ASCII letter written as an escape is a disguise; no encoder writes it so.
+          if (buffer[at] === BACKSLASH && isLetterEscape(buffer, ++at)) found |= KEY
+        }
+        const letter = buffer[first]
+        if ((at - first === 9 && letter === 0x5f) || (at - first === 11 && letter === 0x63)) found |= KEY
         break
+      }
       case Kind.Digit: {
         const first = at
         while (at + 1 < end && kinds[buffer[at + 1] as number] === Kind.Digit) at++
-        const next = (buffer[at + 1] as number) | 0x20
-        if (at - first > LONG_NUMBER || (at + 1 < end && next === 0x65)) found = HUGE
+        if (at - first > LONG_NUMBER || (at + 1 < end && ((buffer[at + 1] as number) | 0x20) === 0x65)) found |= HUGE
         break
       }
     }
   }
   return found
+}
+
+/** True at the `u` of `\u0040` to `\u007f`. */
+function isLetterEscape(buffer: Buffer, at: number): boolean {
+  if (buffer[at] !== 0x75 || buffer[at + 1] !== 0x30 || buffer[at + 2] !== 0x30) return false
+  const digit = buffer[at + 3] as number
+  return digit >= 0x34 && digit <= 0x37
 }
 
 /**
