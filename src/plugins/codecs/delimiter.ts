@@ -41,7 +41,7 @@ export const delimiter: Factory<Framing, DelimiterOptions> = {
       unit: 'choice',
       choices: ['allow', 'refuse'],
       default: 'allow',
-      why: 'A reply with a delimiter in it: several frames to the peer; or an error, where strangers write parts of replies.',
+      why: 'A reply with a delimiter in it: several frames to the peer; or an error, if strangers write parts of it.',
     },
   }),
   create(options) {
@@ -96,7 +96,11 @@ function refuseEmbedded(payload: Uint8Array | string, bytes: Buffer): void {
   // Searched together with the delimiter that follows: a payload's last bytes may begin one.
   const whole = Buffer.concat([typeof payload === 'string' ? Buffer.from(payload) : payload, bytes])
   if (whole.indexOf(bytes) === whole.length - bytes.length) return
-  throw unfitReply('delimiter', 'the reply has a delimiter in it', "send its parts one by one, or set embedded: 'allow'")
+  throw unfitReply(
+    'delimiter',
+    'the reply has a delimiter in it',
+    "send its parts one by one, or set embedded: 'allow'",
+  )
 }
 
 class DelimiterReader implements FrameReader {

@@ -1,8 +1,8 @@
 /**
  * Finds bytes between two bounds of a buffer, at the price of the bytes between them.
  *
- * Room: plugins/codecs. `Buffer.indexOf` knows no upper bound: it would run on through the unused rest of a growing buffer,
- * and a long line in small pieces would cost the square of its length.
+ * Room: plugins/codecs. `Buffer.indexOf` knows no upper bound: it would run on through the unused rest of a growing
+ * buffer, and a long line in small pieces would cost the square of its length.
  */
 
 /** Up to here a loop is faster than a call into native code (6 against 10 ns at 8 bytes, even at 16). */
@@ -33,7 +33,8 @@ export function findBytes(buffer: Buffer, sought: Buffer, from: number, end: num
   if (length === 1) return findByte(buffer, sought[0] as number, from, end)
   if (end - from < length) return -1
   if (end - from - length < SHIFTS) {
-    for (let after = from + length; after <= end; after++) if (endsWith(buffer, sought, from, after)) return after - length
+    for (let after = from + length; after <= end; after++)
+      if (endsWith(buffer, sought, from, after)) return after - length
     return -1
   }
   if (buffer.length - end <= OVERRUN_BYTES || endsWith(buffer, sought, from, end)) {
