@@ -144,8 +144,8 @@ class LengthFieldFraming implements Framing {
   readonly #layout: Layout
   /** What turns a payload's bytes into the length to write. */
   readonly #surplus: number
-  /** The front of a frame by its length, where all of it is ASCII: text stays text then. */
-  readonly #fronts: (string | undefined)[] = []
+  /** The front of a frame by its length, below 128: all of it is ASCII then, and text stays text. */
+  readonly #textFronts: (string | undefined)[] = new Array(0x80)
 
   constructor(layout: Layout) {
     this.#layout = layout
@@ -161,14 +161,21 @@ class LengthFieldFraming implements Framing {
     if (length < 0 || length > this.#layout.most || strip + bytes < header) throw this.#unfit(bytes)
     if (strip < header) return this.#patch(isText ? Buffer.from(payload) : payload, length)
     if (!isText) return enclose(this.#front(length), payload, nothing)
-    const front = length < 0x80 ? (this.#fronts[length] ??= this.#front(length).toString('latin1')) : undefined
-    return front === undefined ? this.#frontAndText(payload, bytes, length) : front + payload
+    return length < 0x80 ? this.#textFront(length) + payload : this.#frontAndText(payload, bytes, length)
   }
 
   #front(length: number): Buffer {
     const { strip, offset } = this.#layout
     const front = Buffer.alloc(strip)
     this.#layout.write(length, front, offset)
+    return front
+  }
+
+  #textFront(length: number): string {
+    const known = this.#textFronts[length]
+    if (known !== undefined) return known
+    const front = this.#front(length).toString('latin1')
+    this.#textFronts[length] = front
     return front
   }
 

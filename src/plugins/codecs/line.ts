@@ -10,7 +10,7 @@ import { optionSchema } from '../../core/option-schema.js'
 import type { Factory, Framing } from '../../core/plugin.js'
 import { enclose, nothing } from './enclose.js'
 import { tooLarge, unfitReply } from './faults.js'
-import { findByte } from './search.js'
+import { ByteSearch } from './search.js'
 
 export interface LineOptions {
   readonly terminator: 'lf' | 'crlf'
@@ -102,6 +102,7 @@ class LineReader implements FrameReader {
   readonly #limit: number
   readonly #option: string
   readonly #isUnterminatedFine: boolean
+  readonly #feeds = new ByteSearch(LF)
   /** Bytes from the line's start that hold no line feed. */
   #scanned = 0
 
@@ -112,7 +113,7 @@ class LineReader implements FrameReader {
   }
 
   next(buffer: Buffer, start: number, end: number): number {
-    const feed = findByte(buffer, LF, start + this.#scanned, end)
+    const feed = this.#feeds.find(buffer, start + this.#scanned, end)
     if (feed < 0) {
       const seen = end - start
       // One byte over the limit may be the carriage return of the terminator.

@@ -4,6 +4,7 @@ import { delimiter } from '#src/plugins/codecs/delimiter.js'
 import {
   checkCuts,
   checkPieces,
+  checkRest,
   type Choices,
   fails,
   framedBytes,
@@ -142,6 +143,10 @@ test('a frame in small pieces costs its length, not its square', () => {
     const frame = Buffer.concat([Buffer.alloc(1_048_576 - 9, filling), Buffer.from(`x${text}`)])
     checkPieces(`delimiter ${text}`, make(delimiter, { delimiter: text }), frame)
   }
+})
+
+test('the unused rest of a buffer is not searched', () => {
+  for (const text of ['|', '\r\n', 'xxxxxxxy']) checkRest(make(delimiter, { delimiter: text }))
 })
 
 test.run()

@@ -246,6 +246,20 @@ export function checkPieces(name: string, framing: Framing, frame: Buffer): void
   }
 }
 
+/** The same in front of a large unused rest: what stands behind the bytes must cost nothing. */
+export function checkRest(framing: Framing): void {
+  const buffer = Buffer.alloc(16_777_216, 'x')
+  const cost = (): number => {
+    const reader = open(framing, limitsOf(buffer.length))
+    const started = process.cpuUsage()
+    for (let end = 16; end <= 65_536; end += 16) assert.is(reader.next(buffer, 0, end), -1)
+    const { user, system } = process.cpuUsage(started)
+    return (user + system) / 1000
+  }
+  const ms = Math.min(cost(), cost(), cost())
+  assert.ok(ms < 100, `${ms} ms for 64 KiB`)
+}
+
 export const stream: CodecContext = { connection: {} as never, kind: 'stream', state: undefined }
 export const messages = (): CodecContext => ({ connection: {} as never, kind: 'message', state: undefined })
 

@@ -5,6 +5,7 @@ import { line } from '#src/plugins/codecs/line.js'
 import {
   checkCuts,
   checkPieces,
+  checkRest,
   type Choices,
   drive,
   fails,
@@ -152,6 +153,8 @@ test('a line in small pieces costs its length, not its square', () => {
   frame[frame.length - 1] = 0x0a
   checkPieces('line', make(line), frame)
 })
+
+test('the unused rest of a buffer is not searched', () => checkRest(make(line)))
 
 test('a moved buffer changes nothing', () => {
   const reader = open(make(line), limitsOf(100))
