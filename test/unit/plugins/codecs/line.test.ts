@@ -156,6 +156,14 @@ test('a line in small pieces costs its length, not its square', () => {
 
 test('the unused rest of a buffer is not searched', () => checkRest(make(line)))
 
+test('a line feed behind the bytes is none of the line, though one was found at that place before', () => {
+  const reader = open(make(line), limitsOf(1_000))
+  const buffer = Buffer.alloc(4_096, 'x')
+  buffer[100] = 0x0a
+  assert.is(reader.next(buffer, 0, 200), 101)
+  assert.is(reader.next(buffer, 0, 50), -1)
+})
+
 test('a moved buffer changes nothing', () => {
   const reader = open(make(line), limitsOf(100))
   const bytes = Buffer.from('hello world, how are you\nx')
