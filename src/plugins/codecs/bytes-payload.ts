@@ -10,8 +10,8 @@ import { kindOf, unfitReply } from './faults.js'
 /**
  * A frame as a `Buffer`.
  *
- * It is a view: who keeps a few bytes of it for long copies them (`Buffer.from(message)`), because the view holds the whole
- * chunk they came in. Replies are bytes, or text, which goes out as UTF-8.
+ * It is a view: who keeps a few bytes of it for long copies them (`Buffer.from(message)`), because the view holds the
+ * whole chunk they came in. Replies are bytes, or text, which goes out as UTF-8.
  *
  * @throws {HandlerError} for a reply of another kind. Reach: this connection.
  */
@@ -24,6 +24,10 @@ const payload: Payload = {
   decodeAt: (buffer, start, end) => buffer.subarray(start, end),
   encode(message) {
     if (typeof message === 'string' || message instanceof Uint8Array) return message
-    throw unfitReply('bytes', `expected a reply of bytes or text, got ${kindOf(message)}`, "return bytes, or use payload: 'json'")
+    throw unfitReply(
+      'bytes',
+      `expected a reply of bytes or text, got ${kindOf(message)}`,
+      "return bytes, or use payload: 'json'",
+    )
   },
 }

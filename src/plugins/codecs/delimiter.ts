@@ -8,7 +8,7 @@ import { optionSchema } from '../../core/option-schema.js'
 import type { Factory, Framing } from '../../core/plugin.js'
 import { enclose, nothing } from './enclose.js'
 import { tooLarge, unfitReply } from './faults.js'
-import { endsWith, findBytes } from './search.js'
+import { ByteSearch, endsWith, findBytes } from './search.js'
 
 export interface DelimiterOptions {
   readonly delimiter: string | Uint8Array | readonly number[]
@@ -41,7 +41,7 @@ export const delimiter: Factory<Framing, DelimiterOptions> = {
       unit: 'choice',
       choices: ['allow', 'refuse'],
       default: 'allow',
-      why: 'A reply with a delimiter in it: several frames to the peer; or an error, where strangers write parts of replies.',
+      why: 'A reply with a delimiter in it: several frames to the peer; or an error, if strangers write parts of it.',
     },
   }),
   create(options) {
@@ -66,7 +66,7 @@ const expected = `1 to ${LONGEST} bytes: text such as "\\\\r\\\\n" or "|", or a 
 
 /** @returns undefined for what is no delimiter. */
 function readDelimiter(value: unknown): Buffer | undefined {
-  const bytes = typeof value === 'string' ? unescape(value) : isBytes(value) ? Buffer.from(value) : undefined
+  const bytes = typeof value === 'string' ? readEscapes(value) : isBytes(value) ? Buffer.from(value) : undefined
   return bytes !== undefined && bytes.length >= 1 && bytes.length <= LONGEST ? bytes : undefined
 }
 
@@ -78,7 +78,7 @@ function isBytes(value: unknown): value is Uint8Array | number[] {
 const escapes: Readonly<Record<string, number>> = { r: 0x0d, n: 0x0a, t: 0x09, '0': 0x00, '\\': 0x5c }
 
 /** Command lines and environments have no way to write control bytes of their own. */
-function unescape(text: string): Buffer | undefined {
+function readEscapes(text: string): Buffer | undefined {
   const bytes: number[] = []
   for (const [part] of text.matchAll(/\\x[0-9a-fA-F]{2}|\\[^x]|\\|[^\\]+/gs)) {
     if (!part.startsWith('\\')) bytes.push(...Buffer.from(part))
@@ -96,7 +96,11 @@ function refuseEmbedded(payload: Uint8Array | string, bytes: Buffer): void {
   // Searched together with the delimiter that follows: a payload's last bytes may begin one.
   const whole = Buffer.concat([typeof payload === 'string' ? Buffer.from(payload) : payload, bytes])
   if (whole.indexOf(bytes) === whole.length - bytes.length) return
-  throw unfitReply('delimiter', 'the reply has a delimiter in it', "send its parts one by one, or set embedded: 'allow'")
+  throw unfitReply(
+    'delimiter',
+    'the reply has a delimiter in it',
+    "send its parts one by one, or set embedded: 'allow'",
+  )
 }
 
 class DelimiterReader implements FrameReader {
@@ -105,17 +109,22 @@ class DelimiterReader implements FrameReader {
   readonly need = 0
   readonly #delimiter: Buffer
   readonly #limit: number
+  /** For a delimiter of one byte. */
+  readonly #search: ByteSearch | undefined
   /** Bytes from the frame's start in which no delimiter begins. */
   #scanned = 0
 
   constructor(bytes: Buffer, limits: FrameLimits) {
     this.#delimiter = bytes
     this.#limit = limits.frameBytes
+    this.#search = bytes.length === 1 ? new ByteSearch(bytes[0] as number) : undefined
   }
 
   next(buffer: Buffer, start: number, end: number): number {
     const { length } = this.#delimiter
-    const found = findBytes(buffer, this.#delimiter, start + this.#scanned, end)
+    const from = start + this.#scanned
+    const search = this.#search
+    const found = search === undefined ? findBytes(buffer, this.#delimiter, from, end) : search.find(buffer, from, end)
     if (found < 0) {
       const seen = end - start
       if (seen > this.#limit && seen - this.#begun(buffer, start, end) > this.#limit) throw this.#tooLarge()

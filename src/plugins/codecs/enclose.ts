@@ -5,8 +5,8 @@
  */
 
 /**
- * From here on a payload is not copied. Sixteen replies of 1 KiB in a turn cost 400 ns each joined here and again in the
- * gathering write, 175 in pieces; at 64 bytes both cost the same, and one reply alone saves the second copy.
+ * From here on a payload is not copied. Sixteen replies of 1 KiB in a turn cost 400 ns each joined here and again in
+ * the gathering write, 175 in pieces; at 64 bytes both cost the same, and one reply alone saves the second copy.
  */
 export const PIECE_BYTES = 512
 

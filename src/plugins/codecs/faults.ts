@@ -1,14 +1,15 @@
 /**
  * What codecs say when something does not fit: the peer's frame, or the handler's reply.
  *
- * Room: plugins/codecs. A frame's fault is the peer's (`FrameError`, closes that connection); a reply's is the handler's.
+ * Room: plugins/codecs. A frame's fault is the peer's (`FrameError`, closes that connection); a reply's is the
+ * handler's.
  */
 import { FrameError, HandlerError } from '../../core/errors.js'
 
 /** @param what - In the plural: `lines`. @param option - The limit's name, as users set it. */
 export function tooLarge(what: string, limit: number, option: string): FrameError {
-  const text = `${what} of at most ${limit} bytes are taken (limits.${option}), a longer one came; raise the limit if it is legal`
-  return new FrameError('TOO_LARGE', text, { limit, option })
+  const text = `${what} of at most ${limit} bytes are taken (limits.${option}), a longer one came`
+  return new FrameError('TOO_LARGE', `${text}; raise the limit if it is legal`, { limit, option })
 }
 
 /** @param expected - What the grammar wants. @param got - What came, at most a few characters of it. */

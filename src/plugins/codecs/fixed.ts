@@ -17,7 +17,8 @@ export interface FixedOptions {
  *
  * On message transports a datagram is a frame, whatever its size.
  *
- * @throws {FrameError} `TOO_LARGE` with the first byte, where `size` is over `limits.frameBytes`. Reach: this connection.
+ * @throws {FrameError} `TOO_LARGE` with the first byte, where `size` is over `limits.frameBytes`. Reach: this
+ *   connection.
  * @throws {HandlerError} for a reply of another size. Reach: this connection.
  * @example
  * { "endpoint": "tcp://[::]:9000", "codec": { "name": "fixed", "size": 16 } }

@@ -14,8 +14,8 @@ export interface JsonLinesOptions {
 /**
  * JSON values, each ended by a line feed.
  *
- * A blank line is no JSON value and is `MALFORMED`, as jsonlines.org has it: bytes that make no message would escape the
- * limits that count messages. What goes out has no line feed within a value, because JSON writes those as `\n`.
+ * A blank line is no JSON value and is `MALFORMED`, as jsonlines.org has it: bytes that make no message would escape
+ * the limits that count messages. What goes out has no line feed within a value, because JSON writes those as `\n`.
  *
  * @throws {FrameError} `TOO_LARGE` over the smaller of `limits.lineBytes` and `limits.frameBytes`; `MALFORMED`. Reach:
  *   this connection.
@@ -29,7 +29,7 @@ export const jsonLines: Factory<Framing, JsonLinesOptions> = {
       unit: 'choice',
       choices: ['refuse', 'deliver'],
       default: 'refuse',
-      why: 'A last value whose peer finished before its line feed: `TRUNCATED`, because 12 may be the front of 123; or a value.',
+      why: 'A last value whose peer finished before its end: `TRUNCATED`, as 12 may be the front of 123; or a value.',
     },
   }),
   create: ({ unterminated }) => lineFraming({ terminator: 'lf', unterminated, embedded: 'allow' }, 'json'),

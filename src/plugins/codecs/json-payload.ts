@@ -1,7 +1,8 @@
 /**
  * Messages that are JSON.
  *
- * Room: plugins/codecs. RFC 8259, read by the platform's own parser; what that lets through and should not is caught here.
+ * Room: plugins/codecs. RFC 8259, read by the platform's own parser; what that lets through and should not is caught
+ * here.
  */
 import type { Payload } from '../../core/codec.js'
 import { optionSchema } from '../../core/option-schema.js'
@@ -21,9 +22,10 @@ const EXCERPT = 40
 /**
  * A frame as a JSON value.
  *
- * Refused as `MALFORMED`, each with its position where there is one: what is no JSON or no UTF-8, nesting beyond `depth`,
- * numbers that would become Infinity, and the keys by which a careless merge changes every object of the program
- * (`__proto__`, and `constructor` holding `prototype`). Whole numbers beyond 2^53 lose digits, as with `JSON.parse`.
+ * Refused as `MALFORMED`, each with its position where there is one: what is no JSON or no UTF-8, nesting beyond
+ * `depth`, numbers that would become Infinity, and the keys by which a careless merge changes every object of the
+ * program (`__proto__`, and `constructor` holding `prototype`). Whole numbers beyond 2^53 lose digits, as with
+ * `JSON.parse`.
  *
  * A reply is whatever `JSON.stringify` takes. Arrays are one reply; generators, sets and maps are a reply per item.
  *
@@ -73,7 +75,8 @@ function parse(text: string): unknown {
     const position = faultOf(text)
     const from = Math.max(0, position - EXCERPT / 2)
     const excerpt = text.slice(from, from + EXCERPT).replace(/[^\x20-\x7e]/g, '.')
-    const got = text.trim() === '' ? 'a blank frame' : position >= text.length ? 'one that ends too early' : 'something else'
+    const got =
+      text.trim() === '' ? 'a blank frame' : position >= text.length ? 'one that ends too early' : 'something else'
     throw malformed('JSON', `${got} at position ${position}: ${excerpt}`, { position })
   }
 }
@@ -108,7 +111,8 @@ function encode(message: unknown): string {
   } catch (cause) {
     throw unfitReply('json', 'the reply has no form in JSON', 'return plain data, without cycles and BigInt', cause)
   }
-  if (text === undefined) throw unfitReply('json', `expected a reply of plain data, got ${kindOf(message)}`, 'return a value')
+  if (text === undefined)
+    throw unfitReply('json', `expected a reply of plain data, got ${kindOf(message)}`, 'return a value')
   return text
 }
 

@@ -4,19 +4,17 @@
  * Room: plugins/codecs. Both are one loop without recursion: linear in the bytes, and no depth can exhaust the stack.
  */
 
-const enum Kind {
-  Other,
-  Open,
-  Close,
-  Quote,
-  Digit,
-}
+// Kinds of bytes; every other byte is 0.
+const OPEN = 1
+const CLOSE = 2
+const STRING = 3
+const DIGIT = 4
 
 const kinds = new Uint8Array(256)
-for (const open of '[{') kinds[open.charCodeAt(0)] = Kind.Open
-for (const close of ']}') kinds[close.charCodeAt(0)] = Kind.Close
-for (const digit of '0123456789') kinds[digit.charCodeAt(0)] = Kind.Digit
-kinds[0x22] = Kind.Quote
+for (const open of '[{') kinds[open.charCodeAt(0)] = OPEN
+for (const close of ']}') kinds[close.charCodeAt(0)] = CLOSE
+for (const digit of '0123456789') kinds[digit.charCodeAt(0)] = DIGIT
+kinds[0x22] = STRING
 
 const QUOTE = 0x22
 const BACKSLASH = 0x5c
@@ -32,21 +30,21 @@ export const KEY = 2
 /**
  * Reads `buffer[start, end)`, which need not be JSON.
  *
- * @returns `DEEP` where objects and arrays are nested deeper than `depth`; else the sum of `HUGE`, where a number may be
- *   beyond what a number can hold, and `KEY`, where a string may read `__proto__` or `constructor`.
+ * @returns `DEEP` where objects and arrays are nested deeper than `depth`; else the sum of `HUGE`, where a number
+ *   may be beyond what a number can hold, and `KEY`, where a string may read `__proto__` or `constructor`.
  */
 export function scan(buffer: Buffer, start: number, end: number, depth: number): number {
   let level = 0
   let found = PLAIN
   for (let at = start; at < end; at++) {
     switch (kinds[buffer[at] as number]) {
-      case Kind.Open:
+      case OPEN:
         if (++level > depth) return DEEP
         break
-      case Kind.Close:
+      case CLOSE:
         level--
         break
-      case Kind.Quote: {
+      case STRING: {
         const first = at + 1
         for (at++; at < end && buffer[at] !== QUOTE; at++) {
           // An ASCII letter written as an escape is a disguise; no encoder writes it so.
@@ -56,9 +54,9 @@ export function scan(buffer: Buffer, start: number, end: number, depth: number):
         if ((at - first === 9 && letter === 0x5f) || (at - first === 11 && letter === 0x63)) found |= KEY
         break
       }
-      case Kind.Digit: {
+      case DIGIT: {
         const first = at
-        while (at + 1 < end && kinds[buffer[at + 1] as number] === Kind.Digit) at++
+        while (at + 1 < end && kinds[buffer[at + 1] as number] === DIGIT) at++
         if (at - first > LONG_NUMBER || (at + 1 < end && ((buffer[at + 1] as number) | 0x20) === 0x65)) found |= HUGE
         break
       }
@@ -82,7 +80,7 @@ function isLetterEscape(buffer: Buffer, at: number): boolean {
 export function faultOf(text: string): number {
   /** What closes the objects and arrays that are open. */
   const closers: string[] = []
-  /** What may come: a value, a value or the end of an array, a key, a key or the end of an object, what follows a value. */
+  /** What may come: a value; one or the end of the array; a key; one or the end of the object; what follows a value. */
   let wanted: 'value' | 'item' | 'key' | 'member' | 'next' = 'value'
   let at = 0
   for (;;) {

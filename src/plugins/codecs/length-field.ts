@@ -26,7 +26,7 @@ const fields: OptionSchema<LengthFieldOptions> = optionSchema<LengthFieldOptions
     unit: 'number',
     default: 0,
     check: (value) => (Math.abs(value as number) <= 2 ** 31 && Number.isInteger(value) ? undefined : 'a whole number'),
-    why: 'Added to the length read, to get how many bytes follow the length field. -4 where a field of 4 bytes counts itself.',
+    why: 'Added to the length read, to get how many bytes follow its field. -4 where a field of 4 bytes counts itself.',
   },
   strip: {
     unit: 'bytes',
@@ -38,8 +38,9 @@ const fields: OptionSchema<LengthFieldOptions> = optionSchema<LengthFieldOptions
 /**
  * Frames that say how long they are.
  *
- * A frame is `offset` bytes, a length field of `size` bytes, and then as many bytes as the length says plus `adjustment`. The
- * message is the frame without its first `strip` bytes. The limit, `limits.frameBytes`, is on what is left.
+ * A frame is `offset` bytes, a length field of `size` bytes, and then as many bytes as the length says plus
+ * `adjustment`. The message is the frame without its first `strip` bytes. The limit, `limits.frameBytes`, is on what is
+ * left.
  *
  * | on the wire                       | options                              | message              |
  * |-----------------------------------|--------------------------------------|----------------------|
@@ -53,12 +54,13 @@ const fields: OptionSchema<LengthFieldOptions> = optionSchema<LengthFieldOptions
  * | `00 05 ca fe` hello               | size 2, adjustment 2, strip 4        | hello                |
  * | `ca 00 09 fe` hello               | size 2, offset 1, adjustment -3, strip 3 | `fe` hello       |
  *
- * Replies go the other way: the bytes of the frame that `strip` takes off are written as zeros, but for the length; where
- * `strip` leaves header bytes, the reply begins with them too, and its length is put right. So every message decoded can be
- * sent as it is. For a header that is not zeros, take `strip: 0` and `payload: 'bytes'`, and write it in the handler.
+ * Replies go the other way: the bytes of the frame that `strip` takes off are written as zeros, but for the length;
+ * where `strip` leaves header bytes, the reply begins with them too, and its length is put right. So every message
+ * decoded can be sent as it is. For a header that is not zeros, take `strip: 0` and `payload: 'bytes'`, and write it in
+ * the handler.
  *
- * @throws {FrameError} `TOO_LARGE`, before the frame's bytes come; `MALFORMED` for a length over 2^53 - 1, negative once
- *   adjusted, or of less than `strip` leaves. Reach: this connection.
+ * @throws {FrameError} `TOO_LARGE`, before the frame's bytes come; `MALFORMED` for a length over 2^53 - 1, negative
+ *   once adjusted, or of less than `strip` leaves. Reach: this connection.
  * @throws {HandlerError} for a reply whose length the field cannot say. Reach: this connection.
  * @example
  * { "endpoint": "tcp://[::]:9000", "codec": { "name": "length-field", "size": 2, "payload": "json" } }
@@ -125,11 +127,12 @@ class Layout {
 /** What no field of a single option can tell. */
 function misfit({ size, adjustment, strip, header, most }: Layout) {
   if (most + adjustment < 0) {
-    const message = `expected at least ${-most}, got ${adjustment}: every length that ${size} bytes can say would be negative`
+    const message = `expected at least ${-most}, got ${adjustment}: all that ${size} bytes can say would be negative`
     return { path: ['adjustment'], message }
   }
   if (header + most + adjustment < strip) {
-    const message = `expected at most ${header + most + adjustment}, got ${strip}: no frame of a ${size}-byte length is longer`
+    const longest = header + most + adjustment
+    const message = `expected at most ${longest}, got ${strip}: no frame of a ${size}-byte length is longer`
     return { path: ['strip'], message }
   }
   return undefined
@@ -141,8 +144,8 @@ class LengthFieldFraming implements Framing {
   readonly #layout: Layout
   /** What turns a payload's bytes into the length to write. */
   readonly #surplus: number
-  /** The front of a frame by its length, where all of it is ASCII: text stays text then. */
-  readonly #fronts: (string | undefined)[] = []
+  /** The front of a frame by its length, below 128: all of it is ASCII then, and text stays text. */
+  readonly #textFronts: (string | undefined)[] = new Array(0x80)
 
   constructor(layout: Layout) {
     this.#layout = layout
@@ -158,14 +161,21 @@ class LengthFieldFraming implements Framing {
     if (length < 0 || length > this.#layout.most || strip + bytes < header) throw this.#unfit(bytes)
     if (strip < header) return this.#patch(isText ? Buffer.from(payload) : payload, length)
     if (!isText) return enclose(this.#front(length), payload, nothing)
-    const front = length < 0x80 ? (this.#fronts[length] ??= this.#front(length).toString('latin1')) : undefined
-    return front === undefined ? this.#frontAndText(payload, bytes, length) : front + payload
+    return length < 0x80 ? this.#textFront(length) + payload : this.#frontAndText(payload, bytes, length)
   }
 
   #front(length: number): Buffer {
     const { strip, offset } = this.#layout
     const front = Buffer.alloc(strip)
     this.#layout.write(length, front, offset)
+    return front
+  }
+
+  #textFront(length: number): string {
+    const known = this.#textFronts[length]
+    if (known !== undefined) return known
+    const front = this.#front(length).toString('latin1')
+    this.#textFronts[length] = front
     return front
   }
 
@@ -194,7 +204,11 @@ class LengthFieldFraming implements Framing {
     const { strip, header, most, size } = this.#layout
     const least = Math.max(0, -this.#surplus, header - strip)
     const range = `from ${least} to ${most - this.#surplus} bytes`
-    return unfitReply('length-field', `a ${size}-byte length can say replies ${range}, got one of ${bytes}`, 'change the reply or the option `size`')
+    return unfitReply(
+      'length-field',
+      `a ${size}-byte length can say replies ${range}, got one of ${bytes}`,
+      'change the reply or the option `size`',
+    )
   }
 }
 

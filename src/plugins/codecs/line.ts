@@ -1,15 +1,16 @@
 /**
  * Lines: bytes up to a line feed.
  *
- * Room: plugins/codecs. The framing of most text protocols, and the default codec. A carriage return before the line feed
- * belongs to the terminator, whichever of both a peer writes (RFC 5321, section 2.3.8, says CR LF; people's tools say LF).
+ * Room: plugins/codecs. The framing of most text protocols, and the default codec. A carriage return before the line
+ * feed belongs to the terminator, whichever of both a peer writes (RFC 5321, section 2.3.8, says CR LF; people's tools
+ * say LF).
  */
 import type { FrameLimits, FrameReader } from '../../core/codec.js'
 import { optionSchema } from '../../core/option-schema.js'
 import type { Factory, Framing } from '../../core/plugin.js'
 import { enclose, nothing } from './enclose.js'
 import { tooLarge, unfitReply } from './faults.js'
-import { findByte } from './search.js'
+import { ByteSearch } from './search.js'
 
 export interface LineOptions {
   readonly terminator: 'lf' | 'crlf'
@@ -23,9 +24,9 @@ const CR = 0x0d
 /**
  * Frames that end in a line feed.
  *
- * The limit is the smaller of `limits.lineBytes` (64 KiB) and `limits.frameBytes`, terminator excluded. A reply with line
- * feeds in it is several lines to the peer: many servers mean just that. Where parts of a reply come from strangers, set
- * `embedded: 'refuse'`, or one of them can make the peer see a line of his own (response splitting).
+ * The limit is the smaller of `limits.lineBytes` (64 KiB) and `limits.frameBytes`, terminator excluded. A reply with
+ * line feeds in it is several lines to the peer: many servers mean just that. Where parts of a reply come from
+ * strangers, set `embedded: 'refuse'`, or one of them can make the peer see a line of his own (response splitting).
  *
  * On message transports a message may end in one terminator; it is cut off, and stands behind each reply to that peer.
  * A text payload in `utf16le` does not go with lines: its letters may hold the byte of a line feed.
@@ -48,13 +49,13 @@ export const line: Factory<Framing, LineOptions> = {
       unit: 'choice',
       choices: ['refuse', 'deliver'],
       default: 'refuse',
-      why: 'A last line whose peer finished before its line feed: `TRUNCATED`, because its rest may be missing; or a line.',
+      why: 'A last line whose peer finished before its line feed: `TRUNCATED`, as its rest may be missing; or a line.',
     },
     embedded: {
       unit: 'choice',
       choices: ['allow', 'refuse'],
       default: 'allow',
-      why: 'A reply with line feeds in it: several lines to the peer; or an error, where strangers write parts of replies.',
+      why: 'A reply with line feeds in it: several lines to the peer; or an error, where strangers write parts of it.',
     },
   }),
   create: (options) => lineFraming(options, 'text'),
@@ -85,10 +86,12 @@ export function lineFraming(options: LineOptions, payload: string): Framing {
 function refuseEmbedded(encoded: Uint8Array | string, isCrlf: boolean): void {
   const isText = typeof encoded === 'string'
   const hasFeed = isText ? encoded.includes('\n') : encoded.includes(LF)
-  if (hasFeed) throw unfitReply('line', 'the reply has a line feed in it', "send its lines one by one, or set embedded: 'allow'")
+  if (hasFeed)
+    throw unfitReply('line', 'the reply has a line feed in it', "send its lines one by one, or set embedded: 'allow'")
   // Together with our line feed it would be a terminator, and the peer would miss it.
   const last = isText ? encoded.charCodeAt(encoded.length - 1) : encoded[encoded.length - 1]
-  if (last === CR && !isCrlf) throw unfitReply('line', 'the reply ends in a carriage return', "cut it off, or set terminator: 'crlf'")
+  if (last === CR && !isCrlf)
+    throw unfitReply('line', 'the reply ends in a carriage return', "cut it off, or set terminator: 'crlf'")
 }
 
 /** Finds line after line in one connection's bytes. */
@@ -99,6 +102,7 @@ class LineReader implements FrameReader {
   readonly #limit: number
   readonly #option: string
   readonly #isUnterminatedFine: boolean
+  readonly #feeds = new ByteSearch(LF)
   /** Bytes from the line's start that hold no line feed. */
   #scanned = 0
 
@@ -109,7 +113,7 @@ class LineReader implements FrameReader {
   }
 
   next(buffer: Buffer, start: number, end: number): number {
-    const feed = findByte(buffer, LF, start + this.#scanned, end)
+    const feed = this.#feeds.find(buffer, start + this.#scanned, end)
     if (feed < 0) {
       const seen = end - start
       // One byte over the limit may be the carriage return of the terminator.

@@ -8,8 +8,9 @@ import type { Factory, Framing } from '../../core/plugin.js'
 /**
  * Each chunk of a stream is a message, each datagram of a message transport too.
  *
- * Where a chunk ends is the network's accident: one `write` of the peer may come as two chunks, two as one. So a payload
- * of `text` may get half a letter, and `json` half a value; on streams, `bytes` (the default) is the one that goes with it.
+ * Where a chunk ends is the network's accident: one `write` of the peer may come as two chunks, two as one. So a
+ * payload of `text` may get half a letter, and `json` half a value; on streams, `bytes` (the default) is the one that
+ * goes with it.
  *
  * @example
  * { "endpoint": "tcp://[::]:7", "codec": "raw", "handler": "Echo" }

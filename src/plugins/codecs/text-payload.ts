@@ -34,8 +34,8 @@ const encodings: Readonly<Record<string, BufferEncoding>> = {
  * A frame as a string.
  *
  * Bytes that are no UTF-8 become U+FFFD, as everywhere on the web, unless `fatal` is set. With `hex` and `base64` the
- * message is the frame's bytes so written. Replies are text, numbers, booleans (written as `String` writes them), or bytes,
- * which go out as they are.
+ * message is the frame's bytes so written. Replies are text, numbers, booleans (written as `String` writes them), or
+ * bytes, which go out as they are.
  *
  * @throws {FrameError} `MALFORMED` with `fatal`, for bytes that are not of the encoding; in `utf16le` always for an odd
  *   number of bytes. Reach: this connection.
@@ -44,8 +44,17 @@ const encodings: Readonly<Record<string, BufferEncoding>> = {
 export const text: Factory<Payload, TextOptions> = {
   name: 'text',
   options: optionSchema<TextOptions>({
-    encoding: { unit: 'choice', choices: Object.keys(encodings), default: 'utf8', why: 'How text is written in bytes.' },
-    fatal: { unit: 'switch', default: false, why: 'Refuse bytes that are not of the encoding, in place of U+FFFD for each.' },
+    encoding: {
+      unit: 'choice',
+      choices: Object.keys(encodings),
+      default: 'utf8',
+      why: 'How text is written in bytes.',
+    },
+    fatal: {
+      unit: 'switch',
+      default: false,
+      why: 'Refuse bytes that are not of the encoding, in place of U+FFFD for each.',
+    },
   }),
   create({ encoding: name, fatal }) {
     const encoding = encodings[name] as BufferEncoding
@@ -97,7 +106,8 @@ export const readUtf8: Read =
 export function readUtf8Strictly(buffer: Buffer, start: number, end: number): string {
   const read = readUtf8(buffer, start, end)
   // Only a text with the replacement in it can have been replaced; looking for that is nearly free where all is Latin.
-  if (read.includes('\ufffd') && !isUtf8(buffer.subarray(start, end))) throw malformed('text in UTF-8', 'bytes that are none')
+  if (read.includes('\ufffd') && !isUtf8(buffer.subarray(start, end)))
+    throw malformed('text in UTF-8', 'bytes that are none')
   return read
 }
 
@@ -136,5 +146,9 @@ function isBase64(plain: string): boolean {
 
 function writeIf(isFit: boolean, plain: string, encoding: BufferEncoding): Buffer {
   if (isFit) return Buffer.from(plain, encoding)
-  throw unfitReply('text', `the reply has characters that ${encoding} cannot write`, 'choose another `encoding`, such as utf8')
+  throw unfitReply(
+    'text',
+    `the reply has characters that ${encoding} cannot write`,
+    'choose another `encoding`, such as utf8',
+  )
 }

@@ -23,7 +23,10 @@ const received = (codec: Codec, text: string, context: CodecContext): unknown =>
 test('the built-in names are those of the documentation', () => {
   const names = framers.map(({ name }) => name)
   assert.equal(names, ['raw', 'line', 'delimiter', 'fixed', 'length-field', 'varint', 'netstring', 'json-lines'])
-  assert.equal(payloads.map(({ name }) => name), ['text', 'bytes', 'json'])
+  assert.equal(
+    payloads.map(({ name }) => name),
+    ['text', 'bytes', 'json'],
+  )
 })
 
 test('each framing has its payload', () => {
@@ -63,10 +66,19 @@ test('a terminator behind a datagram is cut off, and stands behind replies to th
   const one = messages()
   const other = messages()
   assert.is(codec.encode('first', one), 'first')
-  for (const [text, message, end] of [['a\n', 'a', '\n'], ['b\r\n', 'b', '\r\n'], ['c\r\n', 'c', '\r\n'], ['d', 'd', ''], ['\n', '', '\n']] as const) {
+  for (const [text, message, end] of [
+    ['a\n', 'a', '\n'],
+    ['b\r\n', 'b', '\r\n'],
+    ['c\r\n', 'c', '\r\n'],
+    ['d', 'd', ''],
+    ['\n', '', '\n'],
+  ] as const) {
     assert.is(received(codec, text, one), message)
     assert.is(codec.encode('reply', one), `reply${end}`)
-    assert.equal(codec.encode(Buffer.from('reply'), one), end === '' ? Buffer.from('reply') : Buffer.from(`reply${end}`))
+    assert.equal(
+      codec.encode(Buffer.from('reply'), one),
+      end === '' ? Buffer.from('reply') : Buffer.from(`reply${end}`),
+    )
   }
   assert.is(codec.encode('reply', other), 'reply')
 })
@@ -78,6 +90,7 @@ test('the terminator of a datagram outlives the buffer it came in', () => {
   codec.decodeAt?.(bytes, 0, 2, context)
   bytes.fill(0x78)
   assert.is(codec.encode('b', context), 'b\n')
+  assert.equal(codec.encode(Buffer.from('b'), context), Buffer.from('b\n'))
 })
 
 test('a terminator that is no UTF-8 is given back as bytes', () => {

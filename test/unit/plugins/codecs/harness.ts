@@ -64,7 +64,13 @@ export class Choices {
  * Pushes `stream` cut at `cuts` (rising). `bait` fills the buffer in front of the bytes and behind them, as a growing
  * buffer's unused rest may hold anything.
  */
-export function drive(reader: FrameReader, stream: Buffer, cuts: readonly number[], bait: Buffer, finishes = false): Outcome {
+export function drive(
+  reader: FrameReader,
+  stream: Buffer,
+  cuts: readonly number[],
+  bait: Buffer,
+  finishes = false,
+): Outcome {
   const frames: string[] = []
   let consumed = 0
   let shift = 0
@@ -93,8 +99,10 @@ export function drive(reader: FrameReader, stream: Buffer, cuts: readonly number
         return { frames, error: error.code, leftover: stream.length - consumed - (at - before) }
       }
       if (after === -1) break
-      if (!(after > at && after <= end)) throw new Error(`a frame must take a byte and end in what came: ${after} of ${at} to ${end}`)
-      if (!(reader.start >= at && reader.start <= reader.end && reader.end <= after)) throw new Error('bounds outside the frame')
+      if (!(after > at && after <= end))
+        throw new Error(`a frame must take a byte and end in what came: ${after} of ${at} to ${end}`)
+      if (!(reader.start >= at && reader.start <= reader.end && reader.end <= after))
+        throw new Error('bounds outside the frame')
       frames.push(buffer.toString('latin1', reader.start, reader.end))
       at = after
     }
@@ -127,8 +135,8 @@ const CASES = 100_000
 const BATCH = 200
 
 /**
- * 100,000 streams: cut anywhere and pushed at once they give the same frames, error and leftover, and what the reference
- * gives. `pick` may choose another configuration for each batch.
+ * 100,000 streams: cut anywhere and pushed at once they give the same frames, error and leftover, and what the
+ *   reference gives. `pick` may choose another configuration for each batch.
  */
 export function checkCuts(name: string, pick: (choices: Choices) => Generator): void {
   let cases = 0
@@ -163,7 +171,9 @@ export function checkCuts(name: string, pick: (choices: Choices) => Generator): 
   assert.is(cases, CASES)
   assert.ok(frames > CASES / 2, `only ${frames} frames came of ${cases} cases`)
   assert.ok(refused > CASES / 50, `only ${refused} of ${cases} cases were refused`)
-  console.log(`  ${name}: ${cases} cases, ${frames} frames, ${refused} refused, ${((user + system) / 1e6).toFixed(1)} s CPU`)
+  console.log(
+    `  ${name}: ${cases} cases, ${frames} frames, ${refused} refused, ${((user + system) / 1e6).toFixed(1)} s CPU`,
+  )
 }
 
 function check(got: Outcome, expected: Outcome, stream: Buffer, cuts: readonly number[], limit: number): void {
@@ -186,14 +196,20 @@ export function framedBytes(framing: Framing, payload: Uint8Array | string): Buf
 }
 
 /** Reads a whole stream in one push; the frames as latin1. */
-export function framesOf(framing: Framing, stream: Uint8Array, frameBytes = 1_048_576, lineBytes = frameBytes): Outcome {
+export function framesOf(
+  framing: Framing,
+  stream: Uint8Array,
+  frameBytes = 1_048_576,
+  lineBytes = frameBytes,
+): Outcome {
   return drive(open(framing, limitsOf(frameBytes, lineBytes)), Buffer.from(stream), [], Buffer.from('?'), true)
 }
 
 /** 1 MiB in pieces through a buffer that grows as a session's does. @returns milliseconds of CPU. */
 export function pieceCost(framing: Framing, frame: Buffer, pieceBytes: number): number {
   const reader = open(framing, limitsOf(frame.length))
-  let buffer = Buffer.allocUnsafeSlow(4_096)
+  // Filled, or the kernel's zero page would make searching the unused rest look free.
+  let buffer = Buffer.alloc(4_096, 'x')
   let held = 0
   let after = -1
   let calls = 0
@@ -201,7 +217,7 @@ export function pieceCost(framing: Framing, frame: Buffer, pieceBytes: number): 
   for (let at = 0; at < frame.length; at += pieceBytes) {
     const upTo = Math.min(frame.length, at + pieceBytes)
     if (held + upTo - at > buffer.length) {
-      const larger = Buffer.allocUnsafeSlow(buffer.length * 2)
+      const larger = Buffer.alloc(buffer.length * 2, 'x')
       buffer.copy(larger, 0, 0, held)
       buffer = larger
     }
@@ -223,10 +239,25 @@ const LIMIT_MS = 150
 export function checkPieces(name: string, framing: Framing, frame: Buffer): void {
   for (const pieceBytes of [1, 16, 64]) {
     let best = Number.POSITIVE_INFINITY
-    for (let round = 0; round < 3 && !(best < LIMIT_MS); round++) best = Math.min(best, pieceCost(framing, frame, pieceBytes))
+    for (let round = 0; round < 3 && !(best < LIMIT_MS); round++)
+      best = Math.min(best, pieceCost(framing, frame, pieceBytes))
     console.log(`  ${name}: 1 MiB in ${pieceBytes}-byte pieces, ${best.toFixed(0)} ms CPU`)
     assert.ok(best < LIMIT_MS, `${name}: ${best} ms for ${pieceBytes}-byte pieces`)
   }
+}
+
+/** The same in front of a large unused rest: what stands behind the bytes must cost nothing. */
+export function checkRest(framing: Framing): void {
+  const buffer = Buffer.alloc(16_777_216, 'x')
+  const cost = (): number => {
+    const reader = open(framing, limitsOf(buffer.length))
+    const started = process.cpuUsage()
+    for (let end = 16; end <= 65_536; end += 16) assert.is(reader.next(buffer, 0, end), -1)
+    const { user, system } = process.cpuUsage(started)
+    return (user + system) / 1000
+  }
+  const ms = Math.min(cost(), cost(), cost())
+  assert.ok(ms < 100, `${ms} ms for 64 KiB`)
 }
 
 export const stream: CodecContext = { connection: {} as never, kind: 'stream', state: undefined }

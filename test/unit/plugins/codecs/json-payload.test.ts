@@ -47,7 +47,7 @@ test('what is no JSON is refused with its position, and little of it is shown', 
       () => decode(text),
       (error: unknown) =>
         fails('MALFORMED', words)(error) &&
-        (error as FrameError).fields['position'] === position &&
+        (error as FrameError).fields.position === position &&
         ((error as FrameError).message.split(`position ${position}: `)[1] as string).length <= 40,
       JSON.stringify(text),
     )
@@ -57,7 +57,7 @@ test('what is no JSON is refused with its position, and little of it is shown', 
 test('deep nesting is refused before it is parsed, 64 by default; brackets in strings do not count', () => {
   assert.equal(decode(nested(64)), JSON.parse(nested(64)))
   assert.throws(() => decode(nested(65)), fails('MALFORMED', /at most 64 deep/))
-  assert.throws(() => decode('{"a":'.repeat(65) + '1' + '}'.repeat(65)), fails('MALFORMED', /at most 64 deep/))
+  assert.throws(() => decode(`${'{"a":'.repeat(65)}1${'}'.repeat(65)}`), fails('MALFORMED', /at most 64 deep/))
   assert.throws(() => decode('[{"a":'.repeat(200_000)), fails('MALFORMED', /at most 64 deep/))
   assert.equal(decode(`["${'['.repeat(100)}\\"${'{'.repeat(100)}"]`), [`${'['.repeat(100)}"${'{'.repeat(100)}`])
   assert.equal(decode('[[]]', { depth: 2 }), [[]])
@@ -91,7 +91,14 @@ test('keys that pollute prototypes are refused however they are spelled, and not
 })
 
 test('the same words elsewhere are none of them', () => {
-  for (const value of [{ a: '__proto__' }, ['constructor'], { constructor: 'Mercedes' }, { prototype: 1 }, { '1': 1, '0': 0 }, { A: '\u0041' }]) {
+  for (const value of [
+    { a: '__proto__' },
+    ['constructor'],
+    { constructor: 'Mercedes' },
+    { prototype: 1 },
+    { '1': 1, '0': 0 },
+    { A: '\u0041' },
+  ]) {
     assert.equal(decode(JSON.stringify(value)), value)
   }
   assert.equal(decode('{"\\u0041":1}'), { A: 1 })
@@ -102,7 +109,8 @@ test('numbers that would become Infinity are refused, others are not', () => {
     assert.throws(() => decode(text), fails('MALFORMED', /1\.8e308/), text)
     assert.throws(() => decode(text, { proto: 'keep' }), fails('MALFORMED'), text)
   }
-  for (const text of ['1e308', '1e-999', '0e999', `0.${'9'.repeat(400)}`, '9'.repeat(308)]) assert.is(decode(text), Number(text))
+  for (const text of ['1e308', '1e-999', '0e999', `0.${'9'.repeat(400)}`, '9'.repeat(308)])
+    assert.is(decode(text), Number(text))
   assert.is(decode('"1e999"'), '1e999')
 })
 
@@ -115,13 +123,15 @@ test('bad UTF-8 is refused; a lone surrogate written as an escape is text', () =
 })
 
 test('a reply is written as JSON.stringify writes it', () => {
-  for (const value of [null, 0, '', false, [1], { a: [undefined] }, new Date(0)]) assert.is(payload.encode(value), JSON.stringify(value))
+  for (const value of [null, 0, '', false, [1], { a: [undefined] }, new Date(0)])
+    assert.is(payload.encode(value), JSON.stringify(value))
 })
 
 test('a reply without a form in JSON is an error that says what to do', () => {
   const cycle: { self?: unknown } = {}
   cycle.self = cycle
-  for (const reply of [cycle, { a: 1n }, 1n, () => 1, Symbol('a')]) assert.throws(() => payload.encode(reply), fails('HANDLER_FAILED'))
+  for (const reply of [cycle, { a: 1n }, 1n, () => 1, Symbol('a')])
+    assert.throws(() => payload.encode(reply), fails('HANDLER_FAILED'))
 })
 
 test('arrays and objects are one reply; generators, sets and maps are a reply per item', () => {
@@ -129,7 +139,14 @@ test('arrays and objects are one reply; generators, sets and maps are a reply pe
   const generate = function* () {
     yield 1
   }
-  for (const value of [[], {}, Object.create(null), { [Symbol.iterator]: generate }, new String('a'), Buffer.from('a')]) {
+  for (const value of [
+    [],
+    {},
+    Object.create(null),
+    { [Symbol.iterator]: generate },
+    new String('a'),
+    Buffer.from('a'),
+  ]) {
     assert.ok(isMessage(value))
   }
   for (const value of [generate(), new Set(), new Map(), (async function* () {})()]) assert.not(isMessage(value))
@@ -143,7 +160,8 @@ function reference(bytes: Buffer, depth: number): { value: unknown } | undefined
     if (typeof value !== 'object' || value === null) return true
     return Object.entries(value).every(([key, entry]) => {
       if (key === '__proto__') return false
-      if (key === 'constructor' && typeof entry === 'object' && entry !== null && Object.hasOwn(entry, 'prototype')) return false
+      if (key === 'constructor' && typeof entry === 'object' && entry !== null && Object.hasOwn(entry, 'prototype'))
+        return false
       return isLegal(entry)
     })
   }
@@ -162,7 +180,17 @@ function reference(bytes: Buffer, depth: number): { value: unknown } | undefined
   }
 }
 
-const words = ['"__proto__"', '"constructor"', '"prototype"', '"\\u005f_proto__"', '"a"', '"\\""', '"\\u00e4"', '"["', '""']
+const words = [
+  '"__proto__"',
+  '"constructor"',
+  '"prototype"',
+  '"\\u005f_proto__"',
+  '"a"',
+  '"\\""',
+  '"\\u00e4"',
+  '"["',
+  '""',
+]
 const atoms = [...words, '1e999', '1e5', '-0', '12', 'true', 'null', '"ä"', '0.5']
 
 function textOf(choices: Choices, depth: number): string {
@@ -182,7 +210,8 @@ test('100,000 texts, legal and damaged, are taken or refused as the specificatio
       const choices = new Choices(seed)
       for (let count = 0; count < 200; count++) {
         const bytes = Buffer.from(textOf(choices, 1 + choices.below(6)))
-        if (choices.below(3) === 0) bytes[choices.below(bytes.length)] = choices.pick([...Buffer.from('[]{}",:0e\\u x\n'), 0xff])
+        if (choices.below(3) === 0)
+          bytes[choices.below(bytes.length)] = choices.pick([...Buffer.from('[]{}",:0e\\u x\n'), 0xff])
         const expected = reference(bytes, depth)
         let got: { value: unknown } | undefined
         try {
@@ -209,7 +238,10 @@ test('the position of a fault is where the platform sees it, give or take a toke
     const text = textOf(choices, 4)
     assert.is(faultOf(text), text.length)
     const cut = text.slice(0, choices.below(text.length))
-    const damaged = choices.below(2) === 0 ? cut : `${cut}${choices.pick(['x', ',', ']', '}', ':', '"', '\\', '-'])}${text.slice(cut.length)}`
+    const damaged =
+      choices.below(2) === 0
+        ? cut
+        : `${cut}${choices.pick(['x', ',', ']', '}', ':', '"', '\\', '-'])}${text.slice(cut.length)}`
     try {
       JSON.parse(damaged)
     } catch (error) {

@@ -1,7 +1,20 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { lengthField } from '#src/plugins/codecs/length-field.js'
-import { checkCuts, checkPieces, Choices, drive, fails, framedBytes, framesOf, type Generator, limitsOf, make, open, type Outcome } from './harness.js'
+import {
+  checkCuts,
+  checkPieces,
+  Choices,
+  drive,
+  fails,
+  framedBytes,
+  framesOf,
+  type Generator,
+  limitsOf,
+  make,
+  open,
+  type Outcome,
+} from './harness.js'
 
 interface Options {
   size: number
@@ -55,7 +68,9 @@ function optionsOf(choices: Choices): Options {
 
 function writeLength(bytes: Buffer, length: bigint, { size, endian, offset }: Options): void {
   for (let index = 0; index < size; index++) {
-    bytes[endian === 'little' ? offset + index : offset + size - 1 - index] = Number((length >> BigInt(8 * index)) & 255n)
+    bytes[endian === 'little' ? offset + index : offset + size - 1 - index] = Number(
+      (length >> BigInt(8 * index)) & 255n,
+    )
   }
 }
 
@@ -94,7 +109,11 @@ test('each message that can be decoded can be sent as it is, in every configurat
     const outcome = framesOf(framing, stream(choices, 34))
     for (const frame of outcome.frames) {
       const bytes = framedBytes(framing, Buffer.from(frame, 'latin1'))
-      assert.equal(framesOf(framing, bytes), { frames: [frame], error: undefined, leftover: 0 }, JSON.stringify(options))
+      assert.equal(
+        framesOf(framing, bytes),
+        { frames: [frame], error: undefined, leftover: 0 },
+        JSON.stringify(options),
+      )
       round++
     }
   }
@@ -194,13 +213,25 @@ test('a reply that the length cannot say is an error that names the range', () =
   assert.throws(() => tiny.frame('x'.repeat(256)), fails('HANDLER_FAILED', /from 0 to 255 bytes, got one of 256/))
   assert.throws(() => make(lengthField, { adjustment: 2 }).frame('x'), fails('HANDLER_FAILED', /from 2 to/))
   assert.throws(() => make(lengthField, { strip: 0 }).frame('abc'), fails('HANDLER_FAILED', /from 4 to/))
+  assert.throws(
+    () => make(lengthField, { strip: 0, adjustment: -4 }).frame('abc'),
+    fails('HANDLER_FAILED', /from 4 to/),
+  )
 })
 
 test('refuses a configuration in which no frame can be read', () => {
   assert.throws(() => make(lengthField, { size: 1, adjustment: -256 }), /adjustment: expected at least -255/)
   assert.throws(() => make(lengthField, { size: 1, strip: 257 }), /strip: expected at most 256/)
   assert.ok(make(lengthField, { size: 1, adjustment: -255, strip: 1 }))
-  for (const options of [{ size: 0 }, { size: 9 }, { endian: 'middle' }, { offset: -1 }, { adjustment: 0.5 }, { strip: -1 }, { length: 4 }]) {
+  for (const options of [
+    { size: 0 },
+    { size: 9 },
+    { endian: 'middle' },
+    { offset: -1 },
+    { adjustment: 0.5 },
+    { strip: -1 },
+    { length: 4 },
+  ]) {
     assert.throws(() => make(lengthField, options))
   }
 })
@@ -216,7 +247,11 @@ test('any size, either end first: lengths up to 2^53 - 1 are read as they are wr
         const reader = open(make(lengthField, options), limitsOf(Number.POSITIVE_INFINITY))
         reader.next(bytes, 0, size)
         const found = length === 0n ? BigInt(reader.end - reader.start) : BigInt(reader.need) - BigInt(size)
-        assert.is(found, length > largest - 8n ? BigInt(Number(length) + size) - BigInt(size) : length, `${size} ${endian} ${length}`)
+        assert.is(
+          found,
+          length > largest - 8n ? BigInt(Number(length) + size) - BigInt(size) : length,
+          `${size} ${endian} ${length}`,
+        )
       }
     }
   }

@@ -2,7 +2,21 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { jsonLines } from '#src/plugins/codecs/json-lines.js'
 import { line } from '#src/plugins/codecs/line.js'
-import { checkCuts, checkPieces, type Choices, drive, fails, framedBytes, framesOf, type Generator, limitsOf, make, open, type Outcome } from './harness.js'
+import {
+  checkCuts,
+  checkPieces,
+  checkRest,
+  type Choices,
+  drive,
+  fails,
+  framedBytes,
+  framesOf,
+  type Generator,
+  limitsOf,
+  make,
+  open,
+  type Outcome,
+} from './harness.js'
 
 const alphabet = [0x0a, 0x0d, 0x61, 0x62, 0x00, 0xff]
 
@@ -32,14 +46,18 @@ function generator(_choices: Choices): Generator {
       const lines: Buffer[] = []
       for (let count = choices.below(6); count >= 0; count--) {
         const excess = choices.below(12) === 0 ? 3 : 1
-        lines.push(choices.bytes(choices.below(limit + excess), alphabet), Buffer.from(choices.pick(['\n', '\r\n', ''])))
+        lines.push(
+          choices.bytes(choices.below(limit + excess), alphabet),
+          Buffer.from(choices.pick(['\n', '\r\n', ''])),
+        )
       }
       return Buffer.concat(lines)
     },
   }
 }
 
-test('any cuts give the frames, the error and the rest that the specification gives', () => checkCuts('line', generator))
+test('any cuts give the frames, the error and the rest that the specification gives', () =>
+  checkCuts('line', generator))
 
 test('a carriage return before the line feed belongs to the terminator, others do not', () => {
   const { frames, leftover } = framesOf(make(line), Buffer.from('a\r\nb\n\r\n\nc\rd\r\r\ne'))
@@ -48,7 +66,10 @@ test('a carriage return before the line feed belongs to the terminator, others d
 })
 
 test('the limit is the smaller of both, its terminator excluded, and equal passes', () => {
-  for (const [frameBytes, lineBytes] of [[4, 9], [9, 4]] as const) {
+  for (const [frameBytes, lineBytes] of [
+    [4, 9],
+    [9, 4],
+  ] as const) {
     assert.equal(framesOf(make(line), Buffer.from('abcd\r\nabcd\n'), frameBytes, lineBytes).frames, ['abcd', 'abcd'])
     assert.is(framesOf(make(line), Buffer.from('abcde\n'), frameBytes, lineBytes).error, 'TOO_LARGE')
   }
@@ -108,7 +129,16 @@ test('a reply with line feeds is several lines, or an error where the option say
 
 test('the end of a datagram is one terminator at most', () => {
   const { trim } = make(line)
-  for (const [text, kept] of [['a\n', 1], ['a\r\n', 1], ['a\n\n', 2], ['a', 1], ['a\r', 2], ['\n', 0], ['\r\n', 0], ['', 0]] as const) {
+  for (const [text, kept] of [
+    ['a\n', 1],
+    ['a\r\n', 1],
+    ['a\n\n', 2],
+    ['a', 1],
+    ['a\r', 2],
+    ['\n', 0],
+    ['\r\n', 0],
+    ['', 0],
+  ] as const) {
     assert.is(trim?.(Buffer.from(`\r${text}\n`), 1, 1 + text.length), 1 + kept, JSON.stringify(text))
   }
 })
@@ -124,10 +154,24 @@ test('a line in small pieces costs its length, not its square', () => {
   checkPieces('line', make(line), frame)
 })
 
+test('the unused rest of a buffer is not searched', () => checkRest(make(line)))
+
+test('a line feed behind the bytes is none of the line, though one was found at that place before', () => {
+  const reader = open(make(line), limitsOf(1_000))
+  const buffer = Buffer.alloc(4_096, 'x')
+  buffer[100] = 0x0a
+  assert.is(reader.next(buffer, 0, 200), 101)
+  assert.is(reader.next(buffer, 0, 50), -1)
+})
+
 test('a moved buffer changes nothing', () => {
   const reader = open(make(line), limitsOf(100))
   const bytes = Buffer.from('hello world, how are you\nx')
-  assert.equal(drive(reader, bytes, [10, 20, 25], Buffer.from('\n')), { frames: ['hello world, how are you'], error: undefined, leftover: 1 })
+  assert.equal(drive(reader, bytes, [10, 20, 25], Buffer.from('\n')), {
+    frames: ['hello world, how are you'],
+    error: undefined,
+    leftover: 1,
+  })
 })
 
 test.run()

@@ -1,7 +1,18 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { netstring } from '#src/plugins/codecs/netstring.js'
-import { checkCuts, checkPieces, fails, framedBytes, framesOf, type Generator, limitsOf, make, open, type Outcome } from './harness.js'
+import {
+  checkCuts,
+  checkPieces,
+  fails,
+  framedBytes,
+  framesOf,
+  type Generator,
+  limitsOf,
+  make,
+  open,
+  type Outcome,
+} from './harness.js'
 
 /** cr.yp.to/proto/netstrings.txt: digits without leading zeros, a colon, so many bytes, a comma. */
 function reference(bytes: Buffer, limit: number): Outcome {
@@ -41,7 +52,8 @@ const generator: Generator = {
   },
 }
 
-test('any cuts give the frames, the error and the rest that the specification gives', () => checkCuts('netstring', () => generator))
+test('any cuts give the frames, the error and the rest that the specification gives', () =>
+  checkCuts('netstring', () => generator))
 
 test('what is no netstring is refused at the byte that says so', () => {
   const table: [string, string][] = [

@@ -43,11 +43,28 @@ test('half a unit of UTF-16 is refused always, because it would be lost', () => 
 })
 
 test('every encoding gives back what it was given', () => {
-  for (const encoding of ['utf8', 'utf-8', 'latin1', 'binary', 'ascii', 'utf16le', 'ucs2', 'hex', 'base64', 'base64url']) {
+  for (const encoding of [
+    'utf8',
+    'utf-8',
+    'latin1',
+    'binary',
+    'ascii',
+    'utf16le',
+    'ucs2',
+    'hex',
+    'base64',
+    'base64url',
+  ]) {
     const isWide = /^u/.test(encoding)
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 40 }), fc.string({ unit: 'binary' }), (raw, wide) => {
-        const sent = isWide ? wide : make(text, { encoding }).decodeAt(Buffer.from(encoding === 'ascii' ? raw.map((byte) => byte & 127) : raw), 0, raw.length)
+        const sent = isWide
+          ? wide
+          : make(text, { encoding }).decodeAt(
+              Buffer.from(encoding === 'ascii' ? raw.map((byte) => byte & 127) : raw),
+              0,
+              raw.length,
+            )
         const out = Buffer.from(make(text, { encoding }).encode(sent) as Uint8Array)
         assert.is(make(text, { encoding }).decodeAt(out, 0, out.length), sent)
       }),
@@ -56,7 +73,16 @@ test('every encoding gives back what it was given', () => {
 })
 
 test('a reply may be text, a number, a boolean; bytes go out as they are', () => {
-  for (const [reply, expected] of [['ä', 'ä'], [7, '7'], [0, '0'], [-1.5, '-1.5'], [true, 'true'], [false, 'false'], [9n, '9'], ['', '']] as const) {
+  for (const [reply, expected] of [
+    ['ä', 'ä'],
+    [7, '7'],
+    [0, '0'],
+    [-1.5, '-1.5'],
+    [true, 'true'],
+    [false, 'false'],
+    [9n, '9'],
+    ['', ''],
+  ] as const) {
     assert.is(make(text).encode(reply), expected)
   }
   const given = Buffer.from([0xff])
@@ -93,7 +119,11 @@ test('text that the encoding cannot write is an error, not cut', () => {
     ['base64', 'a=bc'],
     ['base64url', 'abcde'],
   ] as const) {
-    assert.throws(() => encode({ encoding }, reply), fails('HANDLER_FAILED', new RegExp(encoding)), `${encoding} ${reply}`)
+    assert.throws(
+      () => encode({ encoding }, reply),
+      fails('HANDLER_FAILED', new RegExp(encoding)),
+      `${encoding} ${reply}`,
+    )
   }
 })
 
@@ -114,7 +144,8 @@ test('a reply of bytes or text goes out as it is, others are an error', () => {
   const given = Uint8Array.of(1, 2)
   assert.is(make(bytes).encode(given), given)
   assert.is(make(bytes).encode('ä'), 'ä')
-  for (const reply of [7, null, {}, [1, 2]]) assert.throws(() => make(bytes).encode(reply), fails('HANDLER_FAILED', /return bytes/))
+  for (const reply of [7, null, {}, [1, 2]])
+    assert.throws(() => make(bytes).encode(reply), fails('HANDLER_FAILED', /return bytes/))
 })
 
 test.run()

@@ -1,7 +1,18 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { varint } from '#src/plugins/codecs/varint.js'
-import { checkCuts, checkPieces, fails, framedBytes, framesOf, type Generator, limitsOf, make, open, type Outcome } from './harness.js'
+import {
+  checkCuts,
+  checkPieces,
+  fails,
+  framedBytes,
+  framesOf,
+  type Generator,
+  limitsOf,
+  make,
+  open,
+  type Outcome,
+} from './harness.js'
 
 /** protobuf.dev, encoding, "Base 128 Varints". */
 function reference(bytes: Buffer, limit: number): Outcome {
@@ -41,7 +52,8 @@ const generator: Generator = {
   },
 }
 
-test('any cuts give the frames, the error and the rest that the specification gives', () => checkCuts('varint', () => generator))
+test('any cuts give the frames, the error and the rest that the specification gives', () =>
+  checkCuts('varint', () => generator))
 
 test('hostile lengths are refused', () => {
   const table: [string, string | undefined][] = [
@@ -63,7 +75,14 @@ test('hostile lengths are refused', () => {
 })
 
 test('a length is written in as few bytes as it takes', () => {
-  for (const [length, hex] of [[0, '00'], [1, '01'], [127, '7f'], [128, '8001'], [300, 'ac02'], [16_384, '808001']] as const) {
+  for (const [length, hex] of [
+    [0, '00'],
+    [1, '01'],
+    [127, '7f'],
+    [128, '8001'],
+    [300, 'ac02'],
+    [16_384, '808001'],
+  ] as const) {
     const bytes = framedBytes(make(varint), Buffer.alloc(length))
     assert.is(bytes.subarray(0, bytes.length - length).toString('hex'), hex)
     assert.ok(framedBytes(make(varint), '\0'.repeat(length)).equals(bytes))
@@ -78,7 +97,10 @@ test('text is counted in bytes', () => {
 
 test('the limit is on the message, and equal passes', () => {
   assert.equal(framesOf(make(varint), Buffer.from('\x04abcd'), 4).frames, ['abcd'])
-  assert.throws(() => open(make(varint), limitsOf(4)).next(Buffer.from('\x05'), 0, 1), fails('TOO_LARGE', /at most 4 bytes/))
+  assert.throws(
+    () => open(make(varint), limitsOf(4)).next(Buffer.from('\x05'), 0, 1),
+    fails('TOO_LARGE', /at most 4 bytes/),
+  )
 })
 
 test('what is needed is told once the length is known', () => {
