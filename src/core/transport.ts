@@ -76,7 +76,12 @@ export interface Listener {
   readonly endpoint: Endpoint
   pause(): void
   resume(): void
-  /** Stops accepting and frees the address. Resolves when both are done. Links that wait in a pause are refused. */
+  /**
+   * Stops accepting and frees the address. Resolves when both are done. Links that wait in a pause are refused.
+   *
+   * A transport whose links send by the listener's own socket (UDP) resolves once no link opens any more; there the
+   * address is free when the last link has closed, at once if there is none.
+   */
   unbind(): Promise<void>
 }
 

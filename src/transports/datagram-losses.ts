@@ -99,15 +99,23 @@ function lossError(reason: LossReason, { count, cause }: Tally, remote: Endpoint
     case 'unanswerable':
       return new AcceptError('ACCEPT_FAILED', `${datagrams} without a source port ignored (last: ${remote})`, fields)
     case 'unreceived':
-      return new AcceptError('ACCEPT_FAILED', `${remote}: ${count} failed receives (last: ${cause?.message}); the socket lives`, fields)
+      return new AcceptError(
+        'ACCEPT_FAILED',
+        `${remote}: ${count} failed receives (last: ${cause?.message}); the socket lives`,
+        fields,
+      )
     case 'link-paused':
       return new ConnectionError(
         'RATE_LIMITED',
-        `${datagrams} lost (last: of ${remote}): the connection is paused and its queue is full; UDP cannot slow its sender`,
+        `${datagrams} lost (last: of ${remote}): the connection is paused and its queue full; UDP cannot slow a sender`,
         fields,
       )
     case 'unread':
-      return new ConnectionError('CLOSED', `${datagrams} unread (last: of ${remote}): the connection ended first`, fields)
+      return new ConnectionError(
+        'CLOSED',
+        `${datagrams} unread (last: of ${remote}): the connection ended first`,
+        fields,
+      )
     case 'too-large':
       return new ConnectionError(
         'MESSAGE_TOO_LARGE',
@@ -115,6 +123,10 @@ function lossError(reason: LossReason, { count, cause }: Tally, remote: Endpoint
         fields,
       )
     case 'unsent':
-      return new ConnectionError('TRANSPORT_FAILED', `${datagrams} not sent (last: to ${remote}): ${cause?.message}`, fields)
+      return new ConnectionError(
+        'TRANSPORT_FAILED',
+        `${datagrams} not sent (last: to ${remote}): ${cause?.message}`,
+        fields,
+      )
   }
 }

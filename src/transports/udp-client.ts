@@ -1,8 +1,8 @@
 /**
  * The client side: a link with a socket of its own.
  *
- * Room: transports. The socket is connected, so that a refusal of the far host (ICMP) reaches this link, and datagrams of
- * others do not.
+ * Room: transports. The socket is connected, so that a refusal of the far host (ICMP) reaches this link, and datagrams
+ * of others do not.
  */
 import type { Socket } from 'node:dgram'
 import type { Endpoint } from '../core/endpoint.js'
@@ -12,13 +12,13 @@ import { DatagramLosses } from './datagram-losses.js'
 import { connectError, connectGivenUp, linkError } from './udp-errors.js'
 import { UdpLink, type UdpLinkOwner } from './udp-link.js'
 import { isMulticast, type UdpOptions } from './udp-options.js'
-import { bindSocket, localEndpoint, remoteAddressOf } from './udp-socket.js'
+import { bindSocket, declaredMostBytes, localEndpoint, remoteAddressOf } from './udp-socket.js'
 
 /**
  * Opens a link to one peer; nothing is sent by it.
  *
- * A group or (with `broadcast`) a broadcast address is many peers: there the socket stays unconnected and the link hears
- * whoever answers.
+ * A group or (with `broadcast`) a broadcast address is many peers: there the socket stays unconnected and the link
+ * hears whoever answers.
  *
  * @throws {ConnectionError} `CONNECT_TIMEOUT` when `signal` aborts, `TRANSPORT_FAILED` without a route or address.
  */
@@ -44,7 +44,8 @@ export async function connectUdp(
     const isOneToOne = !isMulticast(address) && !options.broadcast
     if (isOneToOne) await connectSocket(socket, port, address)
     if (signal.aborted) throw connectGivenUp(endpoint, signal)
-    const { link } = new UdpClient(socket, endpoint.with({ host: address }), isOneToOne, options, sink)
+    const mostBytes = declaredMostBytes(endpoint, options)
+    const { link } = new UdpClient(socket, endpoint.with({ host: address }), isOneToOne, mostBytes, options, sink)
     sink.open(link)
     return link
   } catch (thrown) {
@@ -78,6 +79,7 @@ function connectSocket(socket: Socket, port: number, address: string): Promise<v
 class UdpClient implements UdpLinkOwner {
   readonly sink: LinkSink
   readonly losses: DatagramLosses
+  readonly mostBytes: number
   readonly writeHighBytes: number
   readonly writeLowBytes: number
   readonly link: UdpLink
@@ -87,12 +89,14 @@ class UdpClient implements UdpLinkOwner {
     socket: Socket,
     remote: Endpoint,
     isOneToOne: boolean,
+    mostBytes: number,
     options: TransportOptions<UdpOptions>,
     sink: LinkSink,
   ) {
     const { scheme, host = '', port = 0 } = remote
     const limits = options.limits ?? defaultLimits
     this.sink = sink
+    this.mostBytes = mostBytes
     this.losses = new DatagramLosses(sink, scheme)
     this.writeHighBytes = limits.writeHighBytes
     this.writeLowBytes = limits.writeLowBytes

@@ -7,7 +7,10 @@ import type { Endpoint } from '../core/endpoint.js'
 import { BindError, type BindErrorCode, ConnectionError, toError } from '../core/errors.js'
 
 const bindCodes: Readonly<Record<string, readonly [BindErrorCode, string]>> = {
-  EADDRINUSE: ['ADDRESS_IN_USE', 'another socket has this address; stop it, or choose another port (0 picks a free one)'],
+  EADDRINUSE: [
+    'ADDRESS_IN_USE',
+    'another socket has this address; stop it, or choose another port (0 picks a free one)',
+  ],
   EADDRNOTAVAIL: ['ADDRESS_NOT_AVAILABLE', 'no interface of this host has this address'],
   EAFNOSUPPORT: ['ADDRESS_NOT_AVAILABLE', 'this host has no sockets of this address family'],
   ENODEV: ['ADDRESS_NOT_AVAILABLE', 'no interface leads to it; name one by its address (`interface`)'],
@@ -70,7 +73,10 @@ export function connectError(thrown: unknown, endpoint: Endpoint): ConnectionErr
 }
 
 export function connectGivenUp(endpoint: Endpoint, signal: AbortSignal): ConnectionError {
-  return new ConnectionError('CONNECT_TIMEOUT', `${endpoint}: connecting was given up`, { cause: signal.reason, endpoint })
+  return new ConnectionError('CONNECT_TIMEOUT', `${endpoint}: connecting was given up`, {
+    cause: signal.reason,
+    endpoint,
+  })
 }
 
 export function codeOf(error: Error): string {

@@ -1,8 +1,8 @@
 /**
  * One peer of a datagram socket: of a listener's, which it shares with others, or a connected one of its own.
  *
- * Room: transports. Each datagram in is one `data`, each `write` one datagram out. UDP has no back-pressure: a paused link
- * holds a few datagrams, and loses and counts the rest.
+ * Room: transports. Each datagram in is one `data`, each `write` one datagram out. UDP has no back-pressure: a paused
+ * link holds a few datagrams, and loses and counts the rest.
  */
 import type { Socket } from 'node:dgram'
 import { Endpoint } from '../core/endpoint.js'
@@ -21,6 +21,8 @@ const HOLD_BYTES = 64 * 1024
 export interface UdpLinkOwner {
   readonly sink: LinkSink
   readonly losses: DatagramLosses
+  /** Of one message, as declared for the endpoint. */
+  readonly mostBytes: number
   readonly writeHighBytes: number
   readonly writeLowBytes: number
   /** The link takes no more datagrams: the peer's next one opens another. Called once, maybe from inside the link. */
@@ -73,7 +75,7 @@ export class UdpLink implements Link, DatagramPeer {
     this.port = port
     this.local = local
     this.#isConnected = isConnected
-    this.#mostBytes = mostBytes(address)
+    this.#mostBytes = Math.min(owner.mostBytes, mostBytes(address))
   }
 
   /** Node makes a buffer of its own for each datagram. */
@@ -135,7 +137,7 @@ export class UdpLink implements Link, DatagramPeer {
 
   // ── out ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** One datagram. Over the family's most nothing is sent and the listener is told; the link lives. */
+  /** One datagram. Over what the endpoint declares nothing is sent and the listener is told; the link lives. */
   write(bytes: Uint8Array): boolean {
     if (this.#isOver) return true
     if (bytes.length > this.#mostBytes) {
@@ -172,7 +174,10 @@ export class UdpLink implements Link, DatagramPeer {
   #sendFailed(cause: Error): void {
     if (this.#isClosed) return
     const { error, isPassing } = linkError(cause, this.remote)
-    if (!isPassing && !this.#isOver) return this.cut(error)
+    if (!isPassing && !this.#isOver) {
+      this.cut(error)
+      return
+    }
     const reason = codeOf(cause) === 'EMSGSIZE' ? 'too-large' : 'unsent'
     this.#owner.losses.add(reason, this.address, this.port, cause)
   }

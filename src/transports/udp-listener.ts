@@ -1,8 +1,8 @@
 /**
  * A bound UDP endpoint: datagrams in, a link for each peer.
  *
- * Room: transports. A peer is a source address and port. It is there from its first datagram until it is ended, has been
- * silent for `timeouts.peerIdleMs`, or had to make room for another: UDP says neither hello nor goodbye.
+ * Room: transports. A peer is a source address and port. It is there from its first datagram until it is ended, has
+ * been silent for `timeouts.peerIdleMs`, or had to make room for another: UDP says neither hello nor goodbye.
  */
 import type { RemoteInfo, Socket } from 'node:dgram'
 import type { Endpoint } from '../core/endpoint.js'
@@ -13,9 +13,9 @@ import { DatagramLosses } from './datagram-losses.js'
 import { DatagramPeers } from './datagram-peers.js'
 import { UdpLink, type UdpLinkOwner } from './udp-link.js'
 import type { UdpOptions } from './udp-options.js'
-import { localEndpoint } from './udp-socket.js'
+import { declaredMostBytes, localEndpoint } from './udp-socket.js'
 
-/** Silence is measured in sweeps, so that no datagram reads a clock: a peer expires after 8 to 9 eighths of peerIdleMs. */
+/** Silence is measured in sweeps, so that no datagram reads a clock: a peer ends after 8 to 9 eighths of it. */
 const SWEEPS = 8
 const LONGEST_TIMER_MS = 2 ** 31 - 1
 
@@ -45,6 +45,7 @@ export class UdpListener implements Listener, UdpLinkOwner {
   readonly endpoint: Endpoint
   readonly sink: LinkSink
   readonly losses: DatagramLosses
+  readonly mostBytes: number
   readonly writeHighBytes: number
   readonly writeLowBytes: number
 
@@ -69,6 +70,7 @@ export class UdpListener implements Listener, UdpLinkOwner {
     this.#limits = options.limits ?? defaultLimits
     this.writeHighBytes = this.#limits.writeHighBytes
     this.writeLowBytes = this.#limits.writeLowBytes
+    this.mostBytes = declaredMostBytes(endpoint, options)
     this.losses = new DatagramLosses(sink, endpoint.scheme)
     const { peerIdleMs } = options.timeouts ?? defaultTimeouts
     this.#sweepMs = Math.max(1, peerIdleMs / SWEEPS)
@@ -80,14 +82,19 @@ export class UdpListener implements Listener, UdpLinkOwner {
     const bound = { socket, local: localEndpoint(this.endpoint.scheme, socket) }
     socket.on('message', (datagram, { address, port }: RemoteInfo) => this.#receive(bound, address, port, datagram))
     // A failed receive concerns one datagram; the socket lives.
-    socket.on('error', (error) => this.losses.add('unreceived', this.endpoint.host ?? '', this.endpoint.port ?? 0, error))
+    socket.on('error', (error) =>
+      this.losses.add('unreceived', this.endpoint.host ?? '', this.endpoint.port ?? 0, error),
+    )
   }
 
   // ── datagrams in ───────────────────────────────────────────────────────────────────────────────────────────────────
 
   #receive(bound: BoundSocket, address: string, port: number, datagram: Buffer): void {
     const peer = this.#peers.find(address, port)
-    if (peer === undefined) return this.#newcomer(bound, address, port, datagram)
+    if (peer === undefined) {
+      this.#newcomer(bound, address, port, datagram)
+      return
+    }
     peer.heardAt = this.#sweep
     this.#peers.touch(peer)
     peer.receive(datagram)
@@ -121,7 +128,7 @@ export class UdpListener implements Listener, UdpLinkOwner {
     const { oldest } = this.#peers
     if (this.#limits.whenPeersFull === 'refuse' || oldest === undefined) return false
     const { peers } = this.#limits
-    const message = `${oldest.remote}: evicted, the peer least recently heard of ${peers} (limits.peers), to make room for a new one`
+    const message = `${oldest.remote}: evicted for a new peer: least recently heard of ${peers} (limits.peers)`
     oldest.cut(new ConnectionError('CLOSED', message, { remote: oldest.remote, limit: peers }))
     return true
   }
@@ -174,7 +181,7 @@ export class UdpListener implements Listener, UdpLinkOwner {
     this.#sweeper.unref()
   }
 
-  /** Ends the peers that were silent. A blocked event loop only makes it late: waiting datagrams are not held against them. */
+  /** Ends the peers that were silent. A blocked event loop makes it late, never early. */
   #expire(): void {
     this.#sweep++
     for (let { oldest } = this.#peers; oldest !== undefined; oldest = this.#peers.oldest) {

@@ -25,6 +25,14 @@ export function mostBytes(address: string): number {
 }
 
 /**
+ * What an endpoint's links promise: 65,507 bytes wherever a peer may come by IPv4, also for every peer of a dual-stack
+ * `[::]`; 65,527 where all come by IPv6.
+ */
+export function declaredMostBytes({ host = '' }: Endpoint, { ipv6Only }: UdpOptions): number {
+  return host === '::' && !ipv6Only ? IPV4_MOST_BYTES : mostBytes(host)
+}
+
+/**
  * Binds an endpoint: one socket, or two for `localhost` (127.0.0.1 and ::1 on one port).
  *
  * @throws {BindError} nothing stays bound.
@@ -98,17 +106,18 @@ function create(endpoint: Endpoint, address: string, options: UdpOptions): Socke
   if (options.reusePort && !hasReusePort(process.versions.node)) {
     throw new BindError(
       'NOT_SUPPORTED',
-      `${endpoint}: reusePort needs Node 22.12 or 23.1, this is ${process.versions.node}; leave it out, or use one worker`,
+      `${endpoint}: reusePort needs Node 22.12 or 23.1, this is ${process.versions.node}; leave it out`,
       { endpoint },
     )
   }
+  const family = isIPv6(address) ? 6 : 4
   const settings: SocketOptions & { reusePort?: boolean } = {
-    type: isIPv6(address) ? 'udp6' : 'udp4',
+    type: `udp${family}`,
     ipv6Only: options.ipv6Only ?? false,
     // Groups are shared by their nature. On a unicast address it would let two servers share in silence (socket(7)).
     reuseAddr: isMulticast(address) || (options.multicast?.groups?.length ?? 0) > 0,
     // Addresses only ever come here: Node's own look-up would put each send off by a turn and cost a tenth of the rate.
-    lookup: (host, _options, callback) => callback(null, host, isIPv6(host) ? 6 : 4),
+    lookup: (host, _options, callback) => callback(null, host, family),
   }
   if (options.reusePort) settings.reusePort = true
   return createSocket(settings)
@@ -128,7 +137,9 @@ function setOptions(socket: Socket, endpoint: Endpoint, address: string, options
       throw bindError(thrown, endpoint, what)
     }
   }
-  askBuffer(endpoint, 'receiveBuffer', options.receiveBuffer ?? RECEIVE_BUFFER_BYTES, (size) => socket.setRecvBufferSize(size))
+  askBuffer(endpoint, 'receiveBuffer', options.receiveBuffer ?? RECEIVE_BUFFER_BYTES, (size) =>
+    socket.setRecvBufferSize(size),
+  )
   if (options.sendBuffer !== undefined) {
     askBuffer(endpoint, 'sendBuffer', options.sendBuffer, (size) => socket.setSendBufferSize(size))
   }

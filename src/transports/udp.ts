@@ -1,21 +1,21 @@
 /**
  * The `udp` transport: a connection a peer.
  *
- * Room: transports. A datagram is a message and keeps its bounds; it may be lost, doubled or overtaken (RFC 768). A peer is
- * a source address and port, opened by its first datagram, closed by either side's handler, by silence of
- * `timeouts.peerIdleMs`, or to make room (`limits.peers`, `limits.whenPeersFull`).
+ * Room: transports. A datagram is a message and keeps its bounds; it may be lost, doubled or overtaken (RFC 768). A
+ * peer is a source address and port, opened by its first datagram, closed by our handler, by silence of
+ * `timeouts.peerIdleMs` (what we send does not count: nothing tells that it arrives), or to make room (`limits.peers`,
+ * `whenPeersFull`).
  *
  *   udp://127.0.0.1:8081      udp://localhost:8081   127.0.0.1 and ::1 on one port
  *   udp://[::]:8081           IPv4 too, unless socket.ipv6Only
  *   udp://239.1.2.3:8081      a group's own address: joins the group
  */
-import type { Endpoint } from '../core/endpoint.js'
 import type { Capabilities, Transport } from '../core/transport.js'
 import { connectUdp } from './udp-client.js'
 import { bindError } from './udp-errors.js'
 import { UdpListener } from './udp-listener.js'
 import { type UdpOptions, udpOptions } from './udp-options.js'
-import { bindSockets, IPV4_MOST_BYTES, mostBytes } from './udp-socket.js'
+import { bindSockets, declaredMostBytes } from './udp-socket.js'
 
 export type { UdpOptions } from './udp-options.js'
 
@@ -31,7 +31,7 @@ export const udp: Transport<UdpOptions> = {
     reset: false,
     // The kernel's send queue, no more: what the network or the far socket has no room for is lost without a word.
     backpressure: 'local',
-    maxMessageBytes: mostMessageBytes(endpoint, options),
+    maxMessageBytes: declaredMostBytes(endpoint, options),
     upgrade: [],
   }),
   async listen(endpoint, options, sink) {
@@ -44,9 +44,4 @@ export const udp: Transport<UdpOptions> = {
     }
   },
   connect: connectUdp,
-}
-
-/** 65,507 bytes wherever a peer may come by IPv4, also to a dual-stack `[::]`; 65,527 where all come by IPv6. */
-function mostMessageBytes({ host = '' }: Endpoint, { ipv6Only }: UdpOptions): number {
-  return host === '::' && !ipv6Only ? IPV4_MOST_BYTES : mostBytes(host)
 }

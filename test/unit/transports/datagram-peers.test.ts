@@ -49,7 +49,7 @@ test('the table finds, orders and forgets like a plain list would', () => {
         const seen: Peer[] = []
         for (let peer = table.oldest; peer !== undefined; peer = peer.newer) seen.push(peer)
         assert.equal(seen.length, model.length)
-        seen.forEach((peer, i) => assert.is(peer, model[i]))
+        for (const [i, peer] of seen.entries()) assert.is(peer, model[i])
       }
     }),
   )

@@ -12,17 +12,23 @@ const BURST = 1_000
 function drops(port: number): number | undefined {
   const local = `0100007F:${port.toString(16).toUpperCase().padStart(4, '0')}`
   try {
-    const row = readFileSync('/proc/net/udp', 'utf8').split('\n').find((line) => line.includes(` ${local} `))
+    const row = readFileSync('/proc/net/udp', 'utf8')
+      .split('\n')
+      .find((line) => line.includes(` ${local} `))
     return row === undefined ? undefined : Number(row.trim().split(/\s+/).at(-1))
   } catch {
     return undefined
   }
 }
 
-for (const [title, receiveBuffer] of [['of 4 MiB', undefined], ['too small', 16 * 1024]] as const) {
-  test(`${DATAGRAMS} datagrams in bursts, receive buffer ${title}: sent = received + dropped by the kernel`, async () => {
+for (const [title, receiveBuffer] of [
+  ['of 4 MiB', undefined],
+  ['too small', 16 * 1024],
+] as const) {
+  test(`bursts into a receive buffer ${title}: sent = received + dropped by the kernel`, async () => {
     const { record, port } = await listen('udp://127.0.0.1:0', receiveBuffer === undefined ? {} : { receiveBuffer })
-    if (drops(port) === undefined) return console.log('# skipped: this platform does not tell its drops in /proc/net/udp')
+    if (drops(port) === undefined)
+      return console.log('# skipped: this platform does not tell its drops in /proc/net/udp')
     const far = await Far.open(port)
     const accounted = () => record.messages.length + (drops(port) as number)
     for (let sent = 0; sent < DATAGRAMS; ) {

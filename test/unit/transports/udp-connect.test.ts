@@ -41,7 +41,8 @@ test('a refusal by the far host closes that link only, with REFUSED', async () =
   link.write(Buffer.from('anybody there?'))
   await until(() => record.closed.length === 1, 'the refusal')
   assert.is(codeOf(record.closed[0]?.error), 'REFUSED')
-  assert.is((record.closed[0]?.error?.cause as NodeJS.ErrnoException).code, 'ECONNREFUSED')
+  const cause = record.closed[0]?.error?.cause as NodeJS.ErrnoException | undefined
+  assert.is(cause?.code, 'ECONNREFUSED')
   assert.not.throws(() => link.write(Buffer.from('late')))
   other.link.write(Buffer.from('well'))
   await until(() => server.record.messages.length === 1, 'the other link')
@@ -83,7 +84,7 @@ test('a client link does not expire', async () => {
   const marker = await listen('udp://127.0.0.1:0', { timeouts: { peerIdleMs: 20 } })
   const far = await Far.open(marker.port)
   await far.send('1')
-  await until(() => marker.record.closed.length === 1, 'a listener\'s link to expire meanwhile')
+  await until(() => marker.record.closed.length === 1, "a listener's link to expire meanwhile")
   assert.is(record.closed.length, 0)
   link.abort()
   await until(() => record.closed.length === 1, 'close')
@@ -94,7 +95,10 @@ test('connecting is given up when the signal says so', async () => {
   const underWay = connect('udp://127.0.0.1:9', {}, giveUp.signal)
   giveUp.abort()
   assert.is(await underWay.then(() => 'connected', codeOf), 'CONNECT_TIMEOUT')
-  assert.is(await connect('udp://127.0.0.1:9', {}, AbortSignal.abort()).then(() => 'connected', codeOf), 'CONNECT_TIMEOUT')
+  assert.is(
+    await connect('udp://127.0.0.1:9', {}, AbortSignal.abort()).then(() => 'connected', codeOf),
+    'CONNECT_TIMEOUT',
+  )
 })
 
 test('what cannot be connected to is told', async () => {

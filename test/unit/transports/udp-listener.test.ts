@@ -34,7 +34,9 @@ test('when the table is full the peer least recently heard makes room', async ()
 })
 
 test('with whenPeersFull refuse newcomers are ignored and counted, the known go on', async () => {
-  const { record, port, listener } = await listen('udp://127.0.0.1:0', { limits: { peers: 2, whenPeersFull: 'refuse' } })
+  const { record, port, listener } = await listen('udp://127.0.0.1:0', {
+    limits: { peers: 2, whenPeersFull: 'refuse' },
+  })
   const far = await Promise.all([1, 2, 3, 4].map(() => Far.open(port)))
   for (const each of far) await each.send('hello')
   await far[3]?.send('again')

@@ -43,7 +43,10 @@ for (const [given, expected] of [
 
 test('whatever is given, the answer is a value or issues, never a throw', () => {
   const group = fc.oneof(fc.string(), fc.ipV4(), fc.ipV6(), fc.object())
-  const multicast = fc.record({ groups: fc.array(group), ttl: fc.anything(), interface: fc.anything() }, { requiredKeys: [] })
+  const multicast = fc.record(
+    { groups: fc.array(group), ttl: fc.anything(), interface: fc.anything() },
+    { requiredKeys: [] },
+  )
   fc.assert(
     fc.property(fc.oneof(multicast, fc.anything()), (value) => {
       const result = check({ multicast: value })

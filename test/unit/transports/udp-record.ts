@@ -101,7 +101,10 @@ const records = new Set<UdpRecord>()
 const listeners = new Set<Listener>()
 const sockets = new Set<Far>()
 
-export async function listen(endpoint: string, settings?: Settings): Promise<{ listener: Listener; record: UdpRecord; port: number }> {
+export async function listen(
+  endpoint: string,
+  settings?: Settings,
+): Promise<{ listener: Listener; record: UdpRecord; port: number }> {
   const record = new UdpRecord()
   const listener = await udp.listen(parseEndpoint(endpoint), settled(settings), record)
   listeners.add(listener)
@@ -174,4 +177,5 @@ export class Far {
   }
 }
 
-export const codeOf = (error: unknown): string => (error instanceof GaidarosError ? error.code : `no GaidarosError: ${error}`)
+export const codeOf = (error: unknown): string =>
+  error instanceof GaidarosError ? error.code : `no GaidarosError: ${error}`

@@ -11,6 +11,11 @@ import { cleanUp, codeOf, connect, Far, listen, until } from './udp-record.js'
 
 test.after.each(cleanUp)
 
+const outside = Object.entries(networkInterfaces()).flatMap(([name, list = []]) =>
+  list.map((each) => ({ name, ...each })),
+)
+const outsideBy = (family: string) => outside.find((each) => !each.internal && each.family === family)
+
 const failure = (endpoint: string, options = {}): Promise<BindError> =>
   listen(endpoint, options).then(
     () => assert.unreachable(`${endpoint} was bound`) as never,
@@ -44,7 +49,10 @@ test('localhost is 127.0.0.1 and ::1 on one port, and replies leave where they w
   await until(() => six.received.length === 1, 'a reply by IPv6')
   assert.is(six.received[0]?.from.address, '::1')
   assert.is(six.received[0]?.from.port, port)
-  assert.equal(record.opened.map((link) => link.local?.host), ['127.0.0.1', '::1'])
+  assert.equal(
+    record.opened.map((link) => link.local?.host),
+    ['127.0.0.1', '::1'],
+  )
 })
 
 test('localhost leaves nothing bound when one of its addresses is taken', async () => {
@@ -64,9 +72,24 @@ test('[::] takes IPv4 as well, shown as mapped addresses, unless ipv6Only', asyn
   assert.is(String(record.opened[0]?.remote), `udp://[::ffff:127.0.0.1]:${far.port}`)
   record.opened[0]?.write(Buffer.alloc(65_508))
   await until(() => record.faults.length === 1, 'the limit of IPv4')
-  await listen(`udp://127.0.0.1:${port}`).then(() => assert.unreachable(), (error) => assert.is(codeOf(error), 'ADDRESS_IN_USE'))
+  await listen(`udp://127.0.0.1:${port}`).then(
+    () => assert.unreachable(),
+    (error) => assert.is(codeOf(error), 'ADDRESS_IN_USE'),
+  )
   const only = await listen('udp://[::]:0', { ipv6Only: true })
   await listen(`udp://127.0.0.1:${only.port}`)
+})
+
+test('a link-local peer is answered: its zone is part of its address', async () => {
+  const found = outside.find(({ address }) => address.startsWith('fe80:'))
+  if (found === undefined) return console.log('# skipped: this host has no link-local address')
+  const { record, port } = await listen('udp://[::]:0')
+  record.onData = (link, bytes) => link.write(bytes)
+  const address = `${found.address}%${found.name}`
+  const far = await Far.open(port, address, address)
+  await far.send('hello')
+  await until(() => far.received.length === 1, 'the echo')
+  assert.is(String(record.opened[0]?.remote), `udp://[${address}]:${far.port}`)
 })
 
 test('a bound endpoint says its address, not its name or port 0', async () => {
@@ -75,7 +98,8 @@ test('a bound endpoint says its address, not its name or port 0', async () => {
 })
 
 test('the buffers asked for are the ones set, up to what the kernel allows', async () => {
-  const open = (options: UdpOptions) => bindSocket(new Endpoint({ scheme: 'udp', host: '127.0.0.1', port: 0 }), '127.0.0.1', 0, options)
+  const open = (options: UdpOptions) =>
+    bindSocket(new Endpoint({ scheme: 'udp', host: '127.0.0.1', port: 0 }), '127.0.0.1', 0, options)
   const plain = createSocket('udp4').bind(0, '127.0.0.1')
   await once(plain, 'listening')
   const small = await open({ receiveBuffer: 20_000, sendBuffer: 30_000 })
@@ -90,10 +114,14 @@ test('the buffers asked for are the ones set, up to what the kernel allows', asy
 })
 
 test('reusePort is refused where Node would ignore it', async () => {
-  assert.equal(
-    ['20.20.2', '22.11.0', '22.12.0', '23.0.1', '23.1.0', '24.0.0'].map(hasReusePort),
-    [false, false, true, false, true, true],
-  )
+  assert.equal(['20.20.2', '22.11.0', '22.12.0', '23.0.1', '23.1.0', '24.0.0'].map(hasReusePort), [
+    false,
+    false,
+    true,
+    false,
+    true,
+    true,
+  ])
   if (hasReusePort(process.versions.node)) {
     const { port } = await listen('udp://127.0.0.1:0', { reusePort: true })
     await listen(`udp://127.0.0.1:${port}`, { reusePort: true })
@@ -151,17 +179,16 @@ test('with a source named, the group is heard from there only', async () => {
   assert.equal(server.record.texts(), ['from 127.0.0.2'])
 })
 
-// On the loopback interface the kernel hears everything it sends, and without a route of its own no IPv6 group: these two
-// need a real one. A ttl of 0 keeps the datagrams in this host.
-const outside = Object.entries(networkInterfaces()).flatMap(([name, list = []]) => list.map((each) => ({ name, ...each })))
-const outsideBy = (family: string) => outside.find((each) => !each.internal && each.family === family)
-
+// On the loopback interface the kernel hears everything it sends, and without a route of its own no IPv6 group: these
+// two need a real one. A ttl of 0 keeps the datagrams in this host.
 test('an IPv6 group is heard', async () => {
   const found = outsideBy('IPv6')
   if (found === undefined) return console.log('# skipped: this host has no interface with IPv6 but its loopback')
   const through = `::%${found.name}`
   const server = await listen('udp://[::]:0', { multicast: { groups: [{ group: 'ff02::7107', interface: through }] } })
-  const { link } = await connect(`udp://[ff02::7107]:${server.port}`, { multicast: { interface: through, loopback: true, ttl: 0 } })
+  const { link } = await connect(`udp://[ff02::7107]:${server.port}`, {
+    multicast: { interface: through, loopback: true, ttl: 0 },
+  })
   link.write(Buffer.from('six'))
   await until(() => server.record.messages.length === 1, 'the message')
 })
@@ -182,7 +209,9 @@ test('without loopback our own host does not hear it', async () => {
 })
 
 test('a group that cannot be joined is an error that names it; nothing stays bound', async () => {
-  const error = await failure('udp://0.0.0.0:0', { multicast: { groups: [{ group: '239.1.2.3', interface: '198.51.100.77' }] } })
+  const error = await failure('udp://0.0.0.0:0', {
+    multicast: { groups: [{ group: '239.1.2.3', interface: '198.51.100.77' }] },
+  })
   assert.match(error.message, /join 239\.1\.2\.3/)
   assert.is(error.code, 'ADDRESS_NOT_AVAILABLE')
 })

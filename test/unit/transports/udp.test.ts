@@ -10,7 +10,10 @@ test.after.each(cleanUp)
 const IPV4_MOST = 65_507
 const IPV6_MOST = 65_527
 
-for (const [host, most] of [['127.0.0.1', IPV4_MOST], ['[::1]', IPV6_MOST]] as const) {
+for (const [host, most] of [
+  ['127.0.0.1', IPV4_MOST],
+  ['[::1]', IPV6_MOST],
+] as const) {
   test(`${host}: messages of 0, 1 and ${most} bytes come and go whole`, async () => {
     const { record, port, listener } = await listen(`udp://${host}:0`)
     record.onData = (link, bytes) => link.write(bytes)
@@ -46,9 +49,24 @@ for (const [host, most] of [['127.0.0.1', IPV4_MOST], ['[::1]', IPV6_MOST]] as c
 
 /** What the limit of ours rests on: the platform refuses the next byte itself. */
 async function assertRefusedByPlatform(far: Far, size: number): Promise<void> {
-  const error = await far.send(Buffer.alloc(size)).then(() => undefined, (thrown) => thrown)
+  const error = await far.send(Buffer.alloc(size)).then(
+    () => undefined,
+    (thrown) => thrown,
+  )
   assert.is(error?.code, 'EMSGSIZE')
 }
+
+test('a dual-stack listener sends no peer more than it declares', async () => {
+  const { record, port } = await listen('udp://[::]:0')
+  const far = await Far.open(port, '::1')
+  await far.send('hello')
+  await until(() => record.messages.length === 1, 'the peer')
+  record.opened[0]?.write(Buffer.alloc(IPV4_MOST + 1))
+  await until(() => record.faults.length === 1, 'the fault')
+  record.opened[0]?.write(Buffer.alloc(IPV4_MOST))
+  await until(() => far.received.length === 1, 'the largest')
+  assert.is(far.received[0]?.bytes.length, IPV4_MOST)
+})
 
 test('what the capabilities say fits every peer that may come', () => {
   const most = (endpoint: string, options = {}) => udp.capabilities(parseEndpoint(endpoint), options).maxMessageBytes
@@ -83,7 +101,10 @@ test('buffers are never written again: each datagram has its own memory', async 
   await until(() => record.messages.length === 200, '200 messages')
   assert.is(record.opened[0]?.stable, true)
   assert.is(new Set(record.messages.map(({ bytes }) => bytes.buffer)).size, 200)
-  assert.equal(record.texts(), Array.from({ length: 200 }, (_, i) => `datagram ${i}`))
+  assert.equal(
+    record.texts(),
+    Array.from({ length: 200 }, (_, i) => `datagram ${i}`),
+  )
 })
 
 test('write says false over the high mark and drain follows once', async () => {
@@ -102,7 +123,7 @@ test('write says false over the high mark and drain follows once', async () => {
   assert.is(record.drained.length, 1)
 })
 
-test('an ended link sends what was written, closes later and without error; the next datagram opens another', async () => {
+test('an ended link sends what was written and closes later; the next datagram opens another', async () => {
   const { record, port } = await listen('udp://127.0.0.1:0')
   const far = await Far.open(port)
   let closedInside = 0
