@@ -14,7 +14,7 @@ import type { Configuration, LimitOptions, SocketOption, TimeoutOptions } from '
 import { type Provider, ServerContainer } from './core/container.js'
 import { definitionOf, toDefinition } from './core/decorators.js'
 import { type Endpoint, parseEndpoint } from './core/endpoint.js'
-import { ConfigError, WiringError } from './core/errors.js'
+import { WiringError } from './core/errors.js'
 import { EventHub } from './core/events.js'
 import { type CodecRef, defineHandler, type HandlerDefinition, type HandlerLike } from './core/handler.js'
 import { hooksHandler } from './core/hooks.js'
@@ -85,6 +85,7 @@ export async function createServer(options: ServerOptions = {}): Promise<Configu
   const injection = new ServerContainer({
     ...(container === undefined ? {} : { parent: container }),
     ...(providers === undefined ? {} : { providers }),
+    failed: (name, error) => events.emit('disposal.failed', { name, error }),
     values: new Map<unknown, unknown>([
       [CLOCK, clock],
       [EVENTS, events],

@@ -35,6 +35,8 @@ export interface Events {
   /** A limit was reached and the listener does not accept, or accepts again. */
   'limit.reached': { readonly listener: string; readonly limit: string; readonly value: number }
   'limit.cleared': { readonly listener: string; readonly limit: string }
+  /** Something the server had constructed threw when it was disposed; the rest was disposed all the same. */
+  'disposal.failed': { readonly name: string; readonly error: Error }
   'drain.started': { readonly deadline: Date; readonly connections: number }
   /** Connections cut at the deadline are `forced`. */
   'drain.finished': { readonly forced: number; readonly durationMs: number }
@@ -67,6 +69,7 @@ export const eventNames: readonly EventName[] = [
   'listener.fault',
   'limit.reached',
   'limit.cleared',
+  'disposal.failed',
   'drain.started',
   'drain.finished',
 ]

@@ -98,6 +98,8 @@ export interface BoundHandler {
  */
 export interface HandlerPlan {
   readonly definition: HandlerDefinition
+  /** Constructs what all connections share, before anything is bound. @throws {WiringError} `CONSTRUCTION_FAILED`. */
+  prepare?(): void | Promise<void>
   /** @throws {WiringError} `CONSTRUCTION_FAILED`. Reach: that connection, which is closed. */
   bind(connection: Connection): BoundHandler
   /** After the connection's close: disposes what `bind` constructed for it, in reverse order, awaited. */
