@@ -93,8 +93,8 @@ export interface Listener {
  * - ignore `write` after `end`, `abort` or `close`.
  */
 export interface Link {
-  readonly local?: Endpoint
-  readonly remote?: Endpoint
+  readonly local?: Endpoint | undefined
+  readonly remote?: Endpoint | undefined
   /** Bytes written and not yet handed to the kernel or peer. */
   readonly buffered: number
   /** Core's own; a transport never reads or writes it. */
