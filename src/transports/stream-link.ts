@@ -1,0 +1,339 @@
+/**
+ * The link of all stream transports: one `net.Socket` or `tls.TLSSocket`, pushed into a sink.
+ *
+ * Room: transports. First step of the walk of a byte. Node allocates a fresh buffer for each read, so chunks go to the sink
+ * as they are and may be kept. An idle link has no buffer, no timer and no closure of its own.
+ */
+import type { Socket } from 'node:net'
+import type { TLSSocket } from 'node:tls'
+import { Endpoint } from '../core/endpoint.js'
+import { ConnectionError, HandshakeError, toError } from '../core/errors.js'
+import { type FeatureToken, TLS, type TlsFacts } from '../core/feature.js'
+import type { TlsOptions } from '../core/options.js'
+import type { Link, LinkSink } from '../core/transport.js'
+import { linkError } from './platform-errors.js'
+import { reset } from './reset.js'
+import { tlsFacts } from './tls-facts.js'
+
+/** What all links of one listener, or one link that was dialled, share. */
+export interface StreamScope {
+  readonly sink: LinkSink
+  /** Of the endpoints that links report. */
+  readonly scheme: string
+  readonly side: 'accepted' | 'connected'
+  /** The listener's endpoint as bound, or the one connected to. */
+  endpoint: Endpoint
+  /** Bytes waiting at which `write` says stop, and at which `drain` says go. */
+  readonly writeHighBytes: number
+  readonly writeLowBytes: number
+  /** TCP beneath: an abort is a reset. */
+  readonly canReset: boolean
+  /** Taken by `upgrade('tls')` where it is given no options of its own. */
+  readonly tls: TlsOptions | undefined
+  readonly handshakeMs: number
+}
+
+// Whose socket this is: one property in place of a closure per event and link.
+const LINK = Symbol('gaidaros.link')
+
+interface LinkedSocket extends Socket {
+  [LINK]?: StreamLink | undefined
+}
+
+const ENDED = 1 // end() was called
+const ABORTED = 2
+const CLOSED = 4 // the sink was told
+const HIGH = 8 // a write returned false; drain is owed
+const PAUSED = 16
+const SWITCHING = 32 // upgrade() is under way: writes wait
+
+const SILENT = ENDED | ABORTED | CLOSED
+const GONE = ABORTED | CLOSED
+
+export class StreamLink implements Link {
+  state: unknown = undefined
+  #scope: StreamScope
+  #socket: LinkedSocket
+  /** The socket beneath, where `#socket` is a TLS one. */
+  #raw: LinkedSocket | undefined
+  #flags = 0
+  #error: Error | undefined = undefined
+  #onWritten: (() => void) | undefined = undefined
+  #local: Endpoint | undefined = undefined
+  #remote: Endpoint | undefined = undefined
+  #facts: TlsFacts | undefined = undefined
+  /** What was written while the link switched to TLS. */
+  #waiting: Uint8Array[] | undefined = undefined
+
+  constructor(socket: Socket, raw: Socket | undefined, scope: StreamScope) {
+    this.#scope = scope
+    this.#socket = socket
+    this.#raw = raw
+  }
+
+  /** Tells the sink, then begins to read: nothing is delivered before `open` has had its say. */
+  open(): void {
+    const socket = this.#socket
+    socket[LINK] = this
+    socket.on('error', StreamLink.#onError)
+    socket.on('close', StreamLink.#onClose)
+    try {
+      this.#scope.sink.open(this)
+    } catch (thrown) {
+      this.abort(toError(thrown))
+    }
+    this.#read()
+  }
+
+  get stable(): true {
+    return true
+  }
+
+  get buffered(): number {
+    if (this.#flags & GONE) return 0
+    const { writableLength } = this.#socket
+    return this.#waiting === undefined ? writableLength : this.#waiting.reduce((sum, { byteLength }) => sum + byteLength, writableLength)
+  }
+
+  /** Made when first read; undefined when that is after the close. */
+  get local(): Endpoint | undefined {
+    if (this.#local === undefined) {
+      const { scheme, side, endpoint } = this.#scope
+      if (endpoint.host === undefined) this.#local = side === 'accepted' ? endpoint : undefined
+      else {
+        const { localAddress: host, localPort: port } = this.#socket
+        if (host !== undefined) this.#local = new Endpoint({ scheme, host, port })
+      }
+    }
+    return this.#local
+  }
+
+  /** Made when first read; undefined when that is after the close, and for peers of Unix sockets, who have no name. */
+  get remote(): Endpoint | undefined {
+    if (this.#remote === undefined) {
+      const { scheme, side, endpoint } = this.#scope
+      if (endpoint.host === undefined) this.#remote = side === 'connected' ? endpoint : undefined
+      else {
+        const { remoteAddress: host, remotePort: port } = this.#socket
+        if (host !== undefined) this.#remote = new Endpoint({ scheme, host, port })
+      }
+    }
+    return this.#remote
+  }
+
+  write(bytes: Uint8Array): boolean {
+    const flags = this.#flags
+    if (flags & (SILENT | SWITCHING | HIGH)) return this.#writeOtherwise(bytes)
+    const socket = this.#socket
+    if (socket.writableLength + bytes.byteLength < this.#scope.writeHighBytes) {
+      socket.write(bytes)
+      return true
+    }
+    socket.write(bytes, this.#watch())
+    return this.#mayGoOn()
+  }
+
+  writeText(text: string): boolean {
+    const flags = this.#flags
+    if (flags & (SILENT | SWITCHING | HIGH)) return this.#writeOtherwise(Buffer.from(text))
+    const socket = this.#socket
+    // No character takes more than three bytes of UTF-8 for each of its UTF-16 units.
+    if (socket.writableLength + text.length * 3 < this.#scope.writeHighBytes) {
+      socket.write(text, 'utf8')
+      return true
+    }
+    return this.write(Buffer.from(text))
+  }
+
+  /** One gathering write (writev(2)) for all pieces. */
+  writeMany(pieces: readonly Uint8Array[]): boolean {
+    const socket = this.#socket
+    const wasHigh = (this.#flags & HIGH) !== 0
+    let mayGoOn = true
+    socket.cork()
+    for (const piece of pieces) mayGoOn = this.write(piece)
+    socket.uncork()
+    if (mayGoOn || wasHigh || this.#flags & (SILENT | SWITCHING)) return mayGoOn
+    // Counted while they were corked; now they may have gone, and then no drain is owed.
+    if (socket.writableLength > this.#scope.writeLowBytes) return false
+    this.#flags &= ~HIGH
+    return true
+  }
+
+  pause(): void {
+    this.#flags |= PAUSED
+    if (!(this.#flags & (GONE | SWITCHING))) this.#socket.pause()
+  }
+
+  resume(): void {
+    this.#flags &= ~PAUSED
+    if (!(this.#flags & (GONE | SWITCHING))) this.#socket.resume()
+  }
+
+  end(): void {
+    if (this.#flags & SILENT) return
+    this.#flags |= ENDED
+    // What waits for the handshake is sent after it, and then the end.
+    if (!(this.#flags & SWITCHING)) this.#socket.end()
+  }
+
+  abort(reason?: Error): void {
+    if (this.#flags & GONE) return
+    this.#flags |= ABORTED
+    this.#error ??= reason
+    this.#waiting = undefined
+    this.#destroy()
+  }
+
+  feature<T>(token: FeatureToken<T>): T | undefined {
+    if (token.feature !== TLS.feature || this.#raw === undefined) return undefined
+    if (this.#facts === undefined && !this.#socket.destroyed) this.#facts = tlsFacts(this.#socket as TLSSocket)
+    return this.#facts as T | undefined
+  }
+
+  /**
+   * Switches to TLS, on either side. What was written before goes out plain; what is written from now on waits for the
+   * handshake.
+   *
+   * @param options - TlsOptions; default: the listener's `tls` key.
+   * @throws {HandshakeError} the handshake failed, or took longer than `timeouts.handshakeMs`. Reach: this link; it closes.
+   * @throws {ConfigError} `BAD_VALUE`: a certificate or key that cannot be used. The link closes.
+   * @throws {ConnectionError} `NOT_SUPPORTED` (another layer, or TLS already), `CLOSED`.
+   */
+  async upgrade(layer: string, options?: unknown): Promise<void> {
+    const { scheme, side, endpoint, handshakeMs, tls } = this.#scope
+    if (layer !== 'tls' || this.#raw !== undefined || this.#flags & SWITCHING) {
+      const why = layer === 'tls' ? 'it speaks TLS already' : 'it can upgrade to tls only'
+      throw new ConnectionError('NOT_SUPPORTED', `a link of ${scheme} cannot upgrade to ${layer}: ${why}`)
+    }
+    if (this.#flags & SILENT) throw new ConnectionError('CLOSED', 'a link that has ended cannot upgrade to tls')
+    const raw = this.#socket
+    this.#flags |= SWITCHING
+    raw.pause()
+    raw.off('data', StreamLink.#onData).off('end', StreamLink.#onEnd)
+    try {
+      // TLS is loaded by those who use it.
+      const { upgradeToTls } = await import('./tls-upgrade.js')
+      const secured = await upgradeToTls(raw, side, endpoint, (options as TlsOptions | undefined) ?? tls, handshakeMs)
+      this.#switchTo(secured)
+    } catch (thrown) {
+      const error = toError(thrown)
+      this.#flags &= ~SWITCHING
+      this.abort(error)
+      if (raw.closed) this.#finish()
+      throw error
+    }
+  }
+
+  // ── inside ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #read(): void {
+    if (this.#flags & GONE) return
+    const socket = this.#socket
+    socket.on('data', StreamLink.#onData)
+    socket.on('end', StreamLink.#onEnd)
+  }
+
+  #switchTo(secured: TLSSocket): void {
+    if (this.#flags & GONE) {
+      secured.destroy()
+      throw this.#error ?? new HandshakeError('HANDSHAKE_FAILED', 'the link was closed during the handshake')
+    }
+    const raw = this.#socket
+    raw[LINK] = undefined
+    raw.off('close', StreamLink.#onClose)
+    this.#raw = raw
+    const socket: LinkedSocket = secured
+    this.#socket = socket
+    this.#flags &= ~SWITCHING
+    socket[LINK] = this
+    socket.on('error', StreamLink.#onError)
+    socket.on('close', StreamLink.#onClose)
+    if (this.#flags & PAUSED) socket.pause()
+    this.#read()
+    const waiting = this.#waiting
+    this.#waiting = undefined
+    if (this.#flags & HIGH) setImmediate(this.#watch())
+    if (waiting !== undefined) for (const bytes of waiting) socket.write(bytes, this.#watch())
+    if (this.#flags & ENDED) socket.end()
+  }
+
+  #writeOtherwise(bytes: Uint8Array): boolean {
+    if (this.#flags & SILENT) return true
+    if (this.#flags & SWITCHING) {
+      this.#waiting ??= []
+      this.#waiting.push(bytes)
+      if (this.buffered >= this.#scope.writeHighBytes) this.#flags |= HIGH
+      return !(this.#flags & HIGH)
+    }
+    this.#socket.write(bytes, this.#watch())
+    return false
+  }
+
+  /** Node's own `drain` comes only when nothing waits any more; so writes near the mark tell when they have gone. */
+  #watch(): () => void {
+    this.#onWritten ??= () => {
+      if (!(this.#flags & HIGH) || this.#flags & (GONE | SWITCHING)) return
+      if (this.#socket.writableLength > this.#scope.writeLowBytes) return
+      this.#flags &= ~HIGH
+      this.#tell('drain')
+    }
+    return this.#onWritten
+  }
+
+  #mayGoOn(): boolean {
+    if (this.#socket.writableLength < this.#scope.writeHighBytes) return true
+    this.#flags |= HIGH
+    return false
+  }
+
+  #destroy(): void {
+    const socket = this.#socket
+    if (this.#scope.canReset) reset(this.#raw ?? socket, socket)
+    socket.destroy()
+  }
+
+  #tell(what: 'end' | 'drain'): void {
+    try {
+      this.#scope.sink[what](this)
+    } catch (thrown) {
+      this.abort(toError(thrown))
+    }
+  }
+
+  #finish(): void {
+    if (this.#flags & CLOSED) return
+    this.#flags |= CLOSED
+    this.#waiting = undefined
+    this.#scope.sink.close(this, this.#error)
+  }
+
+  static #onData(this: LinkedSocket, chunk: Buffer): void {
+    const link = this[LINK] as StreamLink
+    // What Node had read already is still delivered after a destroy.
+    if (link.#flags & GONE) return
+    try {
+      link.#scope.sink.data(link, chunk, 0, chunk.length)
+    } catch (thrown) {
+      link.abort(toError(thrown))
+    }
+  }
+
+  static #onEnd(this: LinkedSocket): void {
+    const link = this[LINK] as StreamLink
+    if (!(link.#flags & GONE)) link.#tell('end')
+  }
+
+  static #onError(this: LinkedSocket, error: Error): void {
+    const link = this[LINK]
+    if (link === undefined || link.#flags & GONE) return
+    link.#error ??= linkError(error, link.#remote)
+    this.destroy()
+  }
+
+  static #onClose(this: LinkedSocket): void {
+    const link = this[LINK] as StreamLink
+    // Then upgrade() finishes it, which knows why.
+    if (!(link.#flags & SWITCHING)) link.#finish()
+  }
+}
