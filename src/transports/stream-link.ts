@@ -232,6 +232,8 @@ export class StreamLink implements Link {
     const socket = this.#socket
     socket.on('data', StreamLink.#onData)
     socket.on('end', StreamLink.#onEnd)
+    // Held by its listener in a pause: then a listener for 'data' alone does not set it going.
+    if (!(this.#flags & PAUSED) && socket.isPaused()) socket.resume()
   }
 
   #switchTo(secured: TLSSocket): void {

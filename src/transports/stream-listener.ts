@@ -70,12 +70,12 @@ export class StreamListener implements Listener {
   }
 
   pause(): void {
-    this.#isPaused = true
+    this.#setPaused(true)
   }
 
   resume(): void {
     if (!this.#isPaused) return
-    this.#isPaused = false
+    this.#setPaused(false)
     const held = [...this.#held]
     this.#held.clear()
     // Not from within the caller's frame: a sink is never called re-entrantly.
@@ -102,6 +102,12 @@ export class StreamListener implements Listener {
       if (!this.#held.has(socket)) socket.off('close', this.#forget).on('close', this.#forget)
       this.#held.set(socket, proceed)
     }
+  }
+
+  /** Sockets that are held are not read either: what their peers send stays with the kernel. */
+  #setPaused(isPaused: boolean): void {
+    this.#isPaused = isPaused
+    for (const server of this.#parts.servers) (server as Server & { pauseOnConnect: boolean }).pauseOnConnect = isPaused
   }
 
   #take(socket: Socket): void {

@@ -1,0 +1,90 @@
+/**
+ * Unix sockets: `unix:path`.
+ *
+ * Room: transports. Thin, like tcp; what is its own is the file: its path, its mode, its leaving.
+ */
+import { createServer, type Server } from 'node:net'
+import { isMainThread } from 'node:worker_threads'
+import type { Endpoint } from '../core/endpoint.js'
+import { BindError } from '../core/errors.js'
+import type { Capabilities, Transport } from '../core/transport.js'
+import { dial } from './dial.js'
+import { bindError } from './platform-errors.js'
+import { StreamLink } from './stream-link.js'
+import { StreamListener } from './stream-listener.js'
+import { bindServer, clientOptions, serverOptions, streamScope, type UnixOptions, unixOptions } from './stream-options.js'
+import { checkUnixPath, makeWay, OwnSocketFile } from './unix-path.js'
+
+export type { UnixOptions } from './stream-options.js'
+
+const DEFAULT_MODE = 0o660
+
+const capabilities: Capabilities = {
+  kind: 'stream',
+  ordered: true,
+  reliable: true,
+  halfClose: true,
+  // A socket that closes with bytes unread gives ECONNRESET, else an orderly end (unix(7)): no promise.
+  reset: false,
+  backpressure: 'end-to-end',
+  upgrade: ['tls'],
+}
+
+/** The transport of Unix sockets. `socket` options: `backlog`, `mode` (default 0660). */
+export const unix: Transport<UnixOptions> = {
+  name: 'unix',
+  schemes: ['unix'],
+  options: unixOptions,
+  capabilities: () => capabilities,
+
+  async listen(endpoint, options, sink) {
+    const { backlog = 511, mode = DEFAULT_MODE } = options
+    const path = checkUnixPath(endpoint)
+    await makeWay(endpoint, path)
+    const server = createServer(serverOptions({ noDelay: false, keepAlive: false }))
+    await bindWithMode(server, endpoint, path, backlog, typeof mode === 'string' ? Number.parseInt(mode, 8) : mode)
+    const file = new OwnSocketFile(path)
+    const scope = streamScope(endpoint, 'accepted', options, sink)
+    return new StreamListener({
+      endpoint,
+      servers: [server],
+      sink,
+      backlog,
+      accept: (socket) => new StreamLink(socket, undefined, scope).open(),
+      closing: (close) => file.closing(close),
+    })
+  },
+
+  connect(endpoint, options, sink, signal) {
+    const scope = streamScope(endpoint, 'connected', options, sink)
+    const target = { ...clientOptions({ noDelay: false, keepAlive: false }), path: endpoint.path ?? '' }
+    return dial(endpoint, target, signal, (socket) => {
+      const link = new StreamLink(socket, undefined, scope)
+      link.open()
+      return link
+    })
+  },
+}
+
+/**
+ * The mode of a new socket is what umask(2) leaves of 0777. Node binds paths within the call of `listen`, so the umask is
+ * ours for that call only, and the file never has another mode: chmod(2) after the bind would leave a window.
+ */
+async function bindWithMode(server: Server, endpoint: Endpoint, path: string, backlog: number, mode: number): Promise<void> {
+  if (!isMainThread) {
+    const message = `${endpoint}: a worker thread cannot set the mode of a Unix socket without a window; listen in the main thread`
+    throw new BindError('NOT_SUPPORTED', message, { endpoint, option: 'mode' })
+  }
+  const before = process.umask(0o777 & ~mode)
+  let bound: Promise<void>
+  try {
+    bound = bindServer(server, { path, backlog })
+  } finally {
+    process.umask(before)
+  }
+  try {
+    await bound
+  } catch (thrown) {
+    throw bindError(endpoint, thrown)
+  }
+}
