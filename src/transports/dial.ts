@@ -3,8 +3,7 @@
  *
  * Room: transports. Shared by tcp, unix and tls.
  */
-import { connect, type NetConnectOpts, type Socket } from 'node:net'
-import type { LookupFunction } from 'node:net'
+import { connect, type LookupFunction, type NetConnectOpts, type Socket } from 'node:net'
 import type { Endpoint } from '../core/endpoint.js'
 import { connectError, connectGivenUp } from './platform-errors.js'
 import { clientOptions, guardErrors, type TcpOptions } from './stream-options.js'
@@ -45,27 +44,30 @@ export function dial<T>(
       return
     }
     const socket = guardErrors(connect(target))
-    const onAbort = () => {
-      socket.destroy()
-      settle(() => reject(connectGivenUp(endpoint, signal.reason)))
-    }
-    const onError = (error: Error) => settle(() => reject(connectError(endpoint, error)))
-    const settle = (then: () => void) => {
+    const settle = () => {
       signal.removeEventListener('abort', onAbort)
       socket.off('error', onError)
-      then()
     }
+    const fail = (error: unknown) => {
+      settle()
+      socket.destroy()
+      reject(error)
+    }
+    const onAbort = () => fail(connectGivenUp(endpoint, signal.reason))
+    const onError = (error: Error) => fail(connectError(endpoint, error))
     signal.addEventListener('abort', onAbort)
     socket.once('error', onError)
     socket.once('connect', () => {
-      settle(() => {
-        try {
-          resolve(connected(socket))
-        } catch (error) {
-          socket.destroy()
-          reject(error)
-        }
-      })
+      socket.off('error', onError)
+      try {
+        const result = connected(socket)
+        // A handshake that follows can still be given up.
+        if (result instanceof Promise) result.then(settle, fail)
+        else settle()
+        resolve(result)
+      } catch (error) {
+        fail(error)
+      }
     })
   })
 }

@@ -5,6 +5,7 @@
  */
 import type { Endpoint } from '../core/endpoint.js'
 import { AcceptError, BindError, type BindErrorCode, ConnectionError, GaidarosError, toError } from '../core/errors.js'
+import { handshakeError, isCertificateAlert } from './handshake-errors.js'
 
 const bindCodes: Readonly<Record<string, readonly [BindErrorCode, string]>> = {
   EADDRINUSE: ['ADDRESS_IN_USE', 'another socket is bound there; stop its process, or choose another port (0 picks a free one)'],
@@ -33,6 +34,7 @@ const resets = new Set(['ECONNRESET', 'EPIPE', 'ECONNABORTED', 'ETIMEDOUT', 'ENO
 export function linkError(thrown: Error, remote: Endpoint | undefined): Error {
   if (thrown instanceof GaidarosError) return thrown
   const platform = platformCode(thrown)
+  if (isCertificateAlert(platform)) return handshakeError(thrown)
   const peer = remote === undefined ? 'the peer' : String(remote)
   const fields = { remote, cause: thrown }
   return resets.has(platform)

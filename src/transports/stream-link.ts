@@ -101,7 +101,7 @@ export class StreamLink implements Link {
       const { scheme, side, endpoint } = this.#scope
       if (endpoint.host === undefined) this.#local = side === 'accepted' ? endpoint : undefined
       else {
-        const { localAddress: host, localPort: port } = this.#socket
+        const { localAddress: host, localPort: port } = this.#raw ?? this.#socket
         if (host !== undefined) this.#local = new Endpoint({ scheme, host, port })
       }
     }
@@ -113,10 +113,7 @@ export class StreamLink implements Link {
     if (this.#remote === undefined) {
       const { scheme, side, endpoint } = this.#scope
       if (endpoint.host === undefined) this.#remote = side === 'connected' ? endpoint : undefined
-      else {
-        const { remoteAddress: host, remotePort: port } = this.#socket
-        if (host !== undefined) this.#remote = new Endpoint({ scheme, host, port })
-      }
+      else this.#remote = remoteOf(this.#raw ?? this.#socket, scheme)
     }
     return this.#remote
   }
@@ -291,8 +288,20 @@ export class StreamLink implements Link {
 
   #destroy(): void {
     const socket = this.#socket
-    if (this.#scope.canReset) reset(this.#raw ?? socket, socket)
-    socket.destroy()
+    // The TLS socket above goes when the raw one has closed. To destroy both here frees OpenSSL's state while it may be at
+    // work beneath us, inside the handshake's or a read's callback: Node 20 crashes.
+    const raw = this.#raw ?? socket
+    if (this.#scope.canReset) reset(raw, socket)
+    else raw.destroy()
+  }
+
+  /**
+   * A reset that met one of TLS's own writes (a session ticket) was told to that write, and Node drops it; the read after
+   * it finds an end of file. But a socket that was reset has no peer any more (getpeername(2), ENOTCONN). Node asks the
+   * kernel once for each socket, so nothing else here asks it of the TLS one.
+   */
+  #wasReset(): boolean {
+    return this.#scope.canReset && !(this.#flags & ENDED) && this.#socket.remoteAddress === undefined
   }
 
   #tell(what: 'end' | 'drain'): void {
@@ -323,7 +332,9 @@ export class StreamLink implements Link {
 
   static #onEnd(this: LinkedSocket): void {
     const link = this[LINK] as StreamLink
-    if (!(link.#flags & GONE)) link.#tell('end')
+    if (link.#flags & GONE) return
+    if (link.#raw !== undefined && link.#wasReset()) this.destroy(new ConnectionError('RESET', 'the peer: the link was cut'))
+    else link.#tell('end')
   }
 
   static #onError(this: LinkedSocket, error: Error): void {
@@ -338,4 +349,9 @@ export class StreamLink implements Link {
     // Then upgrade() finishes it, which knows why.
     if (!(link.#flags & SWITCHING)) link.#finish()
   }
+}
+
+/** The peer of a TCP socket; undefined after its close, unless it was asked for before. */
+export function remoteOf({ remoteAddress: host, remotePort: port }: Socket, scheme: string): Endpoint | undefined {
+  return host === undefined ? undefined : new Endpoint({ scheme, host, port })
 }

@@ -10,6 +10,7 @@ import type { Listener, LinkSink } from '../core/transport.js'
 import { descriptors } from './descriptors.js'
 import { acceptError } from './platform-errors.js'
 import { reset } from './reset.js'
+import { guardErrors } from './stream-options.js'
 
 /** Told at most once a second each, so that a flood of refusals is no flood of faults. */
 const FAULT_MS = 1_000
@@ -112,7 +113,7 @@ export class StreamListener implements Listener {
 
   #take(socket: Socket): void {
     this.#accepted++
-    socket.on('error', ignore)
+    guardErrors(socket)
     if (!descriptors.admit()) {
       descriptors.release()
       this.#refuse(socket)
@@ -126,8 +127,8 @@ export class StreamListener implements Listener {
 
   /** A refusal that looks like an orderly end would leave the peer waiting. */
   #refuse(socket: Socket): void {
-    if (this.endpoint.host !== undefined) reset(socket, socket)
-    socket.destroy()
+    if (this.endpoint.host === undefined) socket.destroy()
+    else reset(socket, socket)
   }
 
   async #unbind(): Promise<void> {
@@ -185,8 +186,6 @@ class Tally {
     this.#tell(count)
   }
 }
-
-function ignore(): void {}
 
 function released(): void {
   descriptors.release()

@@ -106,5 +106,7 @@ export function closeServers(servers: readonly Server[]): Promise<unknown> {
 
 /** A socket whose 'error' nobody else hears must not end the process. */
 export function guardErrors<S extends Socket>(socket: S): S {
-  return socket.on('error', () => {}) as S
+  return socket.on('error', ignore) as S
 }
+
+function ignore(): void {}

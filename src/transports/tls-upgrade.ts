@@ -1,11 +1,50 @@
-/** Room: transports. */
+/**
+ * Switches a plain link's socket to TLS in mid-life.
+ *
+ * Room: transports. Loaded by the first link that is upgraded.
+ */
 import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import type { Endpoint } from '../core/endpoint.js'
 import type { TlsOptions } from '../core/options.js'
+import { readClientTls, secureClient, type TlsClientSettings } from './tls-client.js'
+import { TlsHandshakes } from './tls-handshakes.js'
 
+// Certificates are read once for each options object, which is one a listener.
+const servers = new WeakMap<TlsOptions, Promise<TlsHandshakes>>()
+const clients = new WeakMap<TlsOptions, Promise<TlsClientSettings>>()
+const NONE: TlsOptions = {}
+
+/**
+ * @param raw - Paused, with nobody listening for its data. What it has already read is taken as TLS.
+ * @throws {ConfigError} `BAD_VALUE`
+ * @throws {HandshakeError} and the socket is closed.
+ */
 export async function upgradeToTls(
-  _raw: Socket, _side: 'accepted' | 'connected', _endpoint: Endpoint, _options: TlsOptions | undefined, _handshakeMs: number,
+  raw: Socket,
+  side: 'accepted' | 'connected',
+  endpoint: Endpoint,
+  options: TlsOptions | undefined,
+  handshakeMs: number,
 ): Promise<TLSSocket> {
-  throw new Error('not yet')
+  const key = options ?? NONE
+  if (side === 'connected') {
+    const settings = await once(clients, key, () => readClientTls(key))
+    return secureClient(raw, endpoint, settings, handshakeMs, (secured) => secured)
+  }
+  const handshakes = await once(servers, key, () => TlsHandshakes.prepare(key, handshakeMs))
+  return new Promise((resolve, reject) => {
+    handshakes.begin(raw, (error, secured) => (secured === undefined ? reject(error) : resolve(secured)))
+  })
+}
+
+function once<T>(cache: WeakMap<TlsOptions, Promise<T>>, key: TlsOptions, make: () => Promise<T>): Promise<T> {
+  let made = cache.get(key)
+  if (made === undefined) {
+    made = make()
+    cache.set(key, made)
+    // A file that could not be read may be there the next time.
+    made.catch(() => cache.delete(key))
+  }
+  return made
 }
