@@ -1,217 +1,357 @@
 /**
- * A link over a Node stream socket: what TCP, TLS and Unix sockets share.
+ * The link of all stream transports: one `net.Socket` or `tls.TLSSocket`, pushed into a sink.
  *
- * Room: transports. The listeners of the socket's events are shared functions that find their link through one property of
- * the socket, so a connection costs one object and no closure.
+ * Room: transports. First step of the walk of a byte. Node allocates a fresh buffer for each read, so chunks go to the sink
+ * as they are and may be kept. An idle link has no buffer, no timer and no closure of its own.
  */
 import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import { Endpoint } from '../core/endpoint.js'
-import { ConnectionError } from '../core/errors.js'
-import { TLS, type FeatureToken, type TlsFacts } from '../core/feature.js'
-import { defaultLimits } from '../core/options.js'
-import type { Link, LinkSink, TransportOptions } from '../core/transport.js'
-import { translate } from './platform-errors.js'
-import { factsOf } from './tls-facts.js'
+import { ConnectionError, HandshakeError, toError } from '../core/errors.js'
+import { type FeatureToken, TLS, type TlsFacts } from '../core/feature.js'
+import type { TlsOptions } from '../core/options.js'
+import type { Link, LinkSink } from '../core/transport.js'
+import { linkError } from './platform-errors.js'
+import { reset } from './reset.js'
+import { tlsFacts } from './tls-facts.js'
 
-const NOTHING = Buffer.alloc(0)
+/** What all links of one listener, or one link that was dialled, share. */
+export interface StreamScope {
+  readonly sink: LinkSink
+  /** Of the endpoints that links report. */
+  readonly scheme: string
+  readonly side: 'accepted' | 'connected'
+  /** The listener's endpoint as bound, or the one connected to. */
+  endpoint: Endpoint
+  /** Bytes waiting at which `write` says stop, and at which `drain` says go. */
+  readonly writeHighBytes: number
+  readonly writeLowBytes: number
+  /** TCP beneath: an abort is a reset. */
+  readonly canReset: boolean
+  /** Taken by `upgrade('tls')` where it is given no options of its own. */
+  readonly tls: TlsOptions | undefined
+  readonly handshakeMs: number
+}
+
+// Whose socket this is: one property in place of a closure per event and link.
 const LINK = Symbol('gaidaros.link')
-type Linked = Socket & { [LINK]?: StreamLink }
 
-/** Switches a link's socket to TLS; set by the transport, because only it knows the listener's certificates. */
-export type Upgrade = (link: StreamLink, options: unknown) => Promise<void>
+interface LinkedSocket extends Socket {
+  [LINK]?: StreamLink | undefined
+}
+
+const ENDED = 1 // end() was called
+const ABORTED = 2
+const CLOSED = 4 // the sink was told
+const HIGH = 8 // a write returned false; drain is owed
+const PAUSED = 16
+const SWITCHING = 32 // upgrade() is under way: writes wait
+
+const SILENT = ENDED | ABORTED | CLOSED
+const GONE = ABORTED | CLOSED
 
 export class StreamLink implements Link {
   state: unknown = undefined
-  /** Node allocates each chunk anew. */
-  readonly stable = true
-  readonly scheme: string
-  socket: Socket
-  readonly #sink: LinkSink
-  readonly #high: number
-  readonly #low: number
-  readonly #upgrade: Upgrade | undefined
-  #isOver = false
-  #isOpened = false
-  #hasEnded = false
-  #isClosed = false
-  #error: Error | undefined
+  #scope: StreamScope
+  #socket: LinkedSocket
+  /** The socket beneath, where `#socket` is a TLS one. */
+  #raw: LinkedSocket | undefined
+  #flags = 0
+  #error: Error | undefined = undefined
+  #onWritten: (() => void) | undefined = undefined
+  #local: Endpoint | undefined = undefined
+  #remote: Endpoint | undefined = undefined
+  #facts: TlsFacts | undefined = undefined
+  /** What was written while the link switched to TLS. */
+  #waiting: Uint8Array[] | undefined = undefined
 
-  constructor(socket: Socket, scheme: string, sink: LinkSink, options: TransportOptions, upgrade?: Upgrade) {
-    this.socket = socket
-    this.scheme = scheme
-    this.#sink = sink
-    this.#high = options.limits?.writeHighBytes ?? defaultLimits.writeHighBytes
-    this.#low = options.limits?.writeLowBytes ?? defaultLimits.writeLowBytes
-    this.#upgrade = upgrade
+  constructor(socket: Socket, raw: Socket | undefined, scope: StreamScope) {
+    this.#scope = scope
+    this.#socket = socket
+    this.#raw = raw
   }
 
-  /** Begins to deliver. */
+  /** Tells the sink, then begins to read: nothing is delivered before `open` has had its say. */
   open(): void {
-    this.attach(this.socket)
-    this.#isOpened = true
-    this.#sink.open(this)
+    const socket = this.#socket
+    socket[LINK] = this
+    socket.on('error', StreamLink.#onError)
+    socket.on('close', StreamLink.#onClose)
+    try {
+      this.#scope.sink.open(this)
+    } catch (thrown) {
+      this.abort(toError(thrown))
+    }
+    this.#read()
   }
 
-  /** Takes over a socket's events; an upgrade calls it again with the new socket. */
-  attach(socket: Socket): void {
-    const linked = socket as Linked
-    linked[LINK] = this
-    this.socket = socket
-    linked.on('data', onData)
-    linked.on('end', onEnd)
-    linked.on('error', onError)
-    linked.on('close', onClose)
+  get stable(): true {
+    return true
   }
-
-  /** Lets go of the socket, so that another can be put over it; its errors stay harmless. */
-  detach(): Socket {
-    const { socket } = this
-    socket.removeListener('data', onData)
-    socket.removeListener('end', onEnd)
-    socket.removeListener('close', onClose)
-    return socket
-  }
-
-  get local(): Endpoint | undefined {
-    const { localAddress: host, localPort: port } = this.socket
-    return host === undefined ? undefined : new Endpoint({ scheme: this.scheme, host, port })
-  }
-  get remote(): Endpoint | undefined {
-    const { remoteAddress: host, remotePort: port } = this.socket
-    if (host === undefined) return undefined
-    // Asked for after the close too (logs, counts by source), when Node has forgotten it.
-    this.#remote ??= new Endpoint({ scheme: this.scheme, host, port })
-    return this.#remote
-  }
-  #remote: Endpoint | undefined
 
   get buffered(): number {
-    return this.socket.writableLength
+    if (this.#flags & GONE) return 0
+    const { writableLength } = this.#socket
+    return this.#waiting === undefined ? writableLength : this.#waiting.reduce((sum, { byteLength }) => sum + byteLength, writableLength)
   }
 
-  feature<T>(token: FeatureToken<T>): T | undefined {
-    if (token.feature !== TLS.feature || !('getPeerCertificate' in this.socket)) return undefined
-    this.#facts ??= factsOf(this.socket as TLSSocket)
-    return this.#facts as T
+  /** Made when first read; undefined when that is after the close. */
+  get local(): Endpoint | undefined {
+    if (this.#local === undefined) {
+      const { scheme, side, endpoint } = this.#scope
+      if (endpoint.host === undefined) this.#local = side === 'accepted' ? endpoint : undefined
+      else {
+        const { localAddress: host, localPort: port } = this.#raw ?? this.#socket
+        if (host !== undefined) this.#local = new Endpoint({ scheme, host, port })
+      }
+    }
+    return this.#local
   }
-  #facts: TlsFacts | undefined
+
+  /** Made when first read; undefined when that is after the close, and for peers of Unix sockets, who have no name. */
+  get remote(): Endpoint | undefined {
+    if (this.#remote === undefined) {
+      const { scheme, side, endpoint } = this.#scope
+      if (endpoint.host === undefined) this.#remote = side === 'connected' ? endpoint : undefined
+      else this.#remote = remoteOf(this.#raw ?? this.#socket, scheme)
+    }
+    return this.#remote
+  }
 
   write(bytes: Uint8Array): boolean {
-    if (this.#hasEnded || this.#isClosed) return true
-    if (this.#isOver) return this.#writeOver(bytes)
-    this.socket.write(bytes)
-    return this.socket.writableLength <= this.#high || this.#overHigh()
+    const flags = this.#flags
+    if (flags & (SILENT | SWITCHING | HIGH)) return this.#writeOtherwise(bytes)
+    const socket = this.#socket
+    if (socket.writableLength + bytes.byteLength < this.#scope.writeHighBytes) {
+      socket.write(bytes)
+      return true
+    }
+    socket.write(bytes, this.#watch())
+    return this.#mayGoOn()
   }
 
   writeText(text: string): boolean {
-    if (this.#hasEnded || this.#isClosed) return true
-    if (this.#isOver) return this.#writeOver(text)
-    this.socket.write(text, 'utf8')
-    return this.socket.writableLength <= this.#high || this.#overHigh()
-  }
-
-  writeMany(pieces: readonly Uint8Array[]): boolean {
-    if (this.#hasEnded || this.#isClosed) return true
-    this.socket.cork()
-    for (const piece of pieces) this.socket.write(piece)
-    this.socket.uncork()
-    if (this.#isOver) return this.#writeOver(NOTHING)
-    return this.socket.writableLength <= this.#high || this.#overHigh()
-  }
-
-  /** Over the high mark. Node's `drain` comes when everything is sent; ours at the low mark, from the callbacks of writes. */
-  #overHigh(): boolean {
-    this.#isOver = true
-    this.#writeOver(NOTHING)
-    return false
-  }
-
-  #writeOver(data: Uint8Array | string): boolean {
-    this.#checkLow ??= () => {
-      if (this.#isOver && this.socket.writableLength <= this.#low) this.#drained()
+    const flags = this.#flags
+    if (flags & (SILENT | SWITCHING | HIGH)) return this.#writeOtherwise(Buffer.from(text))
+    const socket = this.#socket
+    // No character takes more than three bytes of UTF-8 for each of its UTF-16 units.
+    if (socket.writableLength + text.length * 3 < this.#scope.writeHighBytes) {
+      socket.write(text, 'utf8')
+      return true
     }
-    this.socket.write(data as string, this.#checkLow)
-    return false
+    return this.write(Buffer.from(text))
   }
-  /** Made for peers that were slow once; most never are. */
-  #checkLow: (() => void) | undefined
 
-  #drained(): void {
-    if (this.#isClosed) return
-    this.#isOver = false
-    this.#sink.drain(this)
+  /** One gathering write (writev(2)) for all pieces. */
+  writeMany(pieces: readonly Uint8Array[]): boolean {
+    const socket = this.#socket
+    const wasHigh = (this.#flags & HIGH) !== 0
+    let mayGoOn = true
+    socket.cork()
+    for (const piece of pieces) mayGoOn = this.write(piece)
+    socket.uncork()
+    if (mayGoOn || wasHigh || this.#flags & (SILENT | SWITCHING)) return mayGoOn
+    // Counted while they were corked; now they may have gone, and then no drain is owed.
+    if (socket.writableLength > this.#scope.writeLowBytes) return false
+    this.#flags &= ~HIGH
+    return true
   }
 
   pause(): void {
-    this.socket.pause()
+    this.#flags |= PAUSED
+    if (!(this.#flags & (GONE | SWITCHING))) this.#socket.pause()
   }
+
   resume(): void {
-    if (!this.#isClosed) this.socket.resume()
+    this.#flags &= ~PAUSED
+    if (!(this.#flags & (GONE | SWITCHING))) this.#socket.resume()
   }
 
   end(): void {
-    if (this.#hasEnded || this.#isClosed) return
-    this.#hasEnded = true
-    this.socket.end()
+    if (this.#flags & SILENT) return
+    this.#flags |= ENDED
+    // What waits for the handshake is sent after it, and then the end.
+    if (!(this.#flags & SWITCHING)) this.#socket.end()
   }
 
-  abort(): void {
-    if (this.#isClosed || this.socket.destroyed) return
-    this.#hasEnded = true
-    reset(this.socket)
+  abort(reason?: Error): void {
+    if (this.#flags & GONE) return
+    this.#flags |= ABORTED
+    this.#error ??= reason
+    this.#waiting = undefined
+    this.#destroy()
   }
 
-  async upgrade(_layer: string, options: unknown): Promise<void> {
-    if (this.#upgrade === undefined) throw new ConnectionError('NOT_SUPPORTED', `${this.scheme} cannot be upgraded`)
-    await this.#upgrade(this, options)
-    this.#facts = undefined
+  feature<T>(token: FeatureToken<T>): T | undefined {
+    if (token.feature !== TLS.feature || this.#raw === undefined) return undefined
+    if (this.#facts === undefined && !this.#socket.destroyed) this.#facts = tlsFacts(this.#socket as TLSSocket)
+    return this.#facts as T | undefined
   }
 
-  // ── from the socket ──
+  /**
+   * Switches to TLS, on either side. What was written before goes out plain; what is written from now on waits for the
+   * handshake.
+   *
+   * @param options - TlsOptions; default: the listener's `tls` key.
+   * @throws {HandshakeError} the handshake failed, or took longer than `timeouts.handshakeMs`. Reach: this link; it closes.
+   * @throws {ConfigError} `BAD_VALUE`: a certificate or key that cannot be used. The link closes.
+   * @throws {ConnectionError} `NOT_SUPPORTED` (another layer, or TLS already), `CLOSED`.
+   */
+  async upgrade(layer: string, options?: unknown): Promise<void> {
+    const { scheme, side, endpoint, handshakeMs, tls } = this.#scope
+    if (layer !== 'tls' || this.#raw !== undefined || this.#flags & SWITCHING) {
+      const why = layer === 'tls' ? 'it speaks TLS already' : 'it can upgrade to tls only'
+      throw new ConnectionError('NOT_SUPPORTED', `a link of ${scheme} cannot upgrade to ${layer}: ${why}`)
+    }
+    if (this.#flags & SILENT) throw new ConnectionError('CLOSED', 'a link that has ended cannot upgrade to tls')
+    const raw = this.#socket
+    this.#flags |= SWITCHING
+    raw.pause()
+    raw.off('data', StreamLink.#onData).off('end', StreamLink.#onEnd)
+    try {
+      // TLS is loaded by those who use it.
+      const { upgradeToTls } = await import('./tls-upgrade.js')
+      const secured = await upgradeToTls(raw, side, endpoint, (options as TlsOptions | undefined) ?? tls, handshakeMs)
+      this.#switchTo(secured)
+    } catch (thrown) {
+      const error = toError(thrown)
+      this.#flags &= ~SWITCHING
+      this.abort(error)
+      if (raw.closed) this.#finish()
+      throw error
+    }
+  }
 
-  received(chunk: Buffer): void {
-    this.#sink.data(this, chunk, 0, chunk.length)
+  // ── inside ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #read(): void {
+    if (this.#flags & GONE) return
+    const socket = this.#socket
+    socket.on('data', StreamLink.#onData)
+    socket.on('end', StreamLink.#onEnd)
+    // Held by its listener in a pause: then a listener for 'data' alone does not set it going.
+    if (!(this.#flags & PAUSED) && socket.isPaused()) socket.resume()
   }
-  ended(): void {
-    this.#sink.end(this)
+
+  #switchTo(secured: TLSSocket): void {
+    if (this.#flags & GONE) {
+      secured.destroy()
+      throw this.#error ?? new HandshakeError('HANDSHAKE_FAILED', 'the link was closed during the handshake')
+    }
+    const raw = this.#socket
+    raw[LINK] = undefined
+    raw.off('close', StreamLink.#onClose)
+    this.#raw = raw
+    const socket: LinkedSocket = secured
+    this.#socket = socket
+    this.#flags &= ~SWITCHING
+    socket[LINK] = this
+    socket.on('error', StreamLink.#onError)
+    socket.on('close', StreamLink.#onClose)
+    if (this.#flags & PAUSED) socket.pause()
+    this.#read()
+    const waiting = this.#waiting
+    this.#waiting = undefined
+    if (this.#flags & HIGH) setImmediate(this.#watch())
+    if (waiting !== undefined) for (const bytes of waiting) socket.write(bytes, this.#watch())
+    if (this.#flags & ENDED) socket.end()
   }
-  failed(error: Error): void {
-    this.#error ??= error
+
+  #writeOtherwise(bytes: Uint8Array): boolean {
+    if (this.#flags & SILENT) return true
+    if (this.#flags & SWITCHING) {
+      this.#waiting ??= []
+      this.#waiting.push(bytes)
+      if (this.buffered >= this.#scope.writeHighBytes) this.#flags |= HIGH
+      return !(this.#flags & HIGH)
+    }
+    this.#socket.write(bytes, this.#watch())
+    return false
   }
-  closed(): void {
-    if (this.#isClosed) return
-    this.#isClosed = true
-    if (this.#isOpened) this.#sink.close(this, this.#error === undefined ? undefined : translate(this.#error))
+
+  /** Node's own `drain` comes only when nothing waits any more; so writes near the mark tell when they have gone. */
+  #watch(): () => void {
+    this.#onWritten ??= () => {
+      if (!(this.#flags & HIGH) || this.#flags & (GONE | SWITCHING)) return
+      if (this.#socket.writableLength > this.#scope.writeLowBytes) return
+      this.#flags &= ~HIGH
+      this.#tell('drain')
+    }
+    return this.#onWritten
+  }
+
+  #mayGoOn(): boolean {
+    if (this.#socket.writableLength < this.#scope.writeHighBytes) return true
+    this.#flags |= HIGH
+    return false
+  }
+
+  #destroy(): void {
+    const socket = this.#socket
+    // The TLS socket above goes when the raw one has closed. To destroy both here frees OpenSSL's state while it may be at
+    // work beneath us, inside the handshake's or a read's callback: Node 20 crashes.
+    const raw = this.#raw ?? socket
+    if (this.#scope.canReset) reset(raw, socket)
+    else raw.destroy()
+  }
+
+  /**
+   * A reset that met one of TLS's own writes (a session ticket) was told to that write, and Node drops it; the read after
+   * it finds an end of file. But a socket that was reset has no peer any more (getpeername(2), ENOTCONN). Node asks the
+   * kernel once for each socket, so nothing else here asks it of the TLS one.
+   */
+  #wasReset(): boolean {
+    return this.#scope.canReset && !(this.#flags & ENDED) && this.#socket.remoteAddress === undefined
+  }
+
+  #tell(what: 'end' | 'drain'): void {
+    try {
+      this.#scope.sink[what](this)
+    } catch (thrown) {
+      this.abort(toError(thrown))
+    }
+  }
+
+  #finish(): void {
+    if (this.#flags & CLOSED) return
+    this.#flags |= CLOSED
+    this.#waiting = undefined
+    this.#scope.sink.close(this, this.#error)
+  }
+
+  static #onData(this: LinkedSocket, chunk: Buffer): void {
+    const link = this[LINK] as StreamLink
+    // What Node had read already is still delivered after a destroy.
+    if (link.#flags & GONE) return
+    try {
+      link.#scope.sink.data(link, chunk, 0, chunk.length)
+    } catch (thrown) {
+      link.abort(toError(thrown))
+    }
+  }
+
+  static #onEnd(this: LinkedSocket): void {
+    const link = this[LINK] as StreamLink
+    if (link.#flags & GONE) return
+    if (link.#raw !== undefined && link.#wasReset()) this.destroy(new ConnectionError('RESET', 'the peer: the link was cut'))
+    else link.#tell('end')
+  }
+
+  static #onError(this: LinkedSocket, error: Error): void {
+    const link = this[LINK]
+    if (link === undefined || link.#flags & GONE) return
+    link.#error ??= linkError(error, link.#remote)
+    this.destroy()
+  }
+
+  static #onClose(this: LinkedSocket): void {
+    const link = this[LINK] as StreamLink
+    // Then upgrade() finishes it, which knows why.
+    if (!(link.#flags & SWITCHING)) link.#finish()
   }
 }
 
-function onData(this: Linked, chunk: Buffer): void {
-  this[LINK]?.received(chunk)
-}
-function onEnd(this: Linked): void {
-  this[LINK]?.ended()
-}
-function onError(this: Linked, error: Error): void {
-  this[LINK]?.failed(error)
-}
-function onClose(this: Linked): void {
-  this[LINK]?.closed()
-}
-
-/** Ends a socket now: a reset where the kernel has one (TCP), else both sides closed. */
-export function reset(socket: Socket): void {
-  // Beneath TLS lies the TCP socket; resetting the outer one would try to be polite first.
-  const below = (socket as { _parent?: Socket })._parent
-  if (below instanceof Object && typeof below.resetAndDestroy === 'function') {
-    resetOne(below)
-    socket.destroy()
-    return
-  }
-  resetOne(socket)
-}
-
-function resetOne(socket: Socket): void {
-  if (socket.remoteAddress !== undefined) socket.resetAndDestroy()
-  else socket.destroy()
+/** The peer of a TCP socket; undefined after its close, unless it was asked for before. */
+export function remoteOf({ remoteAddress: host, remotePort: port }: Socket, scheme: string): Endpoint | undefined {
+  return host === undefined ? undefined : new Endpoint({ scheme, host, port })
 }

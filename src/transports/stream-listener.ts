@@ -1,109 +1,198 @@
 /**
- * Accepting: what TCP, TLS and Unix listeners share. Sockets come in, are held back in a pause, and go on to `serve`.
+ * The listener of all stream transports: takes sockets from `net.Server`, holds them in a pause, opens the rest.
  *
- * Room: transports.
+ * Room: transports. What is done with a socket (a link at once, or a handshake first) is its caller's business.
  */
-import { createServer, type ListenOptions, type Server, type ServerOpts, type Socket } from 'node:net'
+import type { Server, Socket } from 'node:net'
 import type { Endpoint } from '../core/endpoint.js'
 import { AcceptError } from '../core/errors.js'
-import type { LinkSink, Listener } from '../core/transport.js'
+import type { Listener, LinkSink } from '../core/transport.js'
 import { descriptors } from './descriptors.js'
-import { translateBind } from './platform-errors.js'
-import { reset } from './stream-link.js'
+import { acceptError } from './platform-errors.js'
+import { reset } from './reset.js'
+import { guardErrors } from './stream-options.js'
 
-export interface StreamListenerOptions {
+/** Told at most once a second each, so that a flood of refusals is no flood of faults. */
+const FAULT_MS = 1_000
+/** unbind() lets the loop accept what the kernel has completed: two turns, more while newcomers come, but not for ever. */
+const LAST_TURNS = 2
+const MOST_LAST_TURNS = 64
+
+export interface StreamListenerParts {
+  readonly endpoint: Endpoint
+  /** Listening already. */
+  readonly servers: readonly Server[]
   readonly sink: LinkSink
+  /** Newcomers held in a pause. */
   readonly backlog: number
-  readonly server: ServerOpts
-  /** Makes a link of an accepted socket. */
-  serve(socket: Socket): void
-  /** The address is free. */
-  unbound?(): void
+  /** Takes a socket that was accepted. */
+  accept(socket: Socket): void
+  /** Runs in the same turn as the closing of the servers, around it. */
+  closing?(close: () => void): void
 }
 
 export class StreamListener implements Listener {
-  endpoint: Endpoint
-  readonly #options: StreamListenerOptions
-  readonly #servers: Server[] = []
-  /** Accepted in a pause, unread; the kernel would have held them too, but Node cannot stop accepting. */
-  readonly #held = new Set<Socket>()
+  readonly endpoint: Endpoint
+  readonly #parts: StreamListenerParts
+  /** Sockets that wait in a pause, with what is to be done with each. */
+  readonly #held = new Map<Socket, (socket: Socket) => void>()
+  readonly #outOfDescriptors: Tally
+  readonly #refused: Tally
+  readonly #forget: (this: Socket) => void
   #isPaused = false
-  #unbinding: Promise<void> | undefined
+  #isUnbinding = false
+  #accepted = 0
+  #unbound: Promise<void> | undefined
 
-  constructor(endpoint: Endpoint, options: StreamListenerOptions) {
+  constructor(parts: StreamListenerParts) {
+    this.#parts = parts
+    const { endpoint, sink, servers } = parts
     this.endpoint = endpoint
-    this.#options = options
-  }
-
-  /** Binds one address more. @throws {BindError} translated; what was bound before stays until `unbind`. */
-  async bind(where: ListenOptions): Promise<Server> {
-    const server = createServer({ allowHalfOpen: true, highWaterMark: 64 * 1024, ...this.#options.server })
-    server.on('connection', (socket) => this.#accept(socket))
-    await new Promise<void>((resolve, reject) => {
-      const fail = (error: Error) => reject(translateBind(error, this.endpoint))
-      server.once('error', fail)
-      server.listen({ ...where, backlog: this.#options.backlog }, () => {
-        server.removeListener('error', fail)
-        resolve()
-      })
+    const held = this.#held
+    this.#forget = function () {
+      held.delete(this)
+    }
+    this.#outOfDescriptors = new Tally((count) => {
+      const { cap, open } = descriptors
+      const message = `${endpoint}: ${count} newcomers refused: ${open} descriptors are open, the cap is ${cap}, 90 % of this ` +
+        'process\'s limit; raise it (ulimit -n), or lower limits.connections'
+      sink.fault?.(new AcceptError('OUT_OF_DESCRIPTORS', message, { endpoint, cap, open, count }))
     })
-    server.on('error', (error) => {
-      this.#options.sink.fault?.(new AcceptError('ACCEPT_FAILED', `accepting at ${this.endpoint} failed: ${error.message}`, { cause: error }))
+    this.#refused = new Tally((count) => {
+      const message = `${endpoint}: ${count} newcomers refused in a pause: ${parts.backlog} (socket.backlog) wait already`
+      sink.fault?.(new AcceptError('ACCEPT_FAILED', message, { endpoint, backlog: parts.backlog, count }))
     })
-    this.#servers.push(server)
-    return server
+    for (const server of servers) {
+      server.on('connection', (socket) => this.#take(socket))
+      server.on('error', (error) => sink.fault?.(acceptError(endpoint, error)))
+      // Node counts for itself only where maxConnections is set, which we never do; told all the same.
+      server.on('drop', () => this.#refused.add())
+    }
   }
 
   pause(): void {
-    this.#isPaused = true
+    this.#setPaused(true)
   }
 
   resume(): void {
-    if (!this.#isPaused || this.#unbinding !== undefined) return
-    this.#isPaused = false
-    for (const socket of this.#held) {
-      // The next one may have filled the listener again.
-      if (this.#isPaused) return
-      this.#held.delete(socket)
-      socket.removeListener('error', ignore)
-      if (!socket.destroyed) this.#options.serve(socket)
-    }
+    if (!this.#isPaused) return
+    this.#setPaused(false)
+    const held = [...this.#held]
+    this.#held.clear()
+    // Not from within the caller's frame: a sink is never called re-entrantly.
+    for (const [socket, proceed] of held) setImmediate(() => this.pass(socket, proceed))
   }
 
   unbind(): Promise<void> {
-    this.#unbinding ??= this.#unbind()
-    return this.#unbinding
+    this.#unbound ??= this.#unbind()
+    return this.#unbound
+  }
+
+  /** Lets a socket go on, now or at the end of the pause. */
+  pass(socket: Socket, proceed: (socket: Socket) => void): void {
+    if (socket.destroyed) return
+    if (!this.#isPaused) {
+      socket.off('close', this.#forget)
+      proceed(socket)
+    } else if (this.#isUnbinding) this.#refuse(socket)
+    else if (this.#held.size >= this.#parts.backlog) {
+      this.#refused.add()
+      this.#refuse(socket)
+    } else {
+      // One that dies meanwhile is dropped.
+      if (!this.#held.has(socket)) socket.off('close', this.#forget).on('close', this.#forget)
+      this.#held.set(socket, proceed)
+    }
+  }
+
+  /** Sockets that are held are not read either: what their peers send stays with the kernel. */
+  #setPaused(isPaused: boolean): void {
+    this.#isPaused = isPaused
+    for (const server of this.#parts.servers) (server as Server & { pauseOnConnect: boolean }).pauseOnConnect = isPaused
+  }
+
+  #take(socket: Socket): void {
+    this.#accepted++
+    guardErrors(socket)
+    if (!descriptors.admit()) {
+      descriptors.release()
+      this.#refuse(socket)
+      this.#outOfDescriptors.add()
+      return
+    }
+    socket.on('close', released)
+    if (this.#isPaused) this.pass(socket, this.#parts.accept)
+    else this.#parts.accept(socket)
+  }
+
+  /** A refusal that looks like an orderly end would leave the peer waiting. */
+  #refuse(socket: Socket): void {
+    if (this.endpoint.host === undefined) socket.destroy()
+    else reset(socket, socket)
   }
 
   async #unbind(): Promise<void> {
-    // Peers whose connection the kernel has completed are served, not reset: they are accepted in these turns.
-    if (!this.#isPaused) for (let turn = 0; turn < 2; turn++) await nextTurn()
-    this.#isPaused = true
-    for (const socket of this.#held) reset(socket)
+    let before = -1
+    for (let turn = 0; !this.#isPaused && turn < MOST_LAST_TURNS; turn++) {
+      if (turn >= LAST_TURNS && before === this.#accepted) break
+      before = this.#accepted
+      await nextTurn()
+    }
+    this.#isUnbinding = true
+    for (const socket of this.#held.keys()) this.#refuse(socket)
     this.#held.clear()
-    for (const server of this.#servers) if (server.listening) server.close()
-    // close() waits for connections in its callback, but closes the descriptor at once.
+    const close = () => {
+      // The descriptor is closed at once (uv_close(3)); the server's own 'close' event waits for all its sockets.
+      for (const server of this.#parts.servers) server.close()
+    }
+    if (this.#parts.closing === undefined) close()
+    else this.#parts.closing(close)
+    this.#outOfDescriptors.stop()
+    this.#refused.stop()
     await nextTurn()
-    this.#options.unbound?.()
-  }
-
-  #accept(socket: Socket): void {
-    if (!descriptors.admit(this.#options.sink)) {
-      socket.on('error', ignore)
-      socket.destroy()
-      return
-    }
-    if (!this.#isPaused) return this.#options.serve(socket)
-    socket.on('error', ignore)
-    if (this.#unbinding !== undefined || this.#held.size >= this.#options.backlog) {
-      reset(socket)
-      return
-    }
-    socket.pause()
-    this.#held.add(socket)
-    socket.once('close', () => this.#held.delete(socket))
   }
 }
 
-const ignore = (): void => {}
-const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
+/** Counts refusals and tells them at most once a second, the first at once. */
+class Tally {
+  readonly #tell: (count: number) => void
+  #count = 0
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(tell: (count: number) => void) {
+    this.#tell = tell
+  }
+
+  add(): void {
+    this.#count++
+    if (this.#timer === undefined) this.#flush()
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer)
+    if (this.#count > 0) this.#tell(this.#count)
+    this.#count = 0
+  }
+
+  #flush(): void {
+    if (this.#count === 0) {
+      this.#timer = undefined
+      return
+    }
+    const count = this.#count
+    this.#count = 0
+    this.#timer = setTimeout(() => this.#flush(), FAULT_MS)
+    this.#timer.unref()
+    this.#tell(count)
+  }
+}
+
+function released(): void {
+  descriptors.release()
+}
+
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => {
+    setImmediate(resolve)
+  })
+}

@@ -1,36 +1,52 @@
 /**
- * TCP: streams between hosts.
+ * TCP: `tcp://host:port`.
  *
- * Room: transports. `tcp://host:port`; `localhost` is both loopbacks, `[::]` takes IPv4 as well unless `socket.ipv6Only`.
+ * Room: transports. Thin: binding, listening and links are shared with the other stream transports.
  */
-import type { Capabilities, LinkSink, Transport, TransportOptions } from '../core/transport.js'
+import type { Capabilities, Transport } from '../core/transport.js'
+import { dial, tcpTarget } from './dial.js'
 import { StreamLink } from './stream-link.js'
-import { connectSocket, listenTcp, type TcpOptions, tcpAddress, tcpOptions } from './tcp-listen.js'
-import { clientUpgrade, serverUpgrade } from './tls-upgrade.js'
+import { StreamListener } from './stream-listener.js'
+import { streamScope, type TcpOptions, tcpOptions } from './stream-options.js'
+import { bindTcp } from './tcp-bind.js'
 
+export type { TcpOptions } from './stream-options.js'
+
+const capabilities: Capabilities = {
+  kind: 'stream',
+  ordered: true,
+  reliable: true,
+  halfClose: true,
+  reset: true,
+  backpressure: 'end-to-end',
+  upgrade: ['tls'],
+}
+
+/** The TCP transport. `socket` options: `noDelay`, `keepAlive`, `backlog`, `ipv6Only`, `reusePort` (Node 22.12 or newer). */
 export const tcp: Transport<TcpOptions> = {
   name: 'tcp',
   schemes: ['tcp'],
   options: tcpOptions,
-  capabilities: (): Capabilities => ({
-    kind: 'stream',
-    ordered: true,
-    reliable: true,
-    halfClose: true,
-    reset: true,
-    backpressure: 'end-to-end',
-    upgrade: ['tls'],
-  }),
+  capabilities: () => capabilities,
 
   async listen(endpoint, options, sink) {
-    const upgrade = serverUpgrade(options)
-    return listenTcp(endpoint, options, sink, (socket) => new StreamLink(socket, 'tcp', sink, options, upgrade).open())
+    const bound = await bindTcp(endpoint, options)
+    const scope = streamScope(bound.endpoint, 'accepted', options, sink)
+    const { backlog = 511 } = options
+    return new StreamListener({
+      ...bound,
+      sink,
+      backlog,
+      accept: (socket) => new StreamLink(socket, undefined, scope).open(),
+    })
   },
 
-  async connect(endpoint, options: TransportOptions<TcpOptions>, sink: LinkSink, signal) {
-    const socket = await connectSocket(endpoint, tcpAddress(endpoint, options), signal)
-    const link = new StreamLink(socket, 'tcp', sink, options, clientUpgrade(endpoint, options))
-    link.open()
-    return link
+  connect(endpoint, options, sink, signal) {
+    const scope = streamScope(endpoint, 'connected', options, sink)
+    return dial(endpoint, tcpTarget(endpoint, options), signal, (socket) => {
+      const link = new StreamLink(socket, undefined, scope)
+      link.open()
+      return link
+    })
   },
 }

@@ -1,49 +1,66 @@
 /**
- * TLS from the first byte: a TCP listener whose links open when their handshake is done.
+ * TLS: `tls://host:port`.
  *
- * Room: transports. `tls://host:port` with the listener's `tls` key; a peer that fails its handshake never becomes a
- * connection, and never costs another one anything.
+ * Room: transports. TCP as in tcp, then a handshake before a link is opened; nobody above sees a peer that failed it.
  */
-import type { Socket } from 'node:net'
-import { toError } from '../core/errors.js'
-import { Endpoint } from '../core/endpoint.js'
-import { defaultTimeouts } from '../core/options.js'
-import type { Capabilities, LinkSink, Transport, TransportOptions } from '../core/transport.js'
-import { StreamLink } from './stream-link.js'
-import { connectSocket, listenTcp, type TcpOptions, tcpAddress, tcpOptions } from './tcp-listen.js'
-import { secureClient, ServerTls } from './tls-upgrade.js'
+import type { Capabilities, Transport } from '../core/transport.js'
+import { dial, tcpTarget } from './dial.js'
+import { remoteOf, StreamLink } from './stream-link.js'
+import { StreamListener } from './stream-listener.js'
+import { streamScope, type TcpOptions, tcpOptions } from './stream-options.js'
+import { bindTcp } from './tcp-bind.js'
+import { readClientTls, secureClient } from './tls-client.js'
+import { TlsHandshakes } from './tls-handshakes.js'
 
+const capabilities: Capabilities = {
+  kind: 'stream',
+  ordered: true,
+  reliable: true,
+  halfClose: true,
+  reset: true,
+  backpressure: 'end-to-end',
+  upgrade: [],
+}
+
+/** The TLS transport. `socket` options as tcp; certificates and versions are the listener's `tls` key. */
 export const tls: Transport<TcpOptions> = {
   name: 'tls',
   schemes: ['tls'],
   options: tcpOptions,
-  capabilities: (): Capabilities => ({
-    kind: 'stream',
-    ordered: true,
-    reliable: true,
-    halfClose: true,
-    reset: true,
-    backpressure: 'end-to-end',
-    upgrade: [],
-  }),
+  capabilities: () => capabilities,
 
   async listen(endpoint, options, sink) {
-    const server = new ServerTls(options.tls ?? {}, options.timeouts?.handshakeMs ?? defaultTimeouts.handshakeMs)
-    const serve = (socket: Socket) => {
-      const { remoteAddress: host, remotePort: port } = socket
-      server.secure(socket).then(
-        (secured) => new StreamLink(secured, 'tls', sink, options).open(),
-        (error) => sink.fault?.(toError(error), host === undefined ? undefined : new Endpoint({ scheme: 'tls', host, port })),
-      )
-    }
-    return listenTcp(endpoint, options, sink, serve, () => server.close())
+    const scope = streamScope(endpoint, 'accepted', options, sink)
+    // Before the bind: with a bad certificate nothing is bound.
+    const handshakes = await TlsHandshakes.prepare(options.tls, scope.handshakeMs)
+    const bound = await bindTcp(endpoint, options)
+    scope.endpoint = bound.endpoint
+    const { backlog = 511 } = options
+    const listener: StreamListener = new StreamListener({
+      ...bound,
+      sink,
+      backlog,
+      accept(raw) {
+        // Asked for now, so that Node still knows it when the handshake has failed.
+        void raw.remoteAddress
+        handshakes.begin(raw, (error, secured) => {
+          if (secured === undefined) sink.fault?.(error, remoteOf(raw, scope.scheme))
+          else listener.pass(raw, () => new StreamLink(secured, raw, scope).open())
+        })
+      },
+    })
+    return listener
   },
 
-  async connect(endpoint, options: TransportOptions<TcpOptions>, sink: LinkSink, signal) {
-    const raw = await connectSocket(endpoint, tcpAddress(endpoint, options), signal)
-    const socket = await secureClient(raw, endpoint, options.tls ?? {}, options.timeouts?.handshakeMs)
-    const link = new StreamLink(socket, 'tls', sink, options)
-    link.open()
-    return link
+  async connect(endpoint, options, sink, signal) {
+    const scope = streamScope(endpoint, 'connected', options, sink)
+    const settings = await readClientTls(options.tls)
+    return dial(endpoint, tcpTarget(endpoint, options), signal, (raw) =>
+      secureClient(raw, endpoint, settings, scope.handshakeMs, (secured) => {
+        const link = new StreamLink(secured, raw, scope)
+        link.open()
+        return link
+      }),
+    )
   },
 }

@@ -1,129 +1,90 @@
 /**
- * Unix sockets: streams between programs of one machine.
+ * Unix sockets: `unix:path`.
  *
- * Room: transports. `unix:./server.sock`; who may connect is the socket file's mode (0660 unless `socket.mode` says
- * otherwise), set before anybody can connect. A file left behind by a server that died is replaced; nothing else is.
+ * Room: transports. Thin, like tcp; what is its own is the file: its path, its mode, its leaving.
  */
-import { lstatSync, type Stats, unlinkSync } from 'node:fs'
-import { connect } from 'node:net'
+import { createServer, type Server } from 'node:net'
+import { isMainThread } from 'node:worker_threads'
 import type { Endpoint } from '../core/endpoint.js'
 import { BindError } from '../core/errors.js'
-import { optionSchema } from '../core/option-schema.js'
-import { type SocketOptions, socketRows } from '../core/options.js'
-import type { Capabilities, LinkSink, Transport, TransportOptions } from '../core/transport.js'
+import type { Capabilities, Transport } from '../core/transport.js'
+import { dial } from './dial.js'
+import { bindError } from './platform-errors.js'
 import { StreamLink } from './stream-link.js'
 import { StreamListener } from './stream-listener.js'
-import { connectSocket } from './tcp-listen.js'
-import { translateBind } from './platform-errors.js'
-import { clientUpgrade, serverUpgrade } from './tls-upgrade.js'
+import { bindServer, clientOptions, serverOptions, streamScope, type UnixOptions, unixOptions } from './stream-options.js'
+import { checkUnixPath, makeWay, OwnSocketFile } from './unix-path.js'
 
-export type UnixOptions = Pick<SocketOptions, 'backlog' | 'mode'>
+export type { UnixOptions } from './stream-options.js'
 
-/** sizeof(sun_path) - 1 on Linux (unix(7)); Node cuts longer ones without a word. */
-const LONGEST_PATH = process.platform === 'linux' ? 107 : 103
+const DEFAULT_MODE = 0o660
 
+const capabilities: Capabilities = {
+  kind: 'stream',
+  ordered: true,
+  reliable: true,
+  halfClose: true,
+  // A socket that closes with bytes unread gives ECONNRESET, else an orderly end (unix(7)): no promise.
+  reset: false,
+  backpressure: 'end-to-end',
+  upgrade: ['tls'],
+}
+
+/** The transport of Unix sockets. `socket` options: `backlog`, `mode` (default 0660). */
 export const unix: Transport<UnixOptions> = {
   name: 'unix',
   schemes: ['unix'],
-  options: optionSchema<UnixOptions>({
-    backlog: { ...socketRows.backlog, unit: 'count', min: 1 },
-    mode: { ...socketRows.mode, unit: 'mode' },
-  }),
-  capabilities: (): Capabilities => ({
-    kind: 'stream',
-    ordered: true,
-    reliable: true,
-    halfClose: true,
-    reset: false,
-    backpressure: 'end-to-end',
-    upgrade: ['tls'],
-  }),
+  options: unixOptions,
+  capabilities: () => capabilities,
 
   async listen(endpoint, options, sink) {
-    const path = checkedPath(endpoint)
-    await clearStale(path, endpoint)
-    const upgrade = serverUpgrade(options)
-    const listener = new StreamListener(endpoint, {
+    const { backlog = 511, mode = DEFAULT_MODE } = options
+    const path = checkUnixPath(endpoint)
+    await makeWay(endpoint, path)
+    const server = createServer(serverOptions({ noDelay: false, keepAlive: false }))
+    await bindWithMode(server, endpoint, path, backlog, typeof mode === 'string' ? Number.parseInt(mode, 8) : mode)
+    const file = new OwnSocketFile(path)
+    const scope = streamScope(endpoint, 'accepted', options, sink)
+    return new StreamListener({
+      endpoint,
+      servers: [server],
       sink,
-      backlog: options.backlog ?? 511,
-      server: {},
-      serve: (socket) => new StreamLink(socket, 'unix', sink, options, upgrade).open(),
+      backlog,
+      accept: (socket) => new StreamLink(socket, undefined, scope).open(),
+      closing: (close) => file.closing(close),
     })
-    const mode = typeof options.mode === 'string' ? Number.parseInt(options.mode, 8) : (options.mode ?? 0o660)
-    // The file gets its mode from the umask while it is made, so there is no moment with another one. bind(2) happens
-    // within listen(), synchronously, for paths.
-    const before = process.umask(~mode & 0o777)
-    let bound: Promise<unknown>
-    try {
-      bound = listener.bind({ path })
-    } finally {
-      process.umask(before)
-    }
+  },
+
+  connect(endpoint, options, sink, signal) {
+    const scope = streamScope(endpoint, 'connected', options, sink)
+    const target = { ...clientOptions({ noDelay: false, keepAlive: false }), path: endpoint.path ?? '' }
+    return dial(endpoint, target, signal, (socket) => {
+      const link = new StreamLink(socket, undefined, scope)
+      link.open()
+      return link
+    })
+  },
+}
+
+/**
+ * The mode of a new socket is what umask(2) leaves of 0777. Node binds paths within the call of `listen`, so the umask is
+ * ours for that call only, and the file never has another mode: chmod(2) after the bind would leave a window.
+ */
+async function bindWithMode(server: Server, endpoint: Endpoint, path: string, backlog: number, mode: number): Promise<void> {
+  if (!isMainThread) {
+    const message = `${endpoint}: a worker thread cannot set the mode of a Unix socket without a window; listen in the main thread`
+    throw new BindError('NOT_SUPPORTED', message, { endpoint, option: 'mode' })
+  }
+  const before = process.umask(0o777 & ~mode)
+  let bound: Promise<void>
+  try {
+    bound = bindServer(server, { path, backlog })
+  } finally {
+    process.umask(before)
+  }
+  try {
     await bound
-    return listener
-  },
-
-  async connect(endpoint, options: TransportOptions<UnixOptions>, sink: LinkSink, signal) {
-    const socket = await connectSocket(endpoint, { path: checkedPath(endpoint) }, signal)
-    const link = new StreamLink(socket, 'unix', sink, options, clientUpgrade(endpoint, options))
-    link.open()
-    return link
-  },
-}
-
-function checkedPath(endpoint: Endpoint): string {
-  const path = endpoint.path ?? ''
-  if (path === '' || path.includes('\0')) {
-    throw new BindError('PATH_INVALID', `${JSON.stringify(String(endpoint))}: expected a path without NUL, such as unix:./server.sock`, { endpoint })
+  } catch (thrown) {
+    throw bindError(endpoint, thrown)
   }
-  const bytes = Buffer.byteLength(path)
-  if (bytes > LONGEST_PATH) {
-    const message = `${endpoint}: the path has ${bytes} bytes, a Unix socket's has at most ${LONGEST_PATH}; use a shorter or a relative one`
-    throw new BindError('PATH_TOO_LONG', message, { endpoint, bytes })
-  }
-  return path
-}
-
-/** Removes what a dead server left; refuses to touch anything else. */
-async function clearStale(path: string, endpoint: Endpoint): Promise<void> {
-  const found = stat(path)
-  if (found === undefined) return
-  const occupied = (what: string) => new BindError('PATH_OCCUPIED', `${endpoint}: ${what}; move it away or take another path`, { endpoint })
-  if (!found.isSocket()) throw occupied(`there is ${kindOf(found)} at the path, not a socket`)
-  if (await isAnswered(path)) {
-    throw new BindError('ADDRESS_IN_USE', `${endpoint}: a server listens there; stop it, or take another path`, { endpoint })
-  }
-  if (process.getuid !== undefined && found.uid !== process.getuid()) throw occupied('the dead socket at the path belongs to another user')
-  try {
-    unlinkSync(path)
-  } catch (error) {
-    throw translateBind(error as Error, endpoint)
-  }
-}
-
-function stat(path: string): Stats | undefined {
-  try {
-    return lstatSync(path)
-  } catch {
-    // Not there, or its folder is not: bind says so.
-    return undefined
-  }
-}
-
-/** Anything but a refusal counts as alive: a full backlog (EAGAIN) is a live server too. */
-function isAnswered(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const probe = connect({ path })
-    probe.once('connect', () => {
-      probe.destroy()
-      resolve(true)
-    })
-    probe.once('error', (error: Error & { code?: string }) => resolve(error.code !== 'ECONNREFUSED'))
-  })
-}
-
-function kindOf(found: Stats): string {
-  if (found.isSymbolicLink()) return 'a symbolic link'
-  if (found.isDirectory()) return 'a folder'
-  return found.isFile() ? 'a file' : 'something'
 }

@@ -1,0 +1,175 @@
+/**
+ * Server-side handshakes: turns accepted sockets into TLS sockets, or says why not, within a deadline.
+ *
+ * Room: transports. Node's own `tls.Server` does the work (tickets, SNI, client certificates); it never listens, sockets are
+ * given to it by its documented 'connection' event.
+ */
+import { constants } from 'node:crypto'
+import type { Socket } from 'node:net'
+import { createServer, type SecureContext, type Server, type TLSSocket } from 'node:tls'
+import { ConfigError, HandshakeError } from '../core/errors.js'
+import type { TlsOptions } from '../core/options.js'
+import { handshakeError, LATE } from './handshake-errors.js'
+import { guardErrors } from './stream-options.js'
+import { readMaterials, readNamedContext } from './tls-materials.js'
+
+/** Told once: an error, or the socket whose handshake is done and whose first bytes nobody has taken yet. */
+export type HandshakeDone = (...outcome: [error: HandshakeError, secured: undefined] | [error: undefined, secured: TLSSocket]) => void
+
+/** Longest delay of a Node timer. */
+const MOST_MS = 2 ** 31 - 1
+
+/** RFC 8446, section 6: a record of type alert, fatal, unrecognized_name(112). */
+const UNRECOGNISED_NAME = Buffer.from([0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x70])
+
+interface Handshake {
+  readonly done: HandshakeDone
+  readonly timer: NodeJS.Timeout | undefined
+}
+
+export class TlsHandshakes {
+  readonly #server: Server
+  readonly #handshakeMs: number
+  readonly #pending = new Map<Socket, Handshake>()
+
+  private constructor(server: Server, handshakeMs: number) {
+    this.#server = server
+    this.#handshakeMs = handshakeMs
+    server.on('secureConnection', (secured) => this.#succeed(secured))
+    server.on('tlsClientError', (error, secured) => this.#fail(rawOf(secured), handshakeError(error, secured)))
+  }
+
+  /**
+   * Reads certificates and keys.
+   *
+   * @throws {ConfigError} `BAD_VALUE` with the option that is wrong. Reach: the start; nothing is bound.
+   */
+  static async prepare(options: TlsOptions | undefined, handshakeMs: number): Promise<TlsHandshakes> {
+    if (options?.cert === undefined && options?.pfx === undefined && options?.sni === undefined) {
+      const message = 'tls.cert: a TLS server needs a certificate and its key (tls.cert and tls.key, or tls.pfx), got none; to make ' +
+        'one for trying: openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 30 -subj /CN=localhost'
+      throw new ConfigError('BAD_VALUE', message, { option: 'tls.cert' })
+    }
+    const materials = await readMaterials(options)
+    const names = await ServerNames.read(options)
+    const { requestCert = false, rejectUnauthorized = true, alpn } = options
+    const server = createServer({
+      ...materials,
+      requestCert,
+      rejectUnauthorized,
+      // Mozilla's intermediate suites are all good; the client knows which is fast on its hardware.
+      honorCipherOrder: false,
+      secureOptions: constants.SSL_OP_NO_RENEGOTIATION,
+      // Its own limit is one of silence, which trickling extends, and it leaves the socket open.
+      handshakeTimeout: MOST_MS,
+      ...(alpn === undefined ? {} : { ALPNProtocols: [...alpn] }),
+      ...(names === undefined ? {} : { SNICallback: names.select }),
+    })
+    return new TlsHandshakes(server, handshakeMs)
+  }
+
+  /** Begins a handshake on a socket that was accepted. */
+  begin(raw: Socket, done: HandshakeDone): void {
+    if (raw.destroyed) {
+      done(new HandshakeError('HANDSHAKE_FAILED', 'the peer left before the handshake'), undefined)
+      return
+    }
+    const timer = Number.isFinite(this.#handshakeMs)
+      ? setTimeout(() => this.#expire(raw), Math.min(this.#handshakeMs, MOST_MS))
+      : undefined
+    timer?.unref()
+    this.#pending.set(raw, { done, timer })
+    raw.on('close', this.#rawClosed)
+    this.#server.emit('connection', raw)
+  }
+
+  #succeed(secured: TLSSocket): void {
+    const handshake = this.#forget(rawOf(secured))
+    if (handshake === undefined) secured.destroy()
+    else handshake.done(undefined, guardErrors(secured))
+  }
+
+  #fail(raw: Socket, error: HandshakeError): void {
+    const handshake = this.#forget(raw)
+    if (handshake === undefined) return
+    handshake.done(error, undefined)
+    // The alert is with the kernel by now; Node closes the socket itself in most cases, not in all.
+    setImmediate(() => raw.destroy())
+  }
+
+  #expire(raw: Socket): void {
+    const message = `the handshake was not done within ${this.#handshakeMs} ms (timeouts.handshakeMs)`
+    this.#fail(raw, new HandshakeError('HANDSHAKE_TIMEOUT', message, { limit: this.#handshakeMs }))
+  }
+
+  #forget(raw: Socket): Handshake | undefined {
+    const handshake = this.#pending.get(raw)
+    if (handshake === undefined) return undefined
+    this.#pending.delete(raw)
+    clearTimeout(handshake.timer)
+    raw.off('close', this.#rawClosed)
+    return handshake
+  }
+
+  readonly #rawClosed = ((handshakes: TlsHandshakes) =>
+    function (this: Socket): void {
+      handshakes.#fail(this, new HandshakeError('HANDSHAKE_FAILED', LATE))
+    })(this)
+}
+
+/** The socket beneath. Node tells it nowhere else; the field is there in Node 0.12 to 26. */
+function rawOf(secured: TLSSocket): Socket {
+  return (secured as TLSSocket & { _parent: Socket })._parent
+}
+
+/** Which certificate for which name (RFC 6066, section 3; wildcards: RFC 6125, section 6.4.3, one whole label). */
+class ServerNames {
+  readonly #exact = new Map<string, SecureContext>()
+  /** By what follows the `*`: `.example.org`. */
+  readonly #wild = new Map<string, SecureContext>()
+  readonly #hasDefault: boolean
+
+  private constructor(hasDefault: boolean) {
+    this.#hasDefault = hasDefault
+  }
+
+  static async read(options: TlsOptions): Promise<ServerNames | undefined> {
+    const { sni, cert, pfx } = options
+    if (sni === undefined) return undefined
+    const names = new ServerNames(cert !== undefined || pfx !== undefined)
+    for (const [name, identity] of Object.entries(sni)) {
+      const context = await readNamedContext(identity, options, name)
+      const key = plain(name)
+      if (key.startsWith('*.')) names.#wild.set(key.slice(1), context)
+      else names.#exact.set(key, context)
+    }
+    return names
+  }
+
+  find(name: string): SecureContext | undefined {
+    const key = plain(name)
+    const dot = key.indexOf('.')
+    return this.#exact.get(key) ?? (dot > 0 ? this.#wild.get(key.slice(dot)) : undefined)
+  }
+
+  /** Node's SNICallback; called with the TLS socket as `this`. */
+  readonly select = ((names: ServerNames) =>
+    function (this: unknown, name: string, answer: (error: Error | null, context?: SecureContext) => void): void {
+      const context = names.find(name)
+      if (context !== undefined || names.#hasDefault) {
+        answer(null, context)
+        return
+      }
+      // Node has no way to send this alert; nothing was encrypted yet, so it goes past TLS.
+      const raw = (this as { _parent?: Socket } | undefined)?._parent
+      raw?.write(UNRECOGNISED_NAME)
+      const message = `no certificate for the name ${JSON.stringify(name)} in tls.sni, and no tls.cert for the rest`
+      answer(new HandshakeError('UNRECOGNISED_NAME', message, { serverName: name }))
+    })(this)
+}
+
+/** DNS names are the same in either case and with or without the root's dot (RFC 4343). */
+function plain(name: string): string {
+  const lower = name.toLowerCase()
+  return lower.endsWith('.') ? lower.slice(0, -1) : lower
+}
