@@ -1,0 +1,109 @@
+/**
+ * Holds a configuration against its shape and says what is wrong, all of it, each with where it came from.
+ *
+ * Room: core, configuration.
+ */
+import { ConfigError } from '../errors.js'
+import { nearest } from '../nearest.js'
+import type { Place } from './assignments.js'
+import type { Path, Tree } from './tree.js'
+
+type ZodModule = typeof import('./shape.js')
+type Schema = {
+  safeParse(value: unknown): { success: boolean; error?: { issues: readonly Issue[] } }
+  def?: { type: string; innerType?: Schema; valueType?: Schema; catchall?: unknown; options?: Schema[] }
+  shape?: Record<string, Schema>
+}
+interface Issue {
+  readonly code: string
+  readonly path: readonly PropertyKey[]
+  readonly message: string
+  readonly keys?: readonly string[]
+  readonly expected?: string
+  readonly values?: readonly unknown[]
+}
+
+export async function loadShape(): Promise<ZodModule> {
+  return import('./shape.js')
+}
+
+/** What the schema says of a place. */
+export function placeOf(schema: Schema): Place {
+  const inner = unwrap(schema)
+  return {
+    keys: inner.shape !== undefined && inner.def?.catchall !== undefined && isStrict(inner) ? Object.keys(inner.shape) : undefined,
+    fits: (value) => inner.safeParse(value).success,
+    at(key) {
+      const child = inner.shape?.[key] ?? (inner.def?.type === 'record' ? inner.def.valueType : undefined)
+      return child === undefined ? undefined : placeOf(child)
+    },
+  }
+}
+
+function unwrap(schema: Schema): Schema {
+  return schema.def?.type === 'optional' && schema.def.innerType !== undefined ? unwrap(schema.def.innerType) : schema
+}
+
+function isStrict(schema: Schema): boolean {
+  return (schema.def?.catchall as { def?: { type?: string } } | undefined)?.def?.type === 'never'
+}
+
+/** Keys whose values are nobody's business. */
+export function isSecret(path: Path): boolean {
+  return path.some((key) => /^(key|pfx|passphrase|password|secret|token|credentials)$/i.test(key) && path.includes('tls') || /pass(phrase|word)|secret|token|credential/i.test(key))
+}
+
+/** @throws {ConfigError} `UNKNOWN_KEY` when that is all that is wrong, else `BAD_VALUE`; `fields.faults` has them one by one. */
+export function check(tree: Tree, schema: Schema): void {
+  const result = schema.safeParse(tree.root)
+  if (result.success) return
+  const faults = (result.error?.issues ?? []).flatMap((issue) => describe(tree, schema, issue))
+  const code = faults.every(({ isKey }) => isKey) ? 'UNKNOWN_KEY' : 'BAD_VALUE'
+  const first = faults[0]
+  throw new ConfigError(code, faults.map(({ text }) => text).join('\n'), {
+    faults: faults.map(({ text }) => text),
+    path: first?.path,
+    origin: first?.origin,
+    ...(first?.nearest === undefined ? {} : { nearest: first.nearest }),
+  })
+}
+
+interface Fault {
+  readonly text: string
+  readonly isKey: boolean
+  readonly path: string
+  readonly origin: string | undefined
+  readonly nearest?: string | undefined
+}
+
+function describe(tree: Tree, schema: Schema, issue: Issue): Fault[] {
+  const path = issue.path.map(String)
+  const from = (at: Path) => tree.origin(at)?.name
+  const shown = (at: Path) => (from(at) === undefined ? '' : ` (${from(at)})`)
+  if (issue.code === 'unrecognized_keys') {
+    let place: Place | undefined = placeOf(schema)
+    for (const key of path) place = place?.at(key)
+    return (issue.keys ?? []).map((key) => {
+      const at = [...path, key]
+      const near = nearest(key, place?.keys ?? [])
+      const hint = near === undefined ? `; known here: ${(place?.keys ?? []).join(', ')}` : `; nearest: \`${near}\``
+      return { text: `${at.join('.')}: unknown key \`${key}\`${hint}${shown(at)}`, isKey: true, path: at.join('.'), origin: from(at), nearest: near }
+    })
+  }
+  const value = tree.get(path)
+  const got = value === undefined ? 'nothing' : isSecret(path) ? 'a secret that is not shown' : brief(value)
+  const text = `${path.join('.') || 'the configuration'}: ${expectation(issue)}, got ${got}${shown(path)}`
+  return [{ text, isKey: false, path: path.join('.'), origin: from(path) }]
+}
+
+function expectation({ code, message, expected, values }: Issue): string {
+  if (message.startsWith('expected')) return message
+  if (code === 'invalid_type') return `expected ${expected === 'int' ? 'a whole number' : (expected ?? 'another type')}`
+  if (code === 'invalid_value') return `expected one of ${(values ?? []).map((value) => JSON.stringify(value)).join(', ')}`
+  return `expected something else (${message})`
+}
+
+function brief(value: unknown): string {
+  const text = typeof value === 'function' ? 'a function' : (JSON.stringify(value) ?? String(value))
+  return text.length > 80 ? `${text.slice(0, 77)}…` : text
+}

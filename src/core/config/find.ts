@@ -1,0 +1,117 @@
+/**
+ * Configuration files: found by cosmiconfig, or named; their imports beneath them.
+ *
+ * Room: core, configuration; the only importer of cosmiconfig.
+ */
+import { existsSync } from 'node:fs'
+import { basename, dirname, isAbsolute, resolve } from 'node:path'
+import { ConfigError, GaidarosError, toError } from '../errors.js'
+import { loadModule } from './load-module.js'
+import { anchorPaths } from './paths.js'
+import { type Branch, isBranch, type Origin, type Tree } from './tree.js'
+
+const name = 'gaidaros'
+const endings = ['', '.json', '.yaml', '.yml', '.js', '.ts', '.mjs', '.cjs']
+const searchPlaces = [
+  'package.json',
+  ...endings.map((ending) => `.${name}rc${ending}`),
+  ...endings.map((ending) => `.config/${name}rc${ending}`),
+  ...['.js', '.ts', '.mjs', '.cjs'].map((ending) => `${name}.config${ending}`),
+  `${name}.config.json`,
+]
+
+interface Found {
+  readonly path: string
+  readonly content: unknown
+}
+
+/**
+ * Merges the configuration file, if there is one, into the tree; what it imports first.
+ *
+ * @param config - A path, or true to search from `cwd` up to the package's root.
+ * @returns its path.
+ */
+export async function mergeFiles(tree: Tree, config: string | boolean, cwd: string): Promise<string | undefined> {
+  if (config === false) return undefined
+  const found = typeof config === 'string' ? await read(resolve(cwd, config)) : await search(cwd)
+  if (found === undefined) return undefined
+  await mergeOne(tree, found, 'file', [])
+  return found.path
+}
+
+async function mergeOne(tree: Tree, { path, content }: Found, kind: Origin['kind'], chain: readonly string[]): Promise<void> {
+  if (chain.includes(path)) {
+    throw new ConfigError('BAD_VALUE', `$import goes round in a circle: ${[...chain, path].join(' → ')}`, { chain })
+  }
+  if (content === undefined || content === null) return
+  if (!isBranch(content)) throw new ConfigError('UNREADABLE', `${path}: expected an object of settings, got ${typeof content}`, { path })
+  const { [IMPORTS]: imports, $schema: _, ...own } = content as Branch & { [IMPORTS]?: unknown }
+  const listed = imports === undefined ? [] : Array.isArray(imports) ? imports : [imports]
+  for (const one of listed) {
+    if (typeof one !== 'string') throw new ConfigError('BAD_VALUE', `$import: expected a path or a list of paths (${path})`, { path })
+    await mergeOne(tree, await read(resolve(dirname(path), one)), 'import', [...chain, path])
+  }
+  tree.merge(anchorPaths(own, dirname(path)), { kind, name: path })
+}
+
+/** Where the imports of a file stand once it is loaded: cosmiconfig's own merge forgets where a value came from. */
+const IMPORTS = Symbol('imports')
+
+type Loader = (path: string, content: string) => unknown
+
+async function explorer() {
+  const { cosmiconfig, defaultLoaders } = await import('cosmiconfig')
+  const byEnding: Record<string, Loader> = { ...defaultLoaders }
+  for (const ending of ['.js', '.mjs', '.cjs', '.ts']) byEnding[ending] = loadCode
+  const loaders = Object.fromEntries(
+    Object.entries(byEnding).map(([ending, load]) => {
+      const own: Loader = async (path, content) => {
+        const loaded = await load(path, content)
+        const isPackage = basename(path) === 'package.json'
+        return isPackage && isBranch(loaded) ? { [name]: await hideImports(loaded[name]) } : hideImports(loaded)
+      }
+      return [ending, own]
+    }),
+  )
+  return cosmiconfig(name, { searchPlaces, loaders, searchStrategy: 'project', cache: false })
+}
+
+async function hideImports(loaded: unknown): Promise<unknown> {
+  const content = typeof loaded === 'function' ? await loaded() : loaded
+  if (!isBranch(content) || !Object.hasOwn(content, '$import')) return content
+  const { $import: imports, ...own } = content
+  return { ...own, [IMPORTS]: imports }
+}
+
+async function loadCode(path: string): Promise<unknown> {
+  const module = await loadModule(path)
+  const { default: exported } = module
+  // CommonJS through import() may stand one default deeper.
+  return isBranch(exported) && 'default' in exported && Object.keys(exported).length <= 2 ? exported.default : (exported ?? module)
+}
+
+async function search(cwd: string): Promise<Found | undefined> {
+  try {
+    const result = await (await explorer()).search(cwd)
+    if (result === null || result.isEmpty) return undefined
+    return { path: result.filepath, content: result.config }
+  } catch (error) {
+    throw unreadable(error, cwd)
+  }
+}
+
+async function read(path: string): Promise<Found> {
+  if (!isAbsolute(path) || !existsSync(path)) throw new ConfigError('NOT_FOUND', `there is no configuration file ${path}`, { path })
+  try {
+    const result = await (await explorer()).load(path)
+    return { path, content: result?.isEmpty ? {} : result?.config }
+  } catch (error) {
+    throw unreadable(error, path)
+  }
+}
+
+function unreadable(thrown: unknown, path: string): Error {
+  if (thrown instanceof GaidarosError) return thrown
+  const cause = toError(thrown)
+  return new ConfigError('UNREADABLE', `${path}: the configuration does not parse: ${cause.message}`, { path, cause })
+}

@@ -1,0 +1,74 @@
+/**
+ * Modules that users name: handlers, plugins, hooks, configuration in TypeScript.
+ *
+ * Room: core, configuration. TypeScript goes through jiti, which needs no native code and keeps decorator metadata; it is
+ * loaded only when there is something for it. Modules get the package that is running, not a second copy of it.
+ */
+import { existsSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { extname, isAbsolute, join, resolve } from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+import { ConfigError, toError } from '../errors.js'
+
+export type Module = Readonly<Record<string, unknown>>
+
+/** True for what names a file rather than a package. */
+export function isFileReference(reference: string): boolean {
+  return reference.startsWith('.') || isAbsolute(reference) || /\.[cm]?[jt]s$/.test(reference) || /[*?{]/.test(reference)
+}
+
+/**
+ * Loads a file or a package.
+ *
+ * @param from - The folder from which packages are looked up. Default: the process's.
+ * @throws {ConfigError} `NOT_FOUND`, `UNREADABLE` with what the module threw.
+ */
+export async function loadModule(reference: string, from = process.cwd()): Promise<Module> {
+  const isFile = isFileReference(reference)
+  const path = isFile ? resolve(from, reference) : undefined
+  if (path !== undefined && !existsSync(path)) throw new ConfigError('NOT_FOUND', `there is no file ${path}`, { path })
+  try {
+    if (path === undefined) return await importPackage(reference, from)
+    return await (/\.[cm]?ts$/.test(extname(path)) ? importTypeScript(path) : import(pathToFileURL(path).href))
+  } catch (thrown) {
+    if (thrown instanceof ConfigError) throw thrown
+    const cause = toError(thrown)
+    const code = (cause as { code?: string }).code
+    if (path === undefined && (code === 'ERR_MODULE_NOT_FOUND' || code === 'MODULE_NOT_FOUND') && cause.message.includes(reference)) {
+      throw new ConfigError('NOT_FOUND', `there is no package ${reference} to be found from ${from}; is it installed?`, { reference, cause })
+    }
+    // A GaidarosError of the module itself (a decorator's, say) speaks for itself.
+    if (/^(WiringError)$/.test(cause.name)) throw cause
+    const where = cause.stack?.split('\n').find((line) => /^\s+at /.test(line))?.trim()
+    throw new ConfigError('UNREADABLE', `${path ?? reference} could not be loaded: ${cause.message}${where ? ` (${where})` : ''}`, { cause })
+  }
+}
+
+async function importPackage(name: string, from: string): Promise<Module> {
+  let resolved: string | undefined
+  try {
+    resolved = createRequire(join(from, 'package.json')).resolve(name)
+  } catch {
+    // Not from there; perhaps from here: our own plugins are named without being installed beside the configuration.
+  }
+  return resolved === undefined ? import(name) : import(pathToFileURL(resolved).href)
+}
+
+let loader: Promise<{ import(path: string): Promise<unknown> }> | undefined
+
+async function importTypeScript(path: string): Promise<Module> {
+  loader ??= makeLoader()
+  return (await (await loader).import(path)) as Module
+}
+
+async function makeLoader(): Promise<{ import(path: string): Promise<unknown> }> {
+  const { createJiti } = await import('jiti')
+  // The running copy, whatever lies beside the user's file.
+  const here = fileURLToPath(new URL('../../', import.meta.url))
+  return createJiti(import.meta.url, {
+    interopDefault: false,
+    fsCache: false,
+    alias: { 'gaidaros/testing': join(here, 'testing/index.js'), gaidaros: join(here, 'index.js') },
+    nativeModules: ['typescript', 'tsyringe', 'reflect-metadata', 'gaidaros'],
+  })
+}

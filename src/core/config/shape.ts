@@ -1,0 +1,158 @@
+/**
+ * The shape of a configuration: one zod schema for checking and for `schema.json`.
+ *
+ * Room: core, configuration; loaded only when a configuration is read (zod costs tens of milliseconds to load). Limits and
+ * deadlines come from the table in core/options, so that no number stands twice.
+ */
+import { z } from 'zod'
+import { limitRows, type OptionRow, socketRows, timeoutRows } from '../options.js'
+
+const described = <T extends z.ZodType>(schema: T, description: string) => schema.describe(description)
+
+/** Things of code pass as they are; data is a name, or a name with options. */
+const named = (what: string, key = 'name') =>
+  z
+    .custom<unknown>((value) => {
+      if (typeof value === 'string') return value.length > 0
+      if (typeof value === 'function') return true
+      return typeof value === 'object' && value !== null && (typeof (value as Record<string, unknown>)[key] === 'string' || hasFunctions(value))
+    }, `expected a name, or { "${key}": …, …options }`)
+    .meta({ type: ['string', 'object'], description: what } as never)
+
+function hasFunctions(value: object): boolean {
+  // Instances have their methods on the prototype.
+  for (const key in value) if (typeof (value as Record<string, unknown>)[key] === 'function') return true
+  return Object.getPrototypeOf(value) !== Object.prototype && Object.getPrototypeOf(value) !== null
+}
+
+function row({ unit, choices, unlimited, why, default: standard }: OptionRow) {
+  const text = `${why}${standard === undefined ? '' : ` Default: ${standard === Number.POSITIVE_INFINITY ? 'unlimited' : standard}.`}`
+  if (unit === 'choice' && choices !== undefined) return described(z.enum(choices as [string, ...string[]]), text)
+  if (unit === 'switch') return described(z.boolean(), text)
+  if (unit === 'mode') return described(z.union([z.number().int(), z.string()]), text)
+  const number = z.number().int().nonnegative()
+  if (!unlimited) return described(number, text)
+  const isLimit = (value: unknown) => value === 'unlimited' || value === Number.POSITIVE_INFINITY || number.safeParse(value).success
+  const what = unit === 'ms' ? 'milliseconds' : unit === 'bytes' ? 'bytes' : 'a whole number'
+  return z.custom<number | 'unlimited'>(isLimit, `expected ${what} or "unlimited"`).meta({ type: ['integer', 'string'], description: text } as never)
+}
+
+const rows = (table: object) =>
+  z.strictObject(Object.fromEntries(Object.entries(table).map(([key, one]) => [key, row(one as OptionRow).optional()])))
+
+const text = z.string()
+const endpoints = z
+  .custom<unknown>(
+    (value) => {
+      const list = Array.isArray(value) ? value : [value]
+      return list.length > 0 && list.every((one) => typeof one === 'string' || one instanceof String)
+    },
+    'expected an endpoint such as "tcp://localhost:8080", or a list of them',
+  )
+  .meta({ anyOf: [{ type: 'string' }, { type: 'array', items: { type: 'string' } }] } as never)
+
+const material = z
+  .custom<unknown>(
+    (value) => (Array.isArray(value) ? value : [value]).every((one) => typeof one === 'string' || one instanceof Uint8Array),
+    'expected a file, PEM text or bytes',
+  )
+  .meta({ type: ['string', 'array'] } as never)
+const certified = {
+  cert: described(material, 'Certificate chain: a file, or PEM text.').optional(),
+  key: described(material, 'Its private key.').optional(),
+  ca: described(material, 'Whose certificates are trusted.').optional(),
+  pfx: described(material, 'Certificate and key in one PKCS #12 file.').optional(),
+  passphrase: text.optional(),
+}
+const version = z.enum(['TLSv1.2', 'TLSv1.3'])
+const tls = z.strictObject({
+  ...certified,
+  requestCert: z.boolean().describe('Ask clients for a certificate.').optional(),
+  rejectUnauthorized: z.boolean().describe('Refuse peers whose certificate does not lead to `ca`. Default: true.').optional(),
+  minVersion: version.optional(),
+  maxVersion: version.optional(),
+  ciphers: text.describe("OpenSSL's list. Default: Mozilla's intermediate.").optional(),
+  alpn: z.array(text).describe('Protocols offered, best first.').optional(),
+  sni: z.record(text, z.strictObject(certified)).describe('By server name, `*.` for one label: the certificate to show.').optional(),
+  serverName: text.optional(),
+})
+
+const handler = z
+  .custom<unknown>(
+    (value) => typeof value === 'string' || typeof value === 'function' || (value as { kind?: unknown } | null)?.kind === 'gaidaros.handler',
+    'expected a handler: its name, "./file.ts#Export", or in code a class, function or defineHandler(…)',
+  )
+  .meta({ type: 'string' } as never)
+
+const shared = {
+  handler: handler.optional(),
+  codec: named('How bytes become messages.').optional(),
+  protocol: named('A codec with routes and error replies.').optional(),
+  layers: z.array(named('A layer.')).describe('What wraps the bytes, from the wire inwards.').optional(),
+  middleware: z.array(named('A step around each message.')).optional(),
+  tls: tls.optional(),
+  // Transports of third parties have keys of their own; each transport refuses those it does not know.
+  socket: z.looseObject(Object.fromEntries(Object.entries(socketRows).map(([key, { why }]) => [key, z.unknown().describe(why).optional()]))).optional(),
+  limits: rows(limitRows).optional(),
+  timeouts: rows(timeoutRows).optional(),
+  executor: named('Where handlers run.', 'type').optional(),
+}
+
+const hook = z.custom<unknown>((value) => ['string', 'function', 'object'].includes(typeof value) && value !== null, 'expected a name').meta({ type: 'string' } as never)
+
+export const shape = z.strictObject({
+  $schema: text.optional(),
+  $import: z.union([text, z.array(text)]).describe('Further files, merged beneath this one.').optional(),
+  ...shared,
+  handlers: z
+    .custom<unknown>((value) => {
+      const list = Array.isArray(value) ? value : [value]
+      return list.every((one) => typeof one === 'string' || typeof one === 'function' || (typeof one === 'object' && one !== null))
+    }, 'expected files, globs or packages')
+    .meta({ anyOf: [{ type: 'string' }, { type: 'array', items: { type: 'string' } }], description: 'Where decorated classes are found.' } as never)
+    .optional(),
+  listen: endpoints.describe('Short form: the endpoint or endpoints of the listener `default`.').optional(),
+  listeners: z.record(text, z.strictObject({ ...shared, endpoint: endpoints })).optional(),
+  hooks: z
+    .strictObject({
+      module: text.optional(),
+      class: text.optional(),
+      args: z.array(z.unknown()).optional(),
+      endRequest: hook.optional(),
+      splitRequest: hook.optional(),
+      decodeRequest: hook.optional(),
+      handleRequest: hook.optional(),
+      encodeResponse: hook.optional(),
+    })
+    .describe('Plain functions in place of a handler class.')
+    .optional(),
+  plugins: z
+    .array(
+      z
+        .custom<unknown>(
+          (value) => typeof value === 'string' || (Array.isArray(value) && value.length <= 2) || typeof (value as { setup?: unknown } | null)?.setup === 'function',
+          'expected a package or file, or [it, options]',
+        )
+        .meta({ type: ['string', 'array'] } as never),
+    )
+    .optional(),
+  workers: z
+    .custom<unknown>((value) => {
+      const count = typeof value === 'object' && value !== null ? (value as { count?: unknown }).count : value
+      return count === 1
+    }, 'expected 1: further server processes are not in this version')
+    .meta({ type: ['integer', 'string', 'object'], description: 'Server processes. This version has one.' } as never)
+    .optional(),
+  drain: z.strictObject({ timeoutMs: z.number().int().nonnegative().describe('Default: 15000.').optional() }).optional(),
+  control: z
+    .union([z.boolean(), text, z.strictObject({ path: text.optional(), pidFile: text.optional() })])
+    .describe('A Unix socket (mode 0600) for status, suspend, resume, drain and stop. Off unless asked for.')
+    .optional(),
+  verbose: z.number().int().min(0).max(3).optional(),
+})
+
+/** `schema.json`, for editors. */
+export function jsonSchema(): object {
+  const schema = z.toJSONSchema(shape, { unrepresentable: 'any', io: 'input' }) as Record<string, unknown>
+  return { $id: 'gaidaros/schema.json', title: 'Gaidaros configuration', ...schema }
+}

@@ -1,0 +1,100 @@
+/**
+ * A configuration put together from several sources, each leaf knowing where it came from.
+ *
+ * Room: core, configuration. Objects without a prototype throughout, so that no key of a file can reach Object.prototype.
+ */
+import { ConfigError } from '../errors.js'
+
+/** Where a value came from. */
+export interface Origin {
+  readonly kind: 'default' | 'import' | 'file' | 'environment' | 'flag' | 'code'
+  /** The file's path, the variable, the flag; `code` or `default`. */
+  readonly name: string
+}
+
+export type Path = readonly string[]
+export type Branch = Record<string, unknown>
+
+const forbidden = new Set(['__proto__', 'constructor', 'prototype'])
+
+export class Tree {
+  readonly root: Branch = Object.create(null)
+  readonly #origins = new Map<string, Origin>()
+
+  /** Puts a source above what is there: branches merge, everything else replaces. */
+  merge(source: unknown, origin: Origin): void {
+    if (!isBranch(source)) {
+      throw new ConfigError('UNREADABLE', `${origin.name}: expected an object of settings, got ${source === null ? 'null' : typeof source}`, { origin })
+    }
+    this.#mergeInto(this.root, source, [], origin)
+  }
+
+  set(path: Path, value: unknown, origin: Origin): void {
+    const leaf = path.at(-1)
+    if (leaf === undefined) throw new ConfigError('BAD_VALUE', `${origin.name}: the path is empty`)
+    // As a source of its own: one rule for merging and for forbidden keys.
+    const source: Branch = Object.create(null)
+    let at = source
+    for (const key of path.slice(0, -1)) at = at[key] = Object.create(null) as Branch
+    at[leaf] = value
+    this.#mergeInto(this.root, source, [], origin)
+  }
+
+  get(path: Path): unknown {
+    let at: unknown = this.root
+    for (const key of path) at = isBranch(at) ? at[key] : undefined
+    return at
+  }
+
+  /** Of a leaf, or of the nearest thing above or the first below it. */
+  origin(path: Path): Origin | undefined {
+    for (let length = path.length; length > 0; length--) {
+      const found = this.#origins.get(keyOf(path.slice(0, length)))
+      if (found !== undefined) return found
+    }
+    const prefix = `${keyOf(path)}\0`
+    for (const [key, origin] of this.#origins) if (key.startsWith(prefix)) return origin
+    return undefined
+  }
+
+  #mergeInto(target: Branch, source: Branch, path: Path, origin: Origin): void {
+    for (const key of Object.keys(source)) {
+      const at = [...path, key]
+      if (forbidden.has(key)) {
+        throw new ConfigError('UNKNOWN_KEY', `${at.join('.')}: this key is refused, it could change every object (${origin.name})`, { origin })
+      }
+      const value = source[key]
+      if (value === undefined) continue
+      if (!isBranch(value)) {
+        this.#forget(at)
+        target[key] = value
+        this.#origins.set(keyOf(at), origin)
+        continue
+      }
+      if (!isBranch(target[key])) {
+        this.#forget(at)
+        target[key] = Object.create(null)
+        // An empty branch is said by somebody too.
+        if (Object.keys(value).length === 0) this.#origins.set(keyOf(at), origin)
+      }
+      this.#mergeInto(target[key] as Branch, value, at, origin)
+    }
+  }
+
+  #forget(path: Path): void {
+    const key = keyOf(path)
+    this.#origins.delete(key)
+    for (const other of this.#origins.keys()) if (other.startsWith(`${key}\0`)) this.#origins.delete(other)
+  }
+}
+
+/** Settings by key; not an array, not an instance, and not a thing of code such as a codec or a plugin. */
+export function isBranch(value: unknown): value is Branch {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false
+  const prototype = Object.getPrototypeOf(value)
+  if (prototype !== null && prototype !== Object.prototype) return false
+  if ((value as { kind?: unknown }).kind === 'gaidaros.handler' || '~standard' in value) return false
+  return !Object.values(value).some((one) => typeof one === 'function')
+}
+
+const keyOf = (path: Path): string => path.join('\0')
