@@ -1,7 +1,6 @@
 // time limit: 120 s
 /** The orderly end and the less orderly ones: F70–F74 of the catalogue, by the command and real signals. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { defineHandler } from 'gaidaros'
 import { test } from 'uvu'
@@ -24,7 +23,7 @@ test('F70 SIGTERM under load: what was answered is whole and in order, the rest 
   const sent = peers.map(() => 0)
   const load = setInterval(() => {
     peers.forEach((peer, i) => {
-      if (!peer.isOver && !peer.socket.destroyed) for (let n = 0; n < 5; n++) peer.send(`${sent[i]++}\n`)
+      if (!peer.isOver && !peer.socket.destroyed) for (let n = 0; n < 5; n++) peer.send(`${(sent[i] as number)++}\n`)
     })
   }, 5)
   await Promise.all(peers.map((peer) => peer.hears('20\n')))

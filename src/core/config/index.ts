@@ -111,7 +111,7 @@ function spreadShortForm(tree: Tree): void {
 function unlimited(value: Branch): Branch {
   const result: Branch = {}
   for (const [key, one] of Object.entries(value)) {
-    if (isBranch(one)) result[key] = key === 'listeners' || key === 'limits' || key === 'timeouts' || isListener(value, key) ? unlimited(one) : plain(one)
+    if (isBranch(one, key)) result[key] = key === 'listeners' || key === 'limits' || key === 'timeouts' || isListener(value, key) ? unlimited(one) : plain(one)
     else result[key] = one === 'unlimited' ? Number.POSITIVE_INFINITY : one
   }
   return result
@@ -123,7 +123,7 @@ function isListener(parent: Branch, key: string): boolean {
 
 /** With a prototype again: options go to schemas of any library. */
 function plain(value: Branch): Branch {
-  return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, isBranch(one) ? plain(one) : one]))
+  return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, isBranch(one, key) ? plain(one) : one]))
 }
 
 function entriesOf(tree: Tree): Entry[] {
@@ -141,7 +141,7 @@ function entriesOf(tree: Tree): Entry[] {
   const walk = (branch: Branch, path: Path) => {
     for (const [key, value] of Object.entries(branch)) {
       const at = [...path, key]
-      if (isBranch(value)) walk(value, at)
+      if (isBranch(value, key)) walk(value, at)
       else add(at, value, tree.origin(at) ?? byDefault)
     }
   }

@@ -65,7 +65,7 @@ export class Tree {
       }
       const value = source[key]
       if (value === undefined) continue
-      if (!isBranch(value)) {
+      if (!isBranch(value, key)) {
         this.#forget(at)
         target[key] = value
         this.#origins.set(keyOf(at), origin)
@@ -88,13 +88,16 @@ export class Tree {
   }
 }
 
-/** Settings by key; not an array, not an instance, and not a thing of code such as a codec or a plugin. */
-export function isBranch(value: unknown): value is Branch {
+/** Keys where code may give the thing itself: an object with methods there is no settings. */
+const things = new Set(['codec', 'handler', 'protocol', 'executor'])
+
+/** Settings by key; not an array, not an instance, and not a thing of code. @param key - Where it stands. */
+export function isBranch(value: unknown, key = ''): value is Branch {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return false
   const prototype = Object.getPrototypeOf(value)
   if (prototype !== null && prototype !== Object.prototype) return false
   if ((value as { kind?: unknown }).kind === 'gaidaros.handler' || '~standard' in value) return false
-  return !Object.values(value).some((one) => typeof one === 'function')
+  return !(things.has(key) && Object.values(value).some((one) => typeof one === 'function'))
 }
 
 const keyOf = (path: Path): string => path.join('\0')
