@@ -10,6 +10,7 @@ import { type ClientConnection, openClient } from './core/client.js'
 import { findHandlers, resolveHandler } from './core/config/handlers.js'
 import { loadConfiguration, loadModule } from './core/config/index.js'
 import type { Assignment, LoadedConfiguration } from './core/config/index.js'
+import { controlHandler } from './core/control.js'
 import type { Configuration, LimitOptions, SocketOption, TimeoutOptions } from './core/configuration.js'
 import { type Provider, ServerContainer } from './core/container.js'
 import { definitionOf, toDefinition } from './core/decorators.js'
@@ -20,6 +21,7 @@ import { type CodecRef, defineHandler, type HandlerDefinition, type HandlerLike 
 import { hooksHandler } from './core/hooks.js'
 import type { Server } from './core/lifecycle.js'
 import { defaultLimits, defaultTimeouts, drainTimeoutMs, type TlsOptions } from './core/options.js'
+import { writePidFile } from './core/pid-file.js'
 import { Planner, settle } from './core/planner.js'
 import type { Plugin } from './core/plugin.js'
 import { checkOptions, ServerRegistry } from './core/registry.js'
@@ -34,6 +36,7 @@ import { tcp } from './transports/tcp.js'
 import { tls } from './transports/tls.js'
 import { udp } from './transports/udp.js'
 import { unix } from './transports/unix.js'
+import { version } from './version.js'
 
 const defaultEndpoint = 'tcp://localhost:8080'
 
@@ -127,11 +130,47 @@ export async function createServer(options: ServerOptions = {}): Promise<Configu
 
 class Configured extends GaidarosServer implements ConfiguredServer {
   readonly configuration: LoadedConfiguration
+  #control: Server | undefined
+  #removePidFile: (() => void) | undefined
 
   constructor(configuration: LoadedConfiguration, parts: ConstructorParameters<typeof GaidarosServer>[0]) {
     super(parts)
     this.configuration = configuration
   }
+
+  override async start(): Promise<this> {
+    const { path, pidFile } = controlOf(this.configuration.values.control)
+    if (pidFile !== undefined) this.#removePidFile = writePidFile(pidFile)
+    void this.stopped.then(() => this.#endControl())
+    try {
+      await super.start()
+      if (path !== undefined) this.#control = await this.#listenForControl(path)
+    } catch (error) {
+      await this.stop({ timeoutMs: 0 })
+      throw error
+    }
+    return this
+  }
+
+  /** A server of its own: it goes on answering while this one is suspended or drains. */
+  async #listenForControl(path: string): Promise<Server> {
+    const handler = controlHandler(this, version)
+    const socket = { mode: 0o600 }
+    const control = await createServer({ config: false, env: {}, listen: `unix:${path}`, socket, handler, limits: { connections: 16 } })
+    return control.start()
+  }
+
+  async #endControl(): Promise<void> {
+    this.#removePidFile?.()
+    await this.#control?.stop({ timeoutMs: 1_000 })
+  }
+}
+
+function controlOf(given: Configuration['control']): { readonly path: string | undefined; readonly pidFile: string | undefined } {
+  if (given === undefined || given === false) return { path: undefined, pidFile: undefined }
+  if (typeof given === 'string') return { path: given, pidFile: undefined }
+  const { path, pidFile } = given === true ? { path: undefined, pidFile: undefined } : given
+  return { path: path ?? pidFile?.replace(/(\.pid)?$/, '.sock') ?? './gaidaros.sock', pidFile }
 }
 
 /** What answers where nobody said what to do: each message goes back. */

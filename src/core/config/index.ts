@@ -98,12 +98,15 @@ function assign(tree: Tree, path: Path, value: unknown, origin: Origin, cwd: str
   tree.merge(anchorPaths(source, cwd), origin)
 }
 
+const order: readonly Origin['kind'][] = ['default', 'import', 'file', 'environment', 'flag', 'code']
+
 /** `listen` is the endpoint of the listener `default`. */
 function spreadShortForm(tree: Tree): void {
   const { listen } = tree.root
   if (listen === undefined) return
   const origin = tree.origin(['listen']) ?? byDefault
-  if (tree.get(['listeners', 'default', 'endpoint']) === undefined) tree.set(['listeners', 'default', 'endpoint'], listen, origin)
+  const other = tree.origin(['listeners', 'default', 'endpoint'])
+  if (other === undefined || order.indexOf(origin.kind) >= order.indexOf(other.kind)) tree.set(['listeners', 'default', 'endpoint'], listen, origin)
   delete tree.root.listen
 }
 

@@ -9,6 +9,7 @@ import { toError } from '../../core/errors.js'
 import { optionSchema } from '../../core/option-schema.js'
 import type { MiddlewareSet } from '../../core/pipeline.js'
 import type { Factory } from '../../core/plugin.js'
+import { pairs, printable } from '../../core/printable.js'
 
 export interface LogOptions {
   level: 'connections' | 'messages'
@@ -18,6 +19,7 @@ export interface LogOptions {
   write: (line: string) => void
 }
 
+/** No payload is turned into more text than a line holds. */
 const LINE_BYTES = 1_024
 
 export const log: Factory<MiddlewareSet, LogOptions> = {
@@ -85,26 +87,8 @@ export const log: Factory<MiddlewareSet, LogOptions> = {
 }
 
 function render(format: 'text' | 'json', facts: Readonly<Record<string, unknown>>): string {
-  const text =
-    format === 'json'
-      ? JSON.stringify({ time: new Date().toISOString(), ...facts })
-      : `${new Date().toISOString()} ${Object.entries(facts)
-          .map(([key, value]) => `${key}=${typeof value === 'string' && /[\s="]/.test(value) ? JSON.stringify(value) : String(value)}`)
-          .join(' ')}`
-  return cut(escape(text))
-}
-
-/** Control characters, and the separators that some viewers break lines at. */
-export function escape(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e]/g, (character) => {
-    return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`
-  })
-}
-
-function cut(text: string): string {
-  const bytes = Buffer.from(text)
-  return bytes.length < LINE_BYTES ? text : `${bytes.subarray(0, LINE_BYTES - 4).toString().replace(/\ufffd$/, '')}…`
+  const time = new Date().toISOString()
+  return printable(format === 'json' ? JSON.stringify({ time, ...facts }) : `${time} ${pairs(facts)}`)
 }
 
 function asText(message: unknown): string {
