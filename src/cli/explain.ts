@@ -1,0 +1,74 @@
+/**
+ * `explain`: each listener from its endpoint to its executor, and why.
+ *
+ * Room: the command line.
+ */
+import type { ListenerHandle } from '../core/lifecycle.js'
+import { defaultLimits, defaultTimeouts } from '../core/options.js'
+import type { PlacedMiddleware } from '../core/pipeline.js'
+import { createServer } from '../gaidaros.js'
+import type { Arguments } from './arguments.js'
+import { optionsOf } from './serve.js'
+
+export async function explain(given: Arguments): Promise<number> {
+  const server = await createServer(optionsOf(given))
+  const all = [...server.listeners].map(factsOf)
+  if (given.flags.json) process.stdout.write(`${JSON.stringify(all, null, 2)}\n`)
+  else process.stdout.write(`${all.map(render).join('\n\n')}\n`)
+  return 0
+}
+
+type Facts = ReturnType<typeof factsOf>
+
+function factsOf({ name, plan }: ListenerHandle) {
+  const { chosen, bindings, handler, limits, timeouts, order } = plan
+  const { definition } = handler
+  const steps = (placed: readonly PlacedMiddleware[]) => placed.map(({ level, set }) => ({ name: set.name, level }))
+  return {
+    listener: name,
+    endpoints: bindings.map(({ endpoint, transport, capabilities }) => {
+      return { endpoint: String(endpoint), transport: transport.name, ...capabilities }
+    }),
+    layers: [] as string[],
+    codec: chosen.codec,
+    middleware: steps(chosen.middleware),
+    methods: definition.messages.map(({ route, method }) => ({
+      route: route ?? '(the rest)',
+      method: typeof method === 'function' ? method.name || 'function' : String(method),
+      middleware: steps(chosen.methods.get(route) ?? []),
+    })),
+    handler: definition.name,
+    scope: definition.target === undefined ? 'function' : (definition.options.scope ?? 'server'),
+    order,
+    executor: chosen.executor,
+    hooks: Object.keys(definition.hooks),
+    changed: { ...differing(limits, defaultLimits, 'limits'), ...differing(timeouts, defaultTimeouts, 'timeouts') },
+    reasons: chosen.reasons,
+  }
+}
+
+function render(facts: Facts): string {
+  const { reasons } = facts
+  const lines: [string, string, string][] = []
+  for (const { endpoint, transport, kind, ordered, reliable, maxMessageBytes } of facts.endpoints) {
+    const traits = [kind, ordered ? 'ordered' : 'unordered', reliable ? 'reliable' : 'unreliable', maxMessageBytes && `at most ${maxMessageBytes} bytes`]
+    lines.push(['endpoint', `${endpoint} by ${transport}: ${traits.filter(Boolean).join(', ')}`, reasons.endpoint ?? ''])
+  }
+  lines.push(['layers', facts.layers.join(' → ') || 'none', ''])
+  lines.push(['codec', facts.codec, reasons.codec ?? ''])
+  lines.push(['middleware', facts.middleware.map(({ name, level }) => `${name} (${level})`).join(' → ') || 'none', reasons.middleware ?? ''])
+  lines.push(['handler', `${facts.handler}, ${facts.scope === 'connection' ? 'one a connection' : facts.scope === 'server' ? 'one for all' : 'functions'}, ${facts.order}`, reasons.handler ?? ''])
+  for (const { route, method, middleware } of facts.methods) {
+    const steps = middleware.map(({ name }) => `${name} → `).join('')
+    lines.push(['', `  ${route}: ${steps}${method}`, ''])
+  }
+  if (facts.hooks.length > 0) lines.push(['', `  hooks: ${facts.hooks.join(', ')}`, ''])
+  lines.push(['executor', facts.executor, reasons.executor ?? ''])
+  for (const [path, value] of Object.entries(facts.changed)) lines.push(['changed', `${path} = ${value}`, ''])
+  return [`listener ${facts.listener}`, ...lines.map(([left, middle, why]) => `  ${left.padEnd(11)} ${middle}${why ? `   [${why}]` : ''}`)].join('\n')
+}
+
+function differing<T extends object>(given: T, standard: T, group: string): Record<string, unknown> {
+  const changed = Object.entries(given).filter(([key, value]) => value !== standard[key as keyof T])
+  return Object.fromEntries(changed.map(([key, value]) => [`${group}.${key}`, value === Number.POSITIVE_INFINITY ? 'unlimited' : value]))
+}

@@ -1,0 +1,77 @@
+/**
+ * Events of a server as lines on standard error.
+ *
+ * Room: the command line. One kind of line is written at most 20 times a second; what was left out is counted and said.
+ */
+import { toError } from '../core/errors.js'
+import { type EventName, type Events, eventNames } from '../core/events.js'
+import { pairs, printable } from '../core/printable.js'
+import type { Server } from '../core/lifecycle.js'
+
+const MOST_A_SECOND = 20
+
+/** From which level on an event is written: 0 errors, 1 the life of the server, 2 connections, 3 messages. */
+const levels: Readonly<Record<EventName, number>> = {
+  'handler.failed': 0,
+  'disposal.failed': 0,
+  'listener.fault': 0,
+  'limit.reached': 0,
+  'limit.cleared': 1,
+  'message.dropped': 1,
+  'server.state': 1,
+  'listener.bound': 1,
+  'listener.unbound': 1,
+  'listener.suspended': 1,
+  'listener.resumed': 1,
+  'drain.started': 1,
+  'drain.finished': 1,
+  'connection.refused': 2,
+  'connection.opened': 2,
+  'connection.closed': 2,
+  'connection.expired': 2,
+  'frame.refused': 2,
+  'connection.paused': 3,
+  'connection.resumed': 3,
+}
+
+export function report(server: Server, level: number): void {
+  for (const name of eventNames) {
+    if (levels[name] > level) continue
+    const write = limited(name)
+    server.on(name, (event) => write(`${new Date().toISOString()} ${name} ${pairs(factsOf(event))}`))
+  }
+}
+
+/** The fields of an event as text. */
+function factsOf(event: Events[EventName]): Record<string, unknown> {
+  const facts: Record<string, unknown> = {}
+  for (const [key, value] of Object.entries(event)) {
+    if (key === 'connection') {
+      const { id, remote, listener } = value as { id: string; remote?: unknown; listener?: string }
+      Object.assign(facts, { connection: id, listener, remote: remote === undefined ? undefined : String(remote) })
+    } else if (value instanceof Error) {
+      facts.error = toError(value).message
+      facts.code = (value as { code?: string }).code
+    } else if (key === 'reason' && typeof value === 'object') {
+      const { code, by, error } = value as { code: string; by: string; error?: Error }
+      Object.assign(facts, { code, by, error: error?.message })
+    } else facts[key] = value instanceof Date ? value.toISOString() : value
+  }
+  return facts
+}
+
+function limited(name: string): (line: string) => void {
+  let second = 0
+  let written = 0
+  let left = 0
+  return (line) => {
+    const now = Math.floor(performance.now() / 1_000)
+    if (now !== second) {
+      if (left > 0) process.stderr.write(`${name}: ${left} more lines of this kind were left out\n`)
+      second = now
+      written = left = 0
+    }
+    if (++written > MOST_A_SECOND) left++
+    else process.stderr.write(`${printable(line)}\n`)
+  }
+}
