@@ -3,18 +3,13 @@
  *
  *   npm start                                 (or: npx gaidaros serve --config examples/05-five-transports.ts)
  */
-import { type Connection, connect, defineConfig, Handler, OnMessage } from 'gaidaros'
+import { type Connection, defineConfig, Handler, OnMessage } from 'gaidaros'
 import { generate } from 'selfsigned'
 
 @Handler({ codec: 'line' })
 export class Greeter {
   @OnMessage() greet(name: string, connection: Connection) {
     return `hello ${name}, over ${connection.transport}`
-  }
-
-  /** The memory transport has no wire: programs in this process use it, and tests. */
-  @OnMessage('never') async ask(name: string) {
-    return (await connect('memory:greeter')).request(name)
   }
 }
 
@@ -37,6 +32,7 @@ export default defineConfig({
     secure: { endpoint: 'tls://localhost:8443', tls: { cert: certificate.cert, key: certificate.private } },
     datagram: { endpoint: 'udp://localhost:8081' },
     local: { endpoint: 'unix:./greeter.sock' },
+    // For programs in this process, and for tests: no wire at all.
     inside: { endpoint: 'memory:greeter' },
   },
 })

@@ -1,15 +1,13 @@
 /**
- * Injection, with a real database behind it: the handler asks for a NoteBook and gets one; the server disposes it in the
- * end. SQLite runs embedded (node-sqlite3-wasm); `NOTES=./notes.db` keeps the notes.
+ * Injection, with a real database behind it: the handler asks for a NoteBook and gets one; what the server constructs it
+ * disposes in the end. SQLite runs embedded (node-sqlite3-wasm); `NOTES=./notes.db` keeps the notes.
  *
  *   npx gaidaros serve --config examples/10-dependency-injection.ts
  *   printf 'buy bread\n?\n' | ncat localhost 8080        → noted 1, then: 1 buy bread
  */
 import { defineConfig, Handler, OnMessage } from 'gaidaros'
 import sqlite from 'node-sqlite3-wasm'
-import { singleton } from 'tsyringe'
 
-@singleton()
 export class NoteBook {
   readonly #db = new sqlite.Database(process.env.NOTES ?? ':memory:')
 

@@ -6,6 +6,7 @@
  * owns and disposes. tsyringe's own dispose() is never called: a child's also disposes root singletons that were first
  * resolved through it.
  */
+import 'reflect-metadata'
 import { container as root, type DependencyContainer, Lifecycle } from 'tsyringe'
 import { bindHandler } from './bound-handler.js'
 import type { Connection } from './connection.js'

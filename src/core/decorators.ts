@@ -5,6 +5,7 @@
  * decorators work, TypeScript's (`experimentalDecorators`, the kind that tells constructor types to the injection) and the
  * language's own. A subclass adds to its parent's methods and may override them.
  */
+import 'reflect-metadata'
 import { injectable } from 'tsyringe'
 import { WiringError } from './errors.js'
 import {
