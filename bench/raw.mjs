@@ -87,7 +87,8 @@ if (TRANSPORT === 'udp') {
   const socket = dgram.createSocket({ type: 'udp4', recvBufferSize: 4 << 20 })
   socket.on('message', (message, peer) => {
     // What a handler gets: text for lines, bytes for the rest.
-    const reply = FRAMING === 'line' ? Buffer.from(handle(message.latin1Slice(0, message.length)), 'latin1') : handle(message)
+    const reply =
+      FRAMING === 'line' ? Buffer.from(handle(message.latin1Slice(0, message.length)), 'latin1') : handle(message)
     socket.send(reply, peer.port, peer.address)
   })
   socket.bind(Number(PORT), '127.0.0.1')

@@ -31,7 +31,8 @@ const has = (command) => {
   }
 }
 const isPinned = has('taskset') && cpus().length > 1
-const pin = (core, command) => (isPinned ? ['taskset', ['-c', String(core), ...command]] : [command[0], command.slice(1)])
+const pin = (core, command) =>
+  isPinned ? ['taskset', ['-c', String(core), ...command]] : [command[0], command.slice(1)]
 const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1]
 
 const scenarios = [
@@ -40,7 +41,13 @@ const scenarios = [
   { name: 'line-1000x1', what: 'the same, 1,000 connections, depth 1', conns: 1000, depth: 1 },
   { name: 'len4-64k', what: 'length-field, 64 KiB, 8 connections', conns: 8, depth: 1, framing: 'len4', size: 65536 },
   { name: 'tls-50x1', what: 'lines over TLS 1.3, 50 connections, depth 1', conns: 50, depth: 1, transport: 'tls' },
-  { name: 'unix-50x1', what: 'lines over a Unix socket, 50 connections, depth 1', conns: 50, depth: 1, transport: 'unix' },
+  {
+    name: 'unix-50x1',
+    what: 'lines over a Unix socket, 50 connections, depth 1',
+    conns: 50,
+    depth: 1,
+    transport: 'unix',
+  },
   { name: 'udp-50x1', what: 'datagrams of 64 B, 50 peers, depth 1', conns: 50, depth: 1, transport: 'udp' },
 ].filter(({ name }) => only.length === 0 || only.includes(name))
 
@@ -60,7 +67,10 @@ try {
 
 /** The load generator is C, so that it is no bottleneck; OpenSSL's headers are wanted for the TLS row. */
 function build() {
-  if (!has('cc')) throw new Error('bench: a C compiler is needed for the load generator (Debian: apt install build-essential libssl-dev)')
+  if (!has('cc'))
+    throw new Error(
+      'bench: a C compiler is needed for the load generator (Debian: apt install build-essential libssl-dev)',
+    )
   const source = join(here, 'load.c')
   try {
     execFileSync('cc', ['-O2', '-o', load, source, '-DWITH_TLS', '-lssl', '-lcrypto'], { stdio: 'pipe' })
@@ -74,7 +84,9 @@ function build() {
 async function rates() {
   const { generate } = await import('selfsigned')
   const { cert, private: key } = await generate([{ name: 'commonName', value: 'localhost' }])
-  console.log('| scenario | raw /s | gaidaros /s | ratio (median of rounds) | CPU µs a message, raw → gaidaros |\n|---|---|---|---|---|')
+  console.log(
+    '| scenario | raw /s | gaidaros /s | ratio (median of rounds) | CPU µs a message, raw → gaidaros |\n|---|---|---|---|---|',
+  )
   for (const scenario of scenarios) {
     const results = { raw: [], gaidaros: [] }
     for (let round = 0; round < rounds; round++) {
@@ -85,7 +97,9 @@ async function rates() {
     const [rawRate, rate] = ['raw', 'gaidaros'].map((name) => Math.round(median(results[name].map((r) => r.rate))))
     const [rawCpu, cpu] = ['raw', 'gaidaros'].map((name) => median(results[name].map((r) => r.cpuMicros)).toFixed(2))
     const lost = results.gaidaros.reduce((sum, r) => sum + r.lost, 0)
-    console.log(`| ${scenario.what} | ${format(rawRate)} | ${format(rate)} | **${ratio.toFixed(2)}** | ${rawCpu} → ${cpu} |${lost > 0 ? ` (${lost} datagrams lost)` : ''}`)
+    console.log(
+      `| ${scenario.what} | ${format(rawRate)} | ${format(rate)} | **${ratio.toFixed(2)}** | ${rawCpu} → ${cpu} |${lost > 0 ? ` (${lost} datagrams lost)` : ''}`,
+    )
   }
 }
 
@@ -100,12 +114,16 @@ async function nestjs() {
     for (let round = 0; round < rounds; round++) {
       const order = round % 2 === 0 ? ['nestjs', 'gaidaros'] : ['gaidaros', 'nestjs']
       for (const server of order) {
-        results[server].push(await measure(server, { conns: 50, depth, framing: server === 'nestjs' ? 'nest' : 'line' }))
+        results[server].push(
+          await measure(server, { conns: 50, depth, framing: server === 'nestjs' ? 'nest' : 'line' }),
+        )
       }
     }
     const times = median(results.nestjs.map(({ rate }, i) => results.gaidaros[i].rate / rate))
     const [theirs, ours] = ['nestjs', 'gaidaros'].map((name) => Math.round(median(results[name].map((r) => r.rate))))
-    console.log(`| 64 B, 50 connections, depth ${depth} | ${format(theirs)} | ${format(ours)} | **${times.toFixed(1)}** |`)
+    console.log(
+      `| 64 B, 50 connections, depth ${depth} | ${format(theirs)} | ${format(ours)} | **${times.toFixed(1)}** |`,
+    )
   }
 }
 
@@ -116,7 +134,9 @@ async function idle() {
   for (let round = 0; round < 3; round++) {
     for (const name of ['raw', 'gaidaros']) {
       const port = await freePort()
-      const server = await launch(name, { TRANSPORT: 'tcp', FRAMING: 'line', PORT: String(port) }, { port }, ['--expose-gc'])
+      const server = await launch(name, { TRANSPORT: 'tcp', FRAMING: 'line', PORT: String(port) }, { port }, [
+        '--expose-gc',
+      ])
       const warm = await openAll(port, 500)
       for (const socket of warm) socket.destroy()
       await pause(500)
@@ -129,7 +149,9 @@ async function idle() {
     }
   }
   const [raw, ours] = [median(bytes.raw), median(bytes.gaidaros)]
-  console.log(`\nidle connection: raw ${format(Math.round(raw))} B, gaidaros ${format(Math.round(ours))} B: ${format(Math.round(ours - raw))} B more (resident, ${count} connections, median of 3)`)
+  console.log(
+    `\nidle connection: raw ${format(Math.round(raw))} B, gaidaros ${format(Math.round(ours))} B: ${format(Math.round(ours - raw))} B more (resident, ${count} connections, median of 3)`,
+  )
 }
 
 async function start() {
@@ -141,7 +163,8 @@ async function start() {
     await server.start()
     console.log(performance.now() - began)
     await server.stop()`
-  const run = () => Number(execFileSync('node', ['--input-type=module', '-e', script], { cwd: join(here, '..') }).toString())
+  const run = () =>
+    Number(execFileSync('node', ['--input-type=module', '-e', script], { cwd: join(here, '..') }).toString())
   console.log(`\n50 listeners start in ${median(Array.from({ length: rounds }, run)).toFixed(0)} ms`)
   const version = () => {
     const began = performance.now()
@@ -154,7 +177,9 @@ async function start() {
     return performance.now() - began
   }
   const both = Array.from({ length: 9 }, () => [version(), bare()])
-  console.log(`gaidaros --version in ${median(both.map(([ms]) => ms)).toFixed(0)} ms (node alone: ${median(both.map(([, ms]) => ms)).toFixed(0)} ms)`)
+  console.log(
+    `gaidaros --version in ${median(both.map(([ms]) => ms)).toFixed(0)} ms (node alone: ${median(both.map(([, ms]) => ms)).toFixed(0)} ms)`,
+  )
 }
 
 /** A 1 MiB frame that comes in 16-byte pieces: what is quadratic takes seconds here. */
@@ -166,13 +191,17 @@ async function pieces() {
   const frame = Buffer.alloc(4 + (1 << 20), 7)
   frame.writeUInt32BE(1 << 20)
   let got = 0
-  const done = new Promise((resolve) => socket.on('data', (chunk) => (got += chunk.length) === frame.length && resolve()))
+  const done = new Promise((resolve) =>
+    socket.on('data', (chunk) => (got += chunk.length) === frame.length && resolve()),
+  )
   const before = cpuOf(server.pid)
   for (let at = 0; at < frame.length; at += 16) {
     if (!socket.write(frame.subarray(at, at + 16))) await new Promise((resolve) => socket.once('drain', resolve))
   }
   await done
-  console.log(`\n1 MiB frame in 16-byte writes: ${Math.round(cpuOf(server.pid) - before)} ms of CPU in the server, reading the kernel included`)
+  console.log(
+    `\n1 MiB frame in 16-byte writes: ${Math.round(cpuOf(server.pid) - before)} ms of CPU in the server, reading the kernel included`,
+  )
   socket.destroy()
   await server.stop()
   const { framed, script } = { framed: true, script: join(here, 'pieces.mjs') }
@@ -184,7 +213,9 @@ async function volume() {
   for (const transport of ['tcp', 'unix']) {
     const result = await measure('gaidaros', { conns: 8, depth: 64, transport, count: 10_000_000 })
     const outcome = result.errors === 0 ? 'none lost, doubled or reordered' : `${result.errors} ERRORS: ${result.error}`
-    console.log(`${transport}: ${format(result.replies)} acknowledged in ${result.secs.toFixed(1)} s (${format(Math.round(result.rate))} /s), ${outcome}; server at ${Math.round(result.rssKb / 1024)} MiB`)
+    console.log(
+      `${transport}: ${format(result.replies)} acknowledged in ${result.secs.toFixed(1)} s (${format(Math.round(result.rate))} /s), ${outcome}; server at ${Math.round(result.rssKb / 1024)} MiB`,
+    )
     if (result.errors > 0) process.exitCode = 1
   }
 }
@@ -193,9 +224,26 @@ async function measure(name, scenario, env = {}) {
   const { conns, depth, framing = 'line', transport = 'tcp', size = 64, count } = scenario
   const place = { port: await freePort(), path: join(folder, 'socket') }
   rmSync(place.path, { force: true })
-  const server = await launch(name, { TRANSPORT: transport, FRAMING: framing, PORT: String(place.port), SOCKET: place.path, ...env }, { ...place, transport })
+  const server = await launch(
+    name,
+    { TRANSPORT: transport, FRAMING: framing, PORT: String(place.port), SOCKET: place.path, ...env },
+    { ...place, transport },
+  )
   const where = transport === 'unix' ? ['--unix', place.path] : ['--port', String(place.port)]
-  const command = [load, ...where, '--framing', framing, '--conns', conns, '--depth', depth, '--size', size, '--pid', server.pid]
+  const command = [
+    load,
+    ...where,
+    '--framing',
+    framing,
+    '--conns',
+    conns,
+    '--depth',
+    depth,
+    '--size',
+    size,
+    '--pid',
+    server.pid,
+  ]
   if (transport === 'udp' || transport === 'tls') command.push(`--${transport}`)
   command.push(...(count === undefined ? ['--secs', '2', '--warm', '0.7'] : ['--count', count]))
   const text = await output(...pin(1, command.map(String)))
@@ -248,7 +296,9 @@ async function openAll(port, count) {
   const sockets = []
   for (let i = 0; i < count; i += 250) {
     const batch = Array.from({ length: Math.min(250, count - i) }, () => net.connect({ port, host: '127.0.0.1' }))
-    await Promise.all(batch.map((socket) => new Promise((resolve, reject) => socket.once('connect', resolve).once('error', reject))))
+    await Promise.all(
+      batch.map((socket) => new Promise((resolve, reject) => socket.once('connect', resolve).once('error', reject))),
+    )
     sockets.push(...batch)
   }
   return sockets

@@ -9,7 +9,13 @@ import { createReadStream, createWriteStream } from 'node:fs'
 import { type Capabilities, defineConfig, definePlugin, type Link, type Transport } from 'gaidaros'
 
 const capabilities: Capabilities = {
-  kind: 'stream', ordered: true, reliable: true, halfClose: true, reset: false, backpressure: 'end-to-end', upgrade: [],
+  kind: 'stream',
+  ordered: true,
+  reliable: true,
+  halfClose: true,
+  reset: false,
+  backpressure: 'end-to-end',
+  upgrade: [],
 }
 
 const fifo: Transport = {
@@ -22,7 +28,9 @@ const fifo: Transport = {
     const to = createWriteStream(output, { flags: 'r+' })
     const link: Link = {
       state: undefined,
-      get buffered() { return to.writableLength },
+      get buffered() {
+        return to.writableLength
+      },
       write: (bytes) => to.write(bytes),
       pause: () => void from.pause(),
       resume: () => void from.resume(),

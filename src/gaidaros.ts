@@ -5,14 +5,14 @@
  * listeners. Nothing is bound before `start()`.
  */
 import type { DependencyContainer } from 'tsyringe'
-import { type Clock, systemClock } from './core/clock.js'
 import { type ClientConnection, openClient } from './core/client.js'
+import { type Clock, systemClock } from './core/clock.js'
 import { findHandlers, resolveHandler } from './core/config/handlers.js'
-import { loadConfiguration, loadModule } from './core/config/index.js'
 import type { Assignment, LoadedConfiguration } from './core/config/index.js'
-import { controlHandler } from './core/control.js'
+import { loadConfiguration, loadModule } from './core/config/index.js'
 import type { Configuration, LimitOptions, SocketOption, TimeoutOptions } from './core/configuration.js'
 import { type Provider, ServerContainer } from './core/container.js'
+import { controlHandler } from './core/control.js'
 import { definitionOf, toDefinition } from './core/decorators.js'
 import { type Endpoint, parseEndpoint } from './core/endpoint.js'
 import { WiringError } from './core/errors.js'
@@ -73,7 +73,16 @@ export interface ConfiguredServer extends Server {
  * @throws {WiringError} the developer's.
  */
 export async function createServer(options: ServerOptions = {}): Promise<ConfiguredServer> {
-  const { config, cwd = process.cwd(), env = process.env, flags = [], container, providers, clock = systemClock, ...code } = options
+  const {
+    config,
+    cwd = process.cwd(),
+    env = process.env,
+    flags = [],
+    container,
+    providers,
+    clock = systemClock,
+    ...code
+  } = options
   const saysWhat = code.listen !== undefined || code.listeners !== undefined
   const loaded = await loadConfiguration({ cwd, config: config ?? !saysWhat, env, flags, code })
   const { values } = loaded
@@ -100,7 +109,11 @@ export async function createServer(options: ServerOptions = {}): Promise<Configu
     registry,
     shared: values,
     resolveHandler: async (ref, place) => {
-      const resolved = await resolveHandler(ref as string | HandlerLike | undefined, found, { definitionOf, place, loaded })
+      const resolved = await resolveHandler(ref as string | HandlerLike | undefined, found, {
+        definitionOf,
+        place,
+        loaded,
+      })
       return resolved === undefined ? fallback : toDefinition(resolved)
     },
     planHandler: (definition) => injection.plan(definition),
@@ -115,7 +128,13 @@ export async function createServer(options: ServerOptions = {}): Promise<Configu
     plans,
     plan: async (name, given) => {
       // Checked as if it had stood in the configuration.
-      const one = await loadConfiguration({ cwd, config: false, env: {}, flags: [], code: { listeners: { [name]: given } } })
+      const one = await loadConfiguration({
+        cwd,
+        config: false,
+        env: {},
+        flags: [],
+        code: { listeners: { [name]: given } },
+      })
       return planner.plan(name, one.values.listeners?.[name] ?? given)
     },
     clock,
@@ -156,7 +175,14 @@ class Configured extends GaidarosServer implements ConfiguredServer {
   async #listenForControl(path: string): Promise<Server> {
     const handler = controlHandler(this, version)
     const socket = { mode: 0o600 }
-    const control = await createServer({ config: false, env: {}, listen: `unix:${path}`, socket, handler, limits: { connections: 16 } })
+    const control = await createServer({
+      config: false,
+      env: {},
+      listen: `unix:${path}`,
+      socket,
+      handler,
+      limits: { connections: 16 },
+    })
     return control.start()
   }
 
@@ -166,7 +192,10 @@ class Configured extends GaidarosServer implements ConfiguredServer {
   }
 }
 
-function controlOf(given: Configuration['control']): { readonly path: string | undefined; readonly pidFile: string | undefined } {
+function controlOf(given: Configuration['control']): {
+  readonly path: string | undefined
+  readonly pidFile: string | undefined
+} {
   if (given === undefined || given === false) return { path: undefined, pidFile: undefined }
   if (typeof given === 'string') return { path: given, pidFile: undefined }
   const { path, pidFile } = given === true ? { path: undefined, pidFile: undefined } : given
@@ -191,7 +220,10 @@ async function plug(registry: ServerRegistry, entry: NonNullable<Configuration['
   const module = await loadModule(name)
   const plugin = (module.default ?? module.plugin) as Plugin<never> | undefined
   if (plugin === undefined) {
-    throw new WiringError('BAD_PLUGIN', `plugin ${name}: expected its module to have a default export made by definePlugin()`)
+    throw new WiringError(
+      'BAD_PLUGIN',
+      `plugin ${name}: expected its module to have a default export made by definePlugin()`,
+    )
   }
   await registry.plug(plugin, options)
 }

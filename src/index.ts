@@ -1,7 +1,6 @@
 /** The public surface: re-exports only. */
 import 'reflect-metadata'
 
-export { type ConfiguredServer, type ConnectOptions, connect, createServer, type ServerOptions } from './gaidaros.js'
 export type { ClientConnection } from './core/client.js'
 export { type Clock, systemClock } from './core/clock.js'
 export type { Codec, CodecContext, FrameLimits, FrameReader, Framer, Payload } from './core/codec.js'
@@ -48,3 +47,4 @@ export {
 export type { StandardSchemaV1 } from './core/standard-schema.js'
 export * from './core/tokens.js'
 export type { Capabilities, Link, LinkSink, Listener, Transport, TransportOptions } from './core/transport.js'
+export { type ConfiguredServer, type ConnectOptions, connect, createServer, type ServerOptions } from './gaidaros.js'

@@ -28,7 +28,9 @@ interface Outcome {
 
 const filters = process.argv.slice(2)
 const files = (readdirSync(here, { recursive: true }) as string[])
-  .filter((file) => file.endsWith('.test.js') && (filters.length === 0 || filters.some((filter) => file.includes(filter))))
+  .filter(
+    (file) => file.endsWith('.test.js') && (filters.length === 0 || filters.some((filter) => file.includes(filter))),
+  )
   .sort((a, b) => limitOf(b) - limitOf(a) || (a < b ? -1 : 1))
 if (files.length === 0) {
   console.log(`no test file matches ${filters.join(' ')}`)
@@ -77,10 +79,13 @@ async function run(file: string): Promise<Outcome> {
     isLate = true
     child.kill('SIGKILL')
   }, limit * 1_000)
-  const status = await new Promise<number | string>((resolve) => child.once('close', (code, signal) => resolve(code ?? signal ?? '?')))
+  const status = await new Promise<number | string>((resolve) =>
+    child.once('close', (code, signal) => resolve(code ?? signal ?? '?')),
+  )
   clearTimeout(timer)
 
-  const last = (word: string) => Number([...output.matchAll(new RegExp(`^\\s+${word}:\\s+(\\d+)`, 'gm'))].at(-1)?.[1] ?? Number.NaN)
+  const last = (word: string) =>
+    Number([...output.matchAll(new RegExp(`^\\s+${word}:\\s+(\\d+)`, 'gm'))].at(-1)?.[1] ?? Number.NaN)
   const [total, passed, skipped] = [last('Total'), last('Passed'), last('Skipped')]
   const announced = (output.match(/^skip: /gm) ?? []).length
   const problem = isLate
@@ -99,13 +104,26 @@ async function run(file: string): Promise<Outcome> {
   const failed = problem === undefined ? 0 : Math.max(1, (total || 0) - (passed || 0) - (skipped || 0))
   const seconds = (performance.now() - started) / 1_000
   // A case that printed `skip:` and returned was not passed.
-  return { file, passed: Math.max(0, (passed || 0) - announced), failed, skipped: (skipped || 0) + announced, seconds, output, problem }
+  return {
+    file,
+    passed: Math.max(0, (passed || 0) - announced),
+    failed,
+    skipped: (skipped || 0) + announced,
+    seconds,
+    output,
+    problem,
+  }
 }
 
 function print({ file, passed, skipped, seconds, output, problem }: Outcome): void {
-  const name = relative('.', join(here, file)).replace(/^build\//, '').replace(/\.js$/, '')
+  const name = relative('.', join(here, file))
+    .replace(/^build\//, '')
+    .replace(/\.js$/, '')
   const note = skipped > 0 ? `, ${skipped} skipped` : ''
-  console.log(`${problem === undefined ? '✓' : '✗'} ${name}  ${passed} passed${note}  ${seconds.toFixed(1)} s${problem === undefined ? '' : `  ${problem}`}`)
-  const lines = problem === undefined ? output.split('\n').filter((line) => /^(skip: |# )/.test(line)) : output.split('\n')
+  console.log(
+    `${problem === undefined ? '✓' : '✗'} ${name}  ${passed} passed${note}  ${seconds.toFixed(1)} s${problem === undefined ? '' : `  ${problem}`}`,
+  )
+  const lines =
+    problem === undefined ? output.split('\n').filter((line) => /^(skip: |# )/.test(line)) : output.split('\n')
   for (const line of lines) console.log(`    ${line}`)
 }

@@ -9,7 +9,11 @@ class EchoController {
     return text
   }
 }
-MessagePattern('echo')(EchoController.prototype, 'echo', Object.getOwnPropertyDescriptor(EchoController.prototype, 'echo'))
+MessagePattern('echo')(
+  EchoController.prototype,
+  'echo',
+  Object.getOwnPropertyDescriptor(EchoController.prototype, 'echo'),
+)
 Payload()(EchoController.prototype, 'echo', 0)
 Controller()(EchoController)
 

@@ -21,11 +21,15 @@ export interface Arguments {
 /** @throws {ConfigError} `BAD_USAGE` with the nearest known command or flag. */
 export function readArguments(args: readonly string[]): Arguments {
   const [command = 'help', ...rest] = args
-  if (command === '--help' || command === '-h' || command === 'help') return { command: 'help', operands: rest, flags: {}, assignments: [] }
+  if (command === '--help' || command === '-h' || command === 'help')
+    return { command: 'help', operands: rest, flags: {}, assignments: [] }
   if (commands[command] === undefined) {
     const near = nearest(command, Object.keys(commands))
     const hint = near === undefined ? '' : `; nearest: \`${near}\``
-    throw new ConfigError('BAD_USAGE', `unknown command \`${command}\`${hint}; known: ${Object.keys(commands).join(', ')}`)
+    throw new ConfigError(
+      'BAD_USAGE',
+      `unknown command \`${command}\`${hint}; known: ${Object.keys(commands).join(', ')}`,
+    )
   }
   const known = flagsOf(command)
   const options = Object.fromEntries(
@@ -38,7 +42,11 @@ export function readArguments(args: readonly string[]): Arguments {
   try {
     parsed = parseArgs({ args: [...rest], options, allowPositionals: true, strict: true })
   } catch (error) {
-    throw explain(error as Error, command, known.map(({ name }) => name))
+    throw explain(
+      error as Error,
+      command,
+      known.map(({ name }) => name),
+    )
   }
   const flags = parsed.values as Arguments['flags']
   const assignments = known.flatMap(({ name, path, repeats }): Assignment[] => {
@@ -46,7 +54,13 @@ export function readArguments(args: readonly string[]): Arguments {
     if (path === undefined || value === undefined) return []
     const list = value as readonly string[]
     // One endpoint stays one: `--listen` said once reads as the setting does.
-    return [{ path, value: repeats && list.length === 1 && name === 'listen' ? list[0] : value, origin: { kind: 'flag', name: `--${name}` } }]
+    return [
+      {
+        path,
+        value: repeats && list.length === 1 && name === 'listen' ? list[0] : value,
+        origin: { kind: 'flag', name: `--${name}` },
+      },
+    ]
   })
   for (const text of (flags.set ?? []) as readonly string[]) {
     const at = text.indexOf('=')

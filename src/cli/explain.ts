@@ -51,13 +51,30 @@ function render(facts: Facts): string {
   const { reasons } = facts
   const lines: [string, string, string][] = []
   for (const { endpoint, transport, kind, ordered, reliable, maxMessageBytes } of facts.endpoints) {
-    const traits = [kind, ordered ? 'ordered' : 'unordered', reliable ? 'reliable' : 'unreliable', maxMessageBytes && `at most ${maxMessageBytes} bytes`]
-    lines.push(['endpoint', `${endpoint} by ${transport}: ${traits.filter(Boolean).join(', ')}`, reasons.endpoint ?? ''])
+    const traits = [
+      kind,
+      ordered ? 'ordered' : 'unordered',
+      reliable ? 'reliable' : 'unreliable',
+      maxMessageBytes && `at most ${maxMessageBytes} bytes`,
+    ]
+    lines.push([
+      'endpoint',
+      `${endpoint} by ${transport}: ${traits.filter(Boolean).join(', ')}`,
+      reasons.endpoint ?? '',
+    ])
   }
   lines.push(['layers', facts.layers.join(' → ') || 'none', ''])
   lines.push(['codec', facts.codec, reasons.codec ?? ''])
-  lines.push(['middleware', facts.middleware.map(({ name, level }) => `${name} (${level})`).join(' → ') || 'none', reasons.middleware ?? ''])
-  lines.push(['handler', `${facts.handler}, ${facts.scope === 'connection' ? 'one a connection' : facts.scope === 'server' ? 'one for all' : 'functions'}, ${facts.order}`, reasons.handler ?? ''])
+  lines.push([
+    'middleware',
+    facts.middleware.map(({ name, level }) => `${name} (${level})`).join(' → ') || 'none',
+    reasons.middleware ?? '',
+  ])
+  lines.push([
+    'handler',
+    `${facts.handler}, ${facts.scope === 'connection' ? 'one a connection' : facts.scope === 'server' ? 'one for all' : 'functions'}, ${facts.order}`,
+    reasons.handler ?? '',
+  ])
   for (const { route, method, middleware } of facts.methods) {
     const steps = middleware.map(({ name }) => `${name} → `).join('')
     lines.push(['', `  ${route}: ${steps}${method}`, ''])
@@ -65,10 +82,15 @@ function render(facts: Facts): string {
   if (facts.hooks.length > 0) lines.push(['', `  hooks: ${facts.hooks.join(', ')}`, ''])
   lines.push(['executor', facts.executor, reasons.executor ?? ''])
   for (const [path, value] of Object.entries(facts.changed)) lines.push(['changed', `${path} = ${value}`, ''])
-  return [`listener ${facts.listener}`, ...lines.map(([left, middle, why]) => `  ${left.padEnd(11)} ${middle}${why ? `   [${why}]` : ''}`)].join('\n')
+  return [
+    `listener ${facts.listener}`,
+    ...lines.map(([left, middle, why]) => `  ${left.padEnd(11)} ${middle}${why ? `   [${why}]` : ''}`),
+  ].join('\n')
 }
 
 function differing<T extends object>(given: T, standard: T, group: string): Record<string, unknown> {
   const changed = Object.entries(given).filter(([key, value]) => value !== standard[key as keyof T])
-  return Object.fromEntries(changed.map(([key, value]) => [`${group}.${key}`, value === Number.POSITIVE_INFINITY ? 'unlimited' : value]))
+  return Object.fromEntries(
+    changed.map(([key, value]) => [`${group}.${key}`, value === Number.POSITIVE_INFINITY ? 'unlimited' : value]),
+  )
 }

@@ -17,11 +17,29 @@ export interface Flag {
 
 const serving: readonly Flag[] = [
   { name: 'config', short: 'c', value: 'FILE', what: 'configuration file; default: searched for' },
-  { name: 'listen', short: 'l', value: 'ENDPOINT', repeats: true, path: 'listen', what: 'where to listen, such as tcp://localhost:8080' },
-  { name: 'handler', value: 'REF', path: 'handler', what: 'handler: a name, ./file.ts, ./file.ts#Export, package#Export' },
+  {
+    name: 'listen',
+    short: 'l',
+    value: 'ENDPOINT',
+    repeats: true,
+    path: 'listen',
+    what: 'where to listen, such as tcp://localhost:8080',
+  },
+  {
+    name: 'handler',
+    value: 'REF',
+    path: 'handler',
+    what: 'handler: a name, ./file.ts, ./file.ts#Export, package#Export',
+  },
   { name: 'codec', value: 'NAME', path: 'codec', what: 'how bytes become messages: line, length-field, json-lines …' },
   { name: 'eval', short: 'e', value: 'SOURCE', what: "the handler itself: 'line => line.toUpperCase()'" },
-  { name: 'middleware', value: 'NAME', repeats: true, path: 'middleware', what: 'a step around each message: log, rate-limit …' },
+  {
+    name: 'middleware',
+    value: 'NAME',
+    repeats: true,
+    path: 'middleware',
+    what: 'a step around each message: log, rate-limit …',
+  },
   { name: 'plugin', value: 'REF', repeats: true, path: 'plugins', what: 'a plugin: package or file' },
   { name: 'workers', value: 'N|auto', path: 'workers', what: 'server processes (1 in this version)' },
   { name: 'executor', value: 'NAME', path: 'executor', what: 'where handlers run (inline in this version)' },
@@ -34,8 +52,18 @@ const serving: readonly Flag[] = [
   { name: 'set', short: 's', value: 'PATH=VALUE', repeats: true, what: 'any setting, such as limits.inFlight=8' },
 ]
 const running: readonly Flag[] = [
-  { name: 'control', value: 'PATH', path: 'control.path', what: 'answer status, suspend, resume, drain, stop at this Unix socket' },
-  { name: 'pid-file', value: 'FILE', path: 'control.pidFile', what: 'write the process id there; the control socket stands beside it' },
+  {
+    name: 'control',
+    value: 'PATH',
+    path: 'control.path',
+    what: 'answer status, suspend, resume, drain, stop at this Unix socket',
+  },
+  {
+    name: 'pid-file',
+    value: 'FILE',
+    path: 'control.pidFile',
+    what: 'write the process id there; the control socket stands beside it',
+  },
   { name: 'verbose', short: 'v', what: 'log connections to standard error; twice: messages too' },
   { name: 'quiet', short: 'q', what: 'log errors only' },
 ]
@@ -95,11 +123,36 @@ export const commands: Readonly<Record<string, Command>> = {
     flags: [{ name: 'name', value: 'NAME', what: 'name of the package, or of the transport and its scheme' }],
     examples: ['gaidaros init my-server', 'gaidaros init transport my-transport --name mine'],
   },
-  status: { what: 'what a running server does', usage: '[options]', flags: [...remote, json], examples: ['gaidaros status'] },
-  suspend: { what: 'newcomers wait', usage: '[LISTENER] [options]', flags: remote, examples: ['gaidaros suspend public'] },
-  resume: { what: 'newcomers are served again', usage: '[LISTENER] [options]', flags: remote, examples: ['gaidaros resume public'] },
-  drain: { what: 'begins the orderly end', usage: '[options]', flags: [...remote, timeout], examples: ['gaidaros drain'] },
-  stop: { what: 'the orderly end, and waits for it', usage: '[options]', flags: [...remote, timeout], examples: ['gaidaros stop --timeout-ms 5000'] },
+  status: {
+    what: 'what a running server does',
+    usage: '[options]',
+    flags: [...remote, json],
+    examples: ['gaidaros status'],
+  },
+  suspend: {
+    what: 'newcomers wait',
+    usage: '[LISTENER] [options]',
+    flags: remote,
+    examples: ['gaidaros suspend public'],
+  },
+  resume: {
+    what: 'newcomers are served again',
+    usage: '[LISTENER] [options]',
+    flags: remote,
+    examples: ['gaidaros resume public'],
+  },
+  drain: {
+    what: 'begins the orderly end',
+    usage: '[options]',
+    flags: [...remote, timeout],
+    examples: ['gaidaros drain'],
+  },
+  stop: {
+    what: 'the orderly end, and waits for it',
+    usage: '[options]',
+    flags: [...remote, timeout],
+    examples: ['gaidaros stop --timeout-ms 5000'],
+  },
 }
 
 export function flagsOf(command: string): readonly Flag[] {

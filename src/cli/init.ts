@@ -16,12 +16,18 @@ export function init({ operands, flags }: Arguments): number {
   const folder = resolve(folderName)
   const name = typeof flags.name === 'string' ? flags.name : basename(folder)
   if (!/^[a-z][a-z0-9-]*$/.test(name)) {
-    throw new ConfigError('BAD_USAGE', `init: \`${name}\` is no name for a package: lower case letters, digits and dashes; choose one with --name`)
+    throw new ConfigError(
+      'BAD_USAGE',
+      `init: \`${name}\` is no name for a package: lower case letters, digits and dashes; choose one with --name`,
+    )
   }
   const files = isTransport ? transportFiles(name) : projectFiles(name)
   const present = Object.keys(files).filter((file) => existsSync(join(folder, file)))
   if (present.length > 0) {
-    throw new ConfigError('BAD_USAGE', `init: these exist already in ${folder} and are left alone: ${present.join(', ')}; nothing was written`)
+    throw new ConfigError(
+      'BAD_USAGE',
+      `init: these exist already in ${folder} and are left alone: ${present.join(', ')}; nothing was written`,
+    )
   }
   for (const [file, text] of Object.entries(files)) {
     const path = join(folder, file)

@@ -11,7 +11,9 @@ export async function check(given: Arguments): Promise<number> {
   const server = await createServer(optionsOf(given))
   const handlers = new Set([...server.listeners].map((listener) => listener.plan.handler.definition.name))
   const { file } = server.configuration
-  process.stdout.write(`ok: ${count(server.listeners.size, 'listener')}, ${count(handlers.size, 'handler')} (${file ?? 'no configuration file'})\n`)
+  process.stdout.write(
+    `ok: ${count(server.listeners.size, 'listener')}, ${count(handlers.size, 'handler')} (${file ?? 'no configuration file'})\n`,
+  )
   return 0
 }
 
@@ -36,10 +38,14 @@ function shown(value: unknown): unknown {
   if (typeof value === 'function') return `[${value.name || 'function'}]`
   if (value instanceof Uint8Array) return `[${value.length} bytes]`
   if (Array.isArray(value)) return value.map(shown)
-  if (typeof value === 'string' && value.trimStart().startsWith('-----BEGIN')) return `[PEM, ${value.length} characters]`
+  if (typeof value === 'string' && value.trimStart().startsWith('-----BEGIN'))
+    return `[PEM, ${value.length} characters]`
   if (typeof value === 'object' && value !== null && !(value instanceof String)) {
     const { name } = value as { name?: unknown }
-    return typeof name === 'string' && Object.values(value).some((one) => typeof one === 'function' || typeof one === 'object') ? `[${name}]` : value
+    return typeof name === 'string' &&
+      Object.values(value).some((one) => typeof one === 'function' || typeof one === 'object')
+      ? `[${name}]`
+      : value
   }
   return value === Number.POSITIVE_INFINITY ? 'unlimited' : value
 }

@@ -21,9 +21,15 @@ export async function remote(given: Arguments): Promise<number> {
   const connection = await open(path)
   try {
     const timeoutMs = flags['timeout-ms'] === undefined ? undefined : Number(flags['timeout-ms'])
-    if (Number.isNaN(timeoutMs)) throw new ConfigError('BAD_USAGE', `--timeout-ms: expected milliseconds, got ${flags['timeout-ms']}`)
+    if (Number.isNaN(timeoutMs))
+      throw new ConfigError('BAD_USAGE', `--timeout-ms: expected milliseconds, got ${flags['timeout-ms']}`)
     const answer = await connection.request<Answer>(
-      { id: 1, command, ...(operands[0] === undefined ? {} : { listener: operands[0] }), ...(timeoutMs === undefined ? {} : { timeoutMs }) },
+      {
+        id: 1,
+        command,
+        ...(operands[0] === undefined ? {} : { listener: operands[0] }),
+        ...(timeoutMs === undefined ? {} : { timeoutMs }),
+      },
       { timeoutMs: 10_000 },
     )
     if (!answer.ok) {
@@ -36,7 +42,10 @@ export async function remote(given: Arguments): Promise<number> {
       // The control socket is the last thing to go.
       await connection.closed
       process.stdout.write('stopped\n')
-    } else process.stdout.write(`${command === 'suspend' ? 'suspended' : 'resumed'} ${(answer.result as string[]).join(', ')}\n`)
+    } else
+      process.stdout.write(
+        `${command === 'suspend' ? 'suspended' : 'resumed'} ${(answer.result as string[]).join(', ')}\n`,
+      )
     return 0
   } finally {
     connection.abort()
@@ -71,11 +80,15 @@ function print(status: Status, asJson: boolean): void {
   const mib = (bytes: number) => `${(bytes / 1024 / 1024).toFixed(1)} MiB`
   const rows = [['LISTENER', 'STATE', 'CONNECTIONS', 'ENDPOINT']]
   for (const { name, state: now, connections: count, limit, endpoints } of listeners) {
-    endpoints.forEach((endpoint, i) => rows.push(i === 0 ? [name, now, `${count} of ${limit}`, endpoint] : ['', '', '', endpoint]))
+    endpoints.forEach((endpoint, i) =>
+      rows.push(i === 0 ? [name, now, `${count} of ${limit}`, endpoint] : ['', '', '', endpoint]),
+    )
   }
   const widths = [0, 1, 2].map((column) => Math.max(...rows.map((row) => (row[column] as string).length)))
   const table = rows.map((row) => row.map((cell, i) => (i < 3 ? cell.padEnd(widths[i] as number) : cell)).join('  '))
-  process.stdout.write(`gaidaros ${version}, process ${pid}: ${state} for ${Math.round(uptimeMs / 1_000)} s, ${connections} connections, ${mib(memory.residentBytes)} resident\n\n`)
+  process.stdout.write(
+    `gaidaros ${version}, process ${pid}: ${state} for ${Math.round(uptimeMs / 1_000)} s, ${connections} connections, ${mib(memory.residentBytes)} resident\n\n`,
+  )
   process.stdout.write(`${table.join('\n')}\n`)
   const counted = Object.entries(counters).sort(([a], [b]) => (a < b ? -1 : 1))
   if (counted.length > 0) process.stdout.write(`\n${counted.map(([name, count]) => `${name}=${count}`).join('  ')}\n`)

@@ -5,8 +5,8 @@
  */
 import { toError } from '../core/errors.js'
 import { type EventName, type Events, eventNames } from '../core/events.js'
-import { pairs, printable } from '../core/printable.js'
 import type { Server } from '../core/lifecycle.js'
+import { pairs, printable } from '../core/printable.js'
 
 const MOST_A_SECOND = 20
 

@@ -4,8 +4,9 @@
  * Room: the command line. Standard output: a line for each bound endpoint, then `ready`. Logs: standard error. The first
  * SIGTERM or SIGINT drains, the second one stops at once.
  */
-import { evalHandler } from '../core/hooks.js'
+
 import { toError } from '../core/errors.js'
+import { evalHandler } from '../core/hooks.js'
 import { type ConfiguredServer, createServer, type ServerOptions } from '../gaidaros.js'
 import type { Arguments } from './arguments.js'
 import { describe } from './main.js'
@@ -66,7 +67,9 @@ class Signals {
       })
     }
     process.on('SIGHUP', () => {
-      process.stderr.write('gaidaros: SIGHUP: reloading is not in this version; restart to read the configuration again\n')
+      process.stderr.write(
+        'gaidaros: SIGHUP: reloading is not in this version; restart to read the configuration again\n',
+      )
     })
   }
 

@@ -4,16 +4,16 @@
  * Room: core, mechanism. `connect()` at the door makes these.
  */
 import type { Clock } from './clock.js'
+import { systemClock } from './clock.js'
 import type { Codec } from './codec.js'
 import type { CloseReason, Connection } from './connection.js'
-import { systemClock } from './clock.js'
 import { Deadlines } from './deadlines.js'
 import type { Endpoint } from './endpoint.js'
 import { ConnectionError } from './errors.js'
 import { EventHub } from './events.js'
 import type { BoundHandler, HandlerPlan } from './handler.js'
-import type { Limits, Timeouts } from './options.js'
 import { toBuffer } from './listener.js'
+import type { Limits, Timeouts } from './options.js'
 import { Session, type SessionScope } from './session.js'
 import type { Link, LinkSink, Transport, TransportOptions } from './transport.js'
 
@@ -26,7 +26,10 @@ export interface ClientConnection extends Connection {
    * @param options.timeoutMs - Default: none but the connection's own deadlines.
    * @throws {ConnectionError} `CLOSED` when the connection ends first; an ExecutorError-free, plain rejection.
    */
-  request<T = unknown>(message: unknown, options?: { readonly timeoutMs?: number; readonly signal?: AbortSignal }): Promise<T>
+  request<T = unknown>(
+    message: unknown,
+    options?: { readonly timeoutMs?: number; readonly signal?: AbortSignal },
+  ): Promise<T>
   /** Messages that answer no request, until the connection ends; throws when it did not end in order. */
   messages<T = unknown>(): AsyncIterableIterator<T>
   [Symbol.asyncDispose](): Promise<void>
@@ -86,7 +89,9 @@ class ClientSession extends Session implements ClientConnection {
       }
       if (id === undefined) this.#inOrder.push(waiting)
       else if (this.#byId.has(id)) {
-        reject(new ConnectionError('NOT_SUPPORTED', `a request with the id ${id} is under way on connection ${this.id}`))
+        reject(
+          new ConnectionError('NOT_SUPPORTED', `a request with the id ${id} is under way on connection ${this.id}`),
+        )
         return
       } else this.#byId.set(id, waiting)
       stop = this.#watch(id, waiting, options)
@@ -148,7 +153,9 @@ class ClientSession extends Session implements ClientConnection {
   finish(reason: CloseReason): void {
     this.#over = reason
     const error = () =>
-      new ConnectionError('CLOSED', `connection ${this.id} ended before the reply came (${reason.code})`, { cause: reason.error })
+      new ConnectionError('CLOSED', `connection ${this.id} ended before the reply came (${reason.code})`, {
+        cause: reason.error,
+      })
     for (const waiting of [...this.#inOrder.splice(0), ...this.#byId.values()]) waiting.reject(error())
     this.#byId.clear()
     if (reason.error === undefined) this.#reader?.({ value: undefined, done: true })
@@ -162,7 +169,11 @@ class ClientSession extends Session implements ClientConnection {
   }
 
   /** A deadline or signal of one request. A reply in order that comes too late must still be swallowed. */
-  #watch(id: string | number | undefined, waiting: Waiting, options: { timeoutMs?: number; signal?: AbortSignal }): () => void {
+  #watch(
+    id: string | number | undefined,
+    waiting: Waiting,
+    options: { timeoutMs?: number; signal?: AbortSignal },
+  ): () => void {
     const { timeoutMs, signal } = options
     if (timeoutMs === undefined && signal === undefined) return () => {}
     const giveUp = (error: Error) => {
@@ -172,11 +183,15 @@ class ClientSession extends Session implements ClientConnection {
       } else this.#byId.delete(id)
       waiting.reject(error)
     }
-    const onAbort = () => giveUp(signal?.reason instanceof Error ? signal.reason : new ConnectionError('CLOSED', 'the request was aborted'))
+    const onAbort = () =>
+      giveUp(signal?.reason instanceof Error ? signal.reason : new ConnectionError('CLOSED', 'the request was aborted'))
     const timer =
       timeoutMs === undefined
         ? undefined
-        : setTimeout(() => giveUp(new ConnectionError('IDLE_TIMEOUT', `no reply came within ${timeoutMs} ms`)), timeoutMs)
+        : setTimeout(
+            () => giveUp(new ConnectionError('IDLE_TIMEOUT', `no reply came within ${timeoutMs} ms`)),
+            timeoutMs,
+          )
     signal?.addEventListener('abort', onAbort, { once: true })
     return () => {
       clearTimeout(timer)
@@ -198,7 +213,10 @@ class ClientSession extends Session implements ClientConnection {
 export async function openClient(parts: ClientParts): Promise<ClientConnection> {
   const { transport, endpoint, options, codec, limits, timeouts, signal } = parts
   if (transport.connect === undefined) {
-    throw new ConnectionError('NOT_SUPPORTED', `transport ${transport.name} only listens; it cannot connect to ${endpoint}`)
+    throw new ConnectionError(
+      'NOT_SUPPORTED',
+      `transport ${transport.name} only listens; it cannot connect to ${endpoint}`,
+    )
   }
   const clock = parts.clock ?? systemClock
   const deadlines = new Deadlines(clock)

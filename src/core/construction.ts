@@ -35,7 +35,19 @@ export interface Parameter {
 }
 
 /** Types that erase to these at run time say nothing about what is wanted. */
-const nothing = new Set<unknown>([undefined, null, Object, Function, String, Number, Boolean, Array, Promise, Symbol, BigInt])
+const nothing = new Set<unknown>([
+  undefined,
+  null,
+  Object,
+  Function,
+  String,
+  Number,
+  Boolean,
+  Array,
+  Promise,
+  Symbol,
+  BigInt,
+])
 
 /**
  * The parameters of a class, from `static inject = [TOKEN, …]`, else from what decorators recorded.
@@ -60,7 +72,9 @@ export function parametersOf(target: Constructor, askedBy: string): readonly Par
       { class: name },
     )
   }
-  return Array.from({ length: count }, (_, index) => parameter(tokens[index], types?.[index], Object.hasOwn(tokens, index)))
+  return Array.from({ length: count }, (_, index) =>
+    parameter(tokens[index], types?.[index], Object.hasOwn(tokens, index)),
+  )
 }
 
 function parameter(given: unknown, type: unknown, isGiven: boolean): Parameter {

@@ -7,7 +7,7 @@
  * resolved through it.
  */
 import 'reflect-metadata'
-import { container as root, type DependencyContainer, Lifecycle } from 'tsyringe'
+import { type DependencyContainer, Lifecycle, container as root } from 'tsyringe'
 import { bindHandler } from './bound-handler.js'
 import type { Connection } from './connection.js'
 import {
@@ -142,13 +142,17 @@ export class ServerContainer {
   #override(provider: Provider): void {
     const forms = ['useValue', 'useClass', 'useFactory'].filter((key) => key in provider)
     if (forms.length !== 1 || provider.token === undefined) {
-      const message = 'providers: each is { token, useValue }, { token, useClass, scope? } or { token, useFactory, scope? }'
+      const message =
+        'providers: each is { token, useValue }, { token, useClass, scope? } or { token, useFactory, scope? }'
       throw new WiringError('BAD_OPTION', `${message}; got keys ${Object.keys(provider).join(', ')}`)
     }
     this.#providers.set(provider.token, provider)
     // For what the application's container constructs itself.
     const making = this.#making
-    this.#child.register(provider.token as never, { useFactory: () => this.#recipe(provider.token, [], 'providers').make(making) } as never)
+    this.#child.register(
+      provider.token as never,
+      { useFactory: () => this.#recipe(provider.token, [], 'providers').make(making) } as never,
+    )
   }
 
   /** How a token is made. @param path - Classes under construction, to find circles. */
@@ -169,7 +173,8 @@ export class ServerContainer {
   #provided(provider: Provider, path: readonly Constructor[], askedBy: string): Recipe {
     if ('useValue' in provider) return { perConnection: false, make: () => provider.useValue }
     const { token, scope = 'server' } = provider
-    const inner = 'useClass' in provider ? this.#construct(provider.useClass, path, askedBy) : this.#factory(provider, askedBy)
+    const inner =
+      'useClass' in provider ? this.#construct(provider.useClass, path, askedBy) : this.#factory(provider, askedBy)
     if (scope === 'transient') return inner
     if (scope === 'connection') return { perConnection: true, make: (making) => once(making, token, inner) }
     if (inner.perConnection) {
@@ -192,13 +197,19 @@ export class ServerContainer {
 
   /** Registered with tsyringe: resolved there. Container-scoped ones are one a connection, in a child made for it. */
   #registered(token: AnyToken): Recipe {
-    const registration = (this.#child as unknown as { getRegistration?: (token: unknown) => { options?: { lifecycle?: Lifecycle } } | null }).getRegistration?.(token)
+    const registration = (
+      this.#child as unknown as { getRegistration?: (token: unknown) => { options?: { lifecycle?: Lifecycle } } | null }
+    ).getRegistration?.(token)
     if (registration?.options?.lifecycle !== Lifecycle.ContainerScoped) {
       return { perConnection: false, make: () => this.#child.resolve(token as never) }
     }
     return {
       perConnection: true,
-      make: (making) => once(making, token, { perConnection: true, make: () => keep(making, this.#childOf(making).resolve(token as never)) }),
+      make: (making) =>
+        once(making, token, {
+          perConnection: true,
+          make: () => keep(making, this.#childOf(making).resolve(token as never)),
+        }),
     }
   }
 
@@ -221,7 +232,8 @@ export class ServerContainer {
       const asked = `class ${target.name}, constructor parameter ${index + 1} (\`${parameterName(target, index)}\`)`
       const wanted = demandToken(target, index, token)
       if (isMultiple) return { perConnection: false, make: () => this.#all(wanted) }
-      if (isOptional && !isConstructor(wanted) && !this.#isKnown(wanted)) return { perConnection: false, make: () => undefined }
+      if (isOptional && !isConstructor(wanted) && !this.#isKnown(wanted))
+        return { perConnection: false, make: () => undefined }
       // delay(() => Class) and transforms are tsyringe's own; it resolves them.
       if (typeof wanted === 'object') return { perConnection: false, make: () => this.#child.resolve(wanted as never) }
       return this.#recipe(wanted, inside, asked)
@@ -237,7 +249,12 @@ export class ServerContainer {
   }
 
   #isKnown(token: AnyToken): boolean {
-    return token === CONNECTION || this.#providers.has(token) || this.#values.has(token) || this.#child.isRegistered(token as never, true)
+    return (
+      token === CONNECTION ||
+      this.#providers.has(token) ||
+      this.#values.has(token) ||
+      this.#child.isRegistered(token as never, true)
+    )
   }
 
   #all(token: AnyToken): unknown[] {
@@ -264,6 +281,9 @@ function construct(target: Constructor, given: readonly unknown[]): object {
   } catch (cause) {
     if (cause instanceof GaidarosError) throw cause
     const { message } = toError(cause)
-    throw new WiringError('CONSTRUCTION_FAILED', `the constructor of class ${target.name} threw: ${message}`, { class: target.name, cause })
+    throw new WiringError('CONSTRUCTION_FAILED', `the constructor of class ${target.name} threw: ${message}`, {
+      class: target.name,
+      cause,
+    })
   }
 }

@@ -65,7 +65,10 @@ export function controlHandler(server: Server, version: string): HandlerDefiniti
     message: (given: Command) => {
       const id = given?.id ?? null
       try {
-        const run = typeof given?.command === 'string' && Object.hasOwn(commands, given.command) ? commands[given.command] : undefined
+        const run =
+          typeof given?.command === 'string' && Object.hasOwn(commands, given.command)
+            ? commands[given.command]
+            : undefined
         if (run === undefined) throw new Error(unknown(given?.command))
         return { id, ok: true, result: run(given) }
       } catch (error) {
@@ -91,7 +94,9 @@ function chosen(server: Server, { listener: name }: Command): ListenerHandle[] {
   if (found.length > 0) return found
   const names = all.map((listener) => listener.name)
   const near = nearest(String(name), names)
-  throw new Error(`no listener \`${String(name)}\`${near ? `; nearest: \`${near}\`` : ''}; there are: ${names.join(', ')}`)
+  throw new Error(
+    `no listener \`${String(name)}\`${near ? `; nearest: \`${near}\`` : ''}; there are: ${names.join(', ')}`,
+  )
 }
 
 function unknown(command: unknown): string {

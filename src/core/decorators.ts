@@ -44,7 +44,10 @@ export interface OnMessageOptions {
 
 /** TypeScript's and the language's own shape in one. */
 export type MethodDecoratorOfBoth = (target: object, context: unknown, descriptor?: PropertyDescriptor) => void
-export type ClassDecoratorOfBoth = <T extends abstract new (...args: never[]) => object>(target: T, context?: unknown) => void
+export type ClassDecoratorOfBoth = <T extends abstract new (...args: never[]) => object>(
+  target: T,
+  context?: unknown,
+) => void
 
 const known: readonly (keyof HandlerOptions)[] = [
   'name',
@@ -115,15 +118,26 @@ export function toDefinition(like: HandlerLike): HandlerDefinition {
   const definition = definitionOf(like)
   if (definition !== undefined) return definition
   if (typeof like !== 'function') {
-    throw new WiringError('BAD_HANDLER', `expected a class with @Handler(), a function or defineHandler(…); got ${typeof like}`)
+    throw new WiringError(
+      'BAD_HANDLER',
+      `expected a class with @Handler(), a function or defineHandler(…); got ${typeof like}`,
+    )
   }
   if (isClass(like)) {
     const hasMarks = marksOf(like as Constructor).length > 0
-    const found = hasMarks ? 'its methods are decorated, the class itself is not' : 'none of its methods is decorated either'
-    throw new WiringError('BAD_HANDLER', `class ${like.name || '(anonymous)'} is no handler: write @Handler() before it (${found})`)
+    const found = hasMarks
+      ? 'its methods are decorated, the class itself is not'
+      : 'none of its methods is decorated either'
+    throw new WiringError(
+      'BAD_HANDLER',
+      `class ${like.name || '(anonymous)'} is no handler: write @Handler() before it (${found})`,
+    )
   }
   const method = like as MessageFunction
-  const name = method.name && method.name !== 'handler' && method.name !== 'message' ? method.name.replace(/^bound /, '') : 'handler'
+  const name =
+    method.name && method.name !== 'handler' && method.name !== 'message'
+      ? method.name.replace(/^bound /, '')
+      : 'handler'
   const messages: MessageMethod[] = [{ route: undefined, method, middleware: [], schema: undefined }]
   return { kind: 'gaidaros.handler', name, options: {}, target: undefined, messages, hooks: {} }
 }
@@ -160,7 +174,11 @@ function isOptions(value: object): boolean {
 /** The marks of a class and its parents, a child's method in place of its parent's. */
 function marksOf(target: Constructor): { key: PropertyKey; mark: Mark }[] {
   const chain: object[] = []
-  for (let at: object | null = target.prototype; at !== null && at !== Object.prototype; at = Object.getPrototypeOf(at)) {
+  for (
+    let at: object | null = target.prototype;
+    at !== null && at !== Object.prototype;
+    at = Object.getPrototypeOf(at)
+  ) {
     chain.unshift(at)
   }
   const byKey = new Map<PropertyKey, Mark[]>()
@@ -188,7 +206,10 @@ function define(target: Constructor, options: HandlerOptions): HandlerDefinition
     messages.push({ route: one.route, method: key, middleware: one.middleware, schema: one.schema })
   }
   if (messages.length === 0 && Object.keys(hooks).length === 0) {
-    throw new WiringError('BAD_HANDLER', `class ${target.name}: @Handler() without a method that is @OnMessage(), @OnOpen() …`)
+    throw new WiringError(
+      'BAD_HANDLER',
+      `class ${target.name}: @Handler() without a method that is @OnMessage(), @OnOpen() …`,
+    )
   }
   return { kind: 'gaidaros.handler', name: options.name ?? target.name, options, target, messages, hooks }
 }
@@ -203,11 +224,17 @@ function checkOptions(options: HandlerOptions, name: string): void {
     if (!known.includes(key as keyof HandlerOptions)) {
       const near = nearest(key, known)
       const hint = near === undefined ? '' : `; nearest: \`${near}\``
-      throw new WiringError('BAD_OPTION', `@Handler of ${name}: unknown option \`${key}\`${hint}; known: ${known.join(', ')}`)
+      throw new WiringError(
+        'BAD_OPTION',
+        `@Handler of ${name}: unknown option \`${key}\`${hint}; known: ${known.join(', ')}`,
+      )
     }
     const allowed = choices[key]
     if (allowed !== undefined && value !== undefined && !allowed.includes(value as string)) {
-      throw new WiringError('BAD_OPTION', `@Handler of ${name}: ${key} is one of ${allowed.join(', ')}; got ${JSON.stringify(value)}`)
+      throw new WiringError(
+        'BAD_OPTION',
+        `@Handler of ${name}: ${key} is one of ${allowed.join(', ')}; got ${JSON.stringify(value)}`,
+      )
     }
   }
 }

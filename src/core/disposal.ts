@@ -17,7 +17,10 @@ export function isDisposable(value: unknown): value is object {
 }
 
 /** @param failed - Told of each disposal that threw. */
-export async function disposeAll(made: readonly object[], failed: (name: string, error: unknown) => void): Promise<void> {
+export async function disposeAll(
+  made: readonly object[],
+  failed: (name: string, error: unknown) => void,
+): Promise<void> {
   for (const one of made.toReversed()) {
     try {
       await disposeOne(one as Disposable)

@@ -68,8 +68,7 @@ export function formatEndpoint({ scheme, host, port, path }: EndpointParts): str
  */
 export function parseEndpoint(text: string | Endpoint, schemes?: Iterable<string>): Endpoint {
   if (text instanceof Endpoint) return text
-  const bad = (problem: string) =>
-    new ConfigError('BAD_ENDPOINT', `endpoint \`${text}\`: ${problem}`, { value: text })
+  const bad = (problem: string) => new ConfigError('BAD_ENDPOINT', `endpoint \`${text}\`: ${problem}`, { value: text })
   const colon = String(text).indexOf(':')
   const scheme = colon > 0 ? text.slice(0, colon).toLowerCase() : ''
   if (!/^[a-z][a-z0-9+.-]*$/.test(scheme)) {
@@ -89,7 +88,8 @@ export function parseEndpoint(text: string | Endpoint, schemes?: Iterable<string
   const authority = rest.slice(2, slash === -1 ? undefined : slash)
   const path = slash === -1 ? undefined : rest.slice(slash)
   const match = /^(?:\[([^\]]*)\]|([^:[\]]*))(?::(.*))?$/.exec(authority)
-  if (match === null || match[3]?.includes(':')) throw bad('expected host:port; IPv6 addresses stand in brackets, such as tcp://[::1]:8080')
+  if (match === null || match[3]?.includes(':'))
+    throw bad('expected host:port; IPv6 addresses stand in brackets, such as tcp://[::1]:8080')
   const host = match[1] ?? match[2] ?? ''
   if (host === '') throw bad('the host is missing; write localhost, 0.0.0.0 or [::]')
   if (match[1] !== undefined && !/^[0-9a-f:.]+(%[\w.-]+)?$/i.test(host)) throw bad(`\`${host}\` is no IPv6 address`)

@@ -4,8 +4,9 @@
  * Room: core, contract. All three become a `HandlerDefinition`; the container turns it into a `HandlerPlan`, which makes
  * `BoundHandler`s, the only form the session calls.
  */
-import type { Connection } from './connection.js'
+
 import type { Codec } from './codec.js'
+import type { Connection } from './connection.js'
 import { WiringError } from './errors.js'
 import type { Middleware, MiddlewareSet } from './pipeline.js'
 import type { StandardSchemaV1 } from './standard-schema.js'

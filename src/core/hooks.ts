@@ -6,7 +6,7 @@
  * closed, unless `handleRequest` says otherwise with `[reply, true]`.
  */
 import { createContext, Script } from 'node:vm'
-import type { Codec, FrameLimits, Framer, FrameReader } from './codec.js'
+import type { Codec, FrameLimits, FrameReader, Framer } from './codec.js'
 import type { HookOptions, HookRef } from './configuration.js'
 import type { Connection } from './connection.js'
 import { ConfigError, FrameError, toError, WiringError } from './errors.js'
@@ -53,31 +53,54 @@ export function evalHandler(source: string): HandlerDefinition {
     value = new Script(`(${source}\n)`, { filename: '--eval' }).runInThisContext()
   } catch (thrown) {
     const cause = toError(thrown)
-    throw new ConfigError('BAD_USAGE', `--eval: ${cause.name}: ${cause.message}; expected a function such as 'line => line.toUpperCase()'`, { cause })
+    throw new ConfigError(
+      'BAD_USAGE',
+      `--eval: ${cause.name}: ${cause.message}; expected a function such as 'line => line.toUpperCase()'`,
+      { cause },
+    )
   }
   if (isHandlerDefinition(value)) return value
   if (typeof value !== 'function') {
-    throw new ConfigError('BAD_USAGE', `--eval: expected a function such as 'line => line.toUpperCase()', got ${typeof value}`)
+    throw new ConfigError(
+      'BAD_USAGE',
+      `--eval: expected a function such as 'line => line.toUpperCase()', got ${typeof value}`,
+    )
   }
   return defineHandler({ name: 'eval', message: value as (message: unknown) => unknown })
 }
 
-function construct(module: Readonly<Record<string, unknown>>, { module: file, class: name = '', args = [] }: HookOptions): object {
+function construct(
+  module: Readonly<Record<string, unknown>>,
+  { module: file, class: name = '', args = [] }: HookOptions,
+): object {
   const target = lookUp(module, name)
   if (typeof target !== 'function') {
     const names = Object.keys(module)
     const near = nearest(name, names)
     const hint = near === undefined ? '' : `; nearest: \`${near}\``
-    throw new ConfigError('UNKNOWN_NAME', `hooks.class: ${file} exports no class \`${name}\`${hint}; it has: ${names.join(', ') || 'nothing'}`)
+    throw new ConfigError(
+      'UNKNOWN_NAME',
+      `hooks.class: ${file} exports no class \`${name}\`${hint}; it has: ${names.join(', ') || 'nothing'}`,
+    )
   }
   try {
     return new (target as new (...args: unknown[]) => object)(...args)
   } catch (cause) {
-    throw new WiringError('CONSTRUCTION_FAILED', `hooks.class: the constructor of ${name} threw: ${toError(cause).message}`, { cause })
+    throw new WiringError(
+      'CONSTRUCTION_FAILED',
+      `hooks.class: the constructor of ${name} threw: ${toError(cause).message}`,
+      { cause },
+    )
   }
 }
 
-function toHook(ref: HookRef, name: string, module: Readonly<Record<string, unknown>>, instance: object | undefined, options: HookOptions): Hook {
+function toHook(
+  ref: HookRef,
+  name: string,
+  module: Readonly<Record<string, unknown>>,
+  instance: object | undefined,
+  options: HookOptions,
+): Hook {
   if (typeof ref === 'function') return ref as Hook
   if (ref instanceof Script) return scriptHook(ref)
   const method = (instance as Record<string, unknown> | undefined)?.[ref as string]
@@ -87,8 +110,13 @@ function toHook(ref: HookRef, name: string, module: Readonly<Record<string, unkn
   const names = [...namesOf(instance), ...Object.keys(module)]
   const near = nearest(ref as string, names)
   const hint = near === undefined ? '' : `; nearest: \`${near}\``
-  const places = [options.class && `class ${options.class}`, options.module && `module ${options.module}`].filter(Boolean).join(' or ')
-  throw new ConfigError('UNKNOWN_NAME', `hooks.${name}: no function \`${ref}\` in ${places || 'any module: hooks.module is not set'}${hint}`)
+  const places = [options.class && `class ${options.class}`, options.module && `module ${options.module}`]
+    .filter(Boolean)
+    .join(' or ')
+  throw new ConfigError(
+    'UNKNOWN_NAME',
+    `hooks.${name}: no function \`${ref}\` in ${places || 'any module: hooks.module is not set'}${hint}`,
+  )
 }
 
 /** A script that yields a function stands for it; another is run for each call, with `input` as its global. */
@@ -108,7 +136,11 @@ function lookUp(module: Readonly<Record<string, unknown>>, name: string): unknow
 
 function namesOf(instance: object | undefined): string[] {
   const names = new Set<string>()
-  for (let at: object | null = instance ?? null; at !== null && at !== Object.prototype; at = Object.getPrototypeOf(at)) {
+  for (
+    let at: object | null = instance ?? null;
+    at !== null && at !== Object.prototype;
+    at = Object.getPrototypeOf(at)
+  ) {
     for (const name of Object.getOwnPropertyNames(at)) if (name !== 'constructor') names.add(name)
   }
   return [...names]
@@ -116,7 +148,8 @@ function namesOf(instance: object | undefined): string[] {
 
 function hookDefinition(hooks: Hooks, name: string): HandlerDefinition {
   const answer = (result: unknown, connection: Connection): unknown => {
-    const [reply, keepsAlive] = Array.isArray(result) && result.length === 2 && typeof result[1] === 'boolean' ? result : [result, false]
+    const [reply, keepsAlive] =
+      Array.isArray(result) && result.length === 2 && typeof result[1] === 'boolean' ? result : [result, false]
     if (!keepsAlive) {
       // In one go with the reply, so that nothing comes between.
       if (reply !== undefined) connection.send(reply)
@@ -129,7 +162,9 @@ function hookDefinition(hooks: Hooks, name: string): HandlerDefinition {
     name,
     message(request: unknown, connection: Connection) {
       const result = hooks.handleRequest === undefined ? request : hooks.handleRequest(request)
-      return result instanceof Promise ? result.then((settled) => answer(settled, connection)) : answer(result, connection)
+      return result instanceof Promise
+        ? result.then((settled) => answer(settled, connection))
+        : answer(result, connection)
     },
   })
 }

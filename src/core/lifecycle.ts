@@ -3,8 +3,9 @@
  *
  * Room: core, contract. Implemented by `core/server`.
  */
-import type { Connection } from './connection.js'
+
 import type { ListenerOptions } from './configuration.js'
+import type { Connection } from './connection.js'
 import type { Endpoint } from './endpoint.js'
 import type { EventSource } from './events.js'
 import type { Limits } from './options.js'

@@ -5,7 +5,7 @@
  */
 import type { CloseReason } from './connection.js'
 import type { Endpoint } from './endpoint.js'
-import { AcceptError, BindError, GaidarosError, HandshakeError, ShutdownError, WiringError, toError } from './errors.js'
+import { AcceptError, BindError, GaidarosError, HandshakeError, ShutdownError, toError, WiringError } from './errors.js'
 import type { ListenerHandle, ListenerState } from './lifecycle.js'
 import type { Limits } from './options.js'
 import type { Binding, ListenerPlan } from './plan.js'
@@ -79,7 +79,10 @@ export class ServerListener implements ListenerHandle {
       await this.unbind()
       throw thrown instanceof GaidarosError
         ? thrown
-        : new BindError('BIND_FAILED', `listener ${this.name}: ${toError(thrown).message}`, { cause: thrown, listener: this.name })
+        : new BindError('BIND_FAILED', `listener ${this.name}: ${toError(thrown).message}`, {
+            cause: thrown,
+            listener: this.name,
+          })
     }
     this.#endpoints = this.#bound.map((listener) => listener.endpoint)
     this.#state = 'listening'
@@ -129,10 +132,14 @@ export class ServerListener implements ListenerHandle {
   setLimits(limits: Partial<Pick<Limits, 'connections' | 'connectionsPerSource'>>): void {
     for (const [key, value] of Object.entries(limits)) {
       const isKnown = key === 'connections' || key === 'connectionsPerSource'
-      const isLimit = typeof value === 'number' && value >= 0 && (Number.isInteger(value) || value === Number.POSITIVE_INFINITY)
+      const isLimit =
+        typeof value === 'number' && value >= 0 && (Number.isInteger(value) || value === Number.POSITIVE_INFINITY)
       if (!isKnown || !isLimit) {
         const expected = 'connections or connectionsPerSource, a whole number or Infinity'
-        throw new WiringError('BAD_OPTION', `listener ${this.name}: setLimits takes ${expected}; got ${key}: ${String(value)}`)
+        throw new WiringError(
+          'BAD_OPTION',
+          `listener ${this.name}: setLimits takes ${expected}; got ${key}: ${String(value)}`,
+        )
       }
     }
     this.#connectionLimit = limits.connections ?? this.#connectionLimit
@@ -188,7 +195,11 @@ export class ServerListener implements ListenerHandle {
     const { host } = this.#owner
     host.count(`fault.${error instanceof GaidarosError ? error.code : 'UNKNOWN'}`)
     if (error instanceof AcceptError && error.code === 'OUT_OF_DESCRIPTORS') {
-      host.events.emit('limit.reached', { listener: this.name, limit: 'descriptors', value: Number(error.fields.cap ?? 0) })
+      host.events.emit('limit.reached', {
+        listener: this.name,
+        limit: 'descriptors',
+        value: Number(error.fields.cap ?? 0),
+      })
     }
     const isHandshake = error instanceof HandshakeError
     if (host.events.wants('listener.fault')) host.events.emit('listener.fault', { listener: this.name, error, remote })

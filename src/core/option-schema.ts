@@ -80,7 +80,10 @@ function misfitOfUnit(field: OptionField, value: unknown): string | undefined {
     case 'ms': {
       if (Number.isSafeInteger(value) && (value as number) >= min && (value as number) <= max) return undefined
       const range = field.max === undefined ? `of at least ${min}` : `from ${min} to ${max}`
-      const what = field.unit === 'count' ? 'a whole number' : `a whole number of ${field.unit === 'ms' ? 'milliseconds' : 'bytes'}`
+      const what =
+        field.unit === 'count'
+          ? 'a whole number'
+          : `a whole number of ${field.unit === 'ms' ? 'milliseconds' : 'bytes'}`
       return `${what} ${range}${field.unlimited ? ', or "unlimited"' : ''}`
     }
     case 'number':
@@ -90,7 +93,9 @@ function misfitOfUnit(field: OptionField, value: unknown): string | undefined {
     case 'text':
       return typeof value === 'string' ? undefined : 'text'
     case 'choice':
-      return field.choices?.includes(value as string) ? undefined : `one of ${field.choices?.map((c) => JSON.stringify(c)).join(', ')}`
+      return field.choices?.includes(value as string)
+        ? undefined
+        : `one of ${field.choices?.map((c) => JSON.stringify(c)).join(', ')}`
     case 'mode':
       if (typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= 0o777) return undefined
       return typeof value === 'string' && /^0?[0-7]{3}$/.test(value) ? undefined : 'permission bits such as "0660"'

@@ -251,8 +251,16 @@ export const socketRows: { readonly [K in keyof SocketOptions]: OptionRow } = {
   keepAlive: { default: 60_000, unit: 'ms', why: 'Probe silent peers, so that one that vanished is noticed.' },
   backlog: { default: 511, unit: 'count', why: 'Peers the kernel holds before we accept; capped by somaxconn.' },
   ipv6Only: { default: false, unit: 'switch', why: '[::] takes IPv4 as well unless this is set (ipv6(7)).' },
-  reusePort: { default: false, unit: 'switch', why: 'Several processes bind one port. Node 22.12 or newer; refused below.' },
-  receiveBuffer: { default: undefined, unit: 'bytes', why: 'SO_RCVBUF; UDP asks for 4 MiB, because bursts over it are lost.' },
+  reusePort: {
+    default: false,
+    unit: 'switch',
+    why: 'Several processes bind one port. Node 22.12 or newer; refused below.',
+  },
+  receiveBuffer: {
+    default: undefined,
+    unit: 'bytes',
+    why: 'SO_RCVBUF; UDP asks for 4 MiB, because bursts over it are lost.',
+  },
   sendBuffer: { default: undefined, unit: 'bytes', why: 'SO_SNDBUF; the kernel decides by default.' },
   mode: { default: 0o660, unit: 'mode', why: 'Who may connect to a Unix socket; set without a window.' },
   broadcast: { default: false, unit: 'switch', why: 'Allow datagrams to broadcast addresses.' },

@@ -19,7 +19,10 @@ export function writePidFile(path: string): () => void {
       }
       const pid = Number(readFileSync(path, 'utf8').trim())
       if (Number.isInteger(pid) && pid > 0 && pid !== process.pid && isAlive(pid)) {
-        throw new BindError('PATH_OCCUPIED', `pid file ${path}: process ${pid} runs; stop it, or take another file`, { path, pid })
+        throw new BindError('PATH_OCCUPIED', `pid file ${path}: process ${pid} runs; stop it, or take another file`, {
+          path,
+          pid,
+        })
       }
       unlinkSync(path)
     }

@@ -62,5 +62,8 @@ export function compose<C>(steps: readonly Middleware<C>[]): Pipeline<C> | undef
 export function toMiddlewareSet(given: MiddlewareSet | Middleware<MessageContext>): MiddlewareSet {
   if (typeof given === 'function') return { name: given.name || 'anonymous', message: given }
   if (typeof given === 'object' && given !== null && (given.connection || given.message)) return given
-  throw new WiringError('BAD_OPTION', 'middleware must be a function (context, next), or { name, connection?, message? }')
+  throw new WiringError(
+    'BAD_OPTION',
+    'middleware must be a function (context, next), or { name, connection?, message? }',
+  )
 }

@@ -89,13 +89,18 @@ export class Planner {
       protocol: protocol?.protocol,
       order: definition.options.order ?? 'serial',
       executor: executor.executor,
-      connectionPipeline: compose(middleware.flatMap(({ set }) => (set.connection === undefined ? [] : [set.connection]))),
+      connectionPipeline: compose(
+        middleware.flatMap(({ set }) => (set.connection === undefined ? [] : [set.connection])),
+      ),
       messagePipeline: onMessage(middleware),
       methodPipelines:
         methods.size === 0
           ? undefined
           : new Map(
-              [...methods].map(([route, own]) => [route, onMessage([...middleware, ...own]) as NonNullable<ReturnType<typeof onMessage>>]),
+              [...methods].map(([route, own]) => [
+                route,
+                onMessage([...middleware, ...own]) as NonNullable<ReturnType<typeof onMessage>>,
+              ]),
             ),
       chosen: {
         codec: codec.name,
@@ -106,8 +111,19 @@ export class Planner {
           endpoint: where('endpoint'),
           handler: where('handler'),
           codec:
-            codecRef !== undefined ? where('codec') : protocol ? `protocol ${protocol.name}` : definition.options.codec ? `handler ${definition.name}` : 'default',
-          executor: options.executor || shared.executor ? where('executor') : definition.options.executor ? `handler ${definition.name}` : 'default',
+            codecRef !== undefined
+              ? where('codec')
+              : protocol
+                ? `protocol ${protocol.name}`
+                : definition.options.codec
+                  ? `handler ${definition.name}`
+                  : 'default',
+          executor:
+            options.executor || shared.executor
+              ? where('executor')
+              : definition.options.executor
+                ? `handler ${definition.name}`
+                : 'default',
           middleware: where('middleware'),
         },
       },
@@ -125,13 +141,19 @@ export class Planner {
   #bindings(name: string, options: ListenerOptions, limits: Limits, timeouts: Timeouts): readonly Binding[] {
     const { registry, shared } = this.#parts
     const given = Array.isArray(options.endpoint) ? options.endpoint : [options.endpoint]
-    if (given.length === 0) throw new ConfigError('BAD_VALUE', `listeners.${name}.endpoint: expected at least one endpoint`)
+    if (given.length === 0)
+      throw new ConfigError('BAD_VALUE', `listeners.${name}.endpoint: expected at least one endpoint`)
     return (given as (string | Endpoint)[]).map((text) => {
       const endpoint = parseEndpoint(text, registry.schemes)
       const transport = registry.transportOf(endpoint.scheme)
       const socket = { ...fitting(shared.socket, transport), ...options.socket }
-      const checked = checkOptions(transport.options as StandardSchemaV1 | undefined, socket, `listeners.${name}.socket`)
-      const tls = shared.tls === undefined && options.tls === undefined ? {} : { tls: { ...shared.tls, ...options.tls } }
+      const checked = checkOptions(
+        transport.options as StandardSchemaV1 | undefined,
+        socket,
+        `listeners.${name}.socket`,
+      )
+      const tls =
+        shared.tls === undefined && options.tls === undefined ? {} : { tls: { ...shared.tls, ...options.tls } }
       const transportOptions: TransportOptions = { ...(checked as object), ...tls, limits, timeouts }
       const capabilities = transport.capabilities(endpoint, transportOptions)
       return { endpoint, transport, options: transportOptions, capabilities }
@@ -152,7 +174,10 @@ export class Planner {
 }
 
 /** Defaults under the shared options under the listener's own; `unlimited` is read as Infinity. */
-export function settle<T extends object>(defaults: Readonly<T>, ...layers: (Readonly<Record<string, unknown>> | undefined)[]): T {
+export function settle<T extends object>(
+  defaults: Readonly<T>,
+  ...layers: (Readonly<Record<string, unknown>> | undefined)[]
+): T {
   const result: Record<string, unknown> = { ...defaults }
   for (const layer of layers) {
     for (const [key, value] of Object.entries(layer ?? {})) {
@@ -175,7 +200,11 @@ function fitting(socket: Readonly<Record<string, unknown>> | undefined, transpor
   return Object.fromEntries(Object.entries(socket ?? {}).filter(([key]) => fields !== undefined && key in fields))
 }
 
-function checkNeeds(definition: HandlerDefinition, listener: string, { endpoint, transport, capabilities }: Binding): void {
+function checkNeeds(
+  definition: HandlerDefinition,
+  listener: string,
+  { endpoint, transport, capabilities }: Binding,
+): void {
   const missing = unmet(definition.options.needs ?? {}, capabilities)
   if (missing === undefined) return
   throw new WiringError(
@@ -203,9 +232,13 @@ function schemaStep(level: MiddlewareLevel, schema: StandardSchemaV1 | undefined
     if (result.issues === undefined) return result.value
     const issue = result.issues[0]
     const path = issue === undefined ? '' : issuePath(issue)
-    throw new FrameError('MALFORMED', `the message does not fit its schema${path ? ` at ${path}` : ''}: ${issue?.message}`, {
-      issues: result.issues,
-    })
+    throw new FrameError(
+      'MALFORMED',
+      `the message does not fit its schema${path ? ` at ${path}` : ''}: ${issue?.message}`,
+      {
+        issues: result.issues,
+      },
+    )
   }
   const set: MiddlewareSet = {
     name: 'schema',

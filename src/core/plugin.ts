@@ -3,14 +3,15 @@
  *
  * Room: core, contract. The built-in transports, codecs and middleware are added through the same registry, at the door.
  */
+
+import type { Clock } from './clock.js'
 import type { Codec, Framer, Payload } from './codec.js'
 import type { Connection } from './connection.js'
+import type { EventSource } from './events.js'
 import type { Executor } from './executor.js'
 import type { Middleware, MiddlewareSet } from './pipeline.js'
 import type { StandardSchemaV1 } from './standard-schema.js'
 import type { Link, LinkSink, Transport } from './transport.js'
-import type { EventSource } from './events.js'
-import type { Clock } from './clock.js'
 
 /** What a factory may use besides its options. */
 export interface PluginServices {

@@ -14,7 +14,10 @@ export function printable(text: string): string {
   })
   const bytes = Buffer.from(escaped)
   if (bytes.length < LINE_BYTES) return escaped
-  return `${bytes.subarray(0, LINE_BYTES - 4).toString().replace(/\ufffd$/, '')}…`
+  return `${bytes
+    .subarray(0, LINE_BYTES - 4)
+    .toString()
+    .replace(/\ufffd$/, '')}…`
 }
 
 /** `key=value` pairs; values with spaces in quotes. */

@@ -81,7 +81,10 @@ export class ServerRegistry implements Registry {
   async plug(plugin: Plugin<never>, options: unknown): Promise<void> {
     const where = `plugin \`${plugin.name}\``
     if (typeof plugin?.setup !== 'function') {
-      throw new WiringError('BAD_PLUGIN', `${where}: expected { name, setup(registry, options) }, as definePlugin() gives`)
+      throw new WiringError(
+        'BAD_PLUGIN',
+        `${where}: expected { name, setup(registry, options) }, as definePlugin() gives`,
+      )
     }
     const checked = checkOptions(plugin.options as StandardSchemaV1 | undefined, options, where)
     const before = this.#by
@@ -104,7 +107,8 @@ export class ServerRegistry implements Registry {
 
   /** @param place - Where the reference stands, for errors: `listeners.public.codec`. */
   resolveCodec(ref: CodecRef, place: string): { name: string; codec: Codec } {
-    if (typeof ref === 'object' && ('decode' in ref || 'decodeAt' in ref)) return { name: 'given in code', codec: ref as Codec }
+    if (typeof ref === 'object' && ('decode' in ref || 'decodeAt' in ref))
+      return { name: 'given in code', codec: ref as Codec }
     const { name, ...options } = typeof ref === 'string' ? { name: ref } : (ref as Named & object)
     const whole = this.#codecs.get(name)
     if (whole !== undefined) return { name, codec: this.#make(whole.thing, options, place) }
@@ -122,7 +126,8 @@ export class ServerRegistry implements Registry {
 
   resolveMiddleware(ref: MiddlewareRef, place: string): MiddlewareSet {
     if (typeof ref === 'function') return toMiddlewareSet(ref)
-    if (typeof ref === 'object' && ('connection' in ref || 'message' in ref)) return toMiddlewareSet(ref as MiddlewareSet)
+    if (typeof ref === 'object' && ('connection' in ref || 'message' in ref))
+      return toMiddlewareSet(ref as MiddlewareSet)
     const { name, ...options } = typeof ref === 'string' ? { name: ref } : (ref as Named & object)
     const made = this.#make(find(this.#middleware, 'middleware', name, place), options, place)
     const set = toMiddlewareSet(made as MiddlewareSet)
@@ -161,7 +166,9 @@ export class ServerRegistry implements Registry {
 function put<T, R>(shelf: Shelf<T>, kind: string, name: string, thing: T, by: string, result?: R): R {
   const present = shelf.get(name)
   if (present !== undefined && present.thing !== thing) {
-    throw new WiringError('DUPLICATE', `two things are the ${kind} \`${name}\`: one of ${present.by}, one of ${by}`, { name })
+    throw new WiringError('DUPLICATE', `two things are the ${kind} \`${name}\`: one of ${present.by}, one of ${by}`, {
+      name,
+    })
   }
   shelf.set(name, { thing, by })
   return result as R
@@ -173,7 +180,11 @@ function find<T>(shelf: Shelf<T>, kind: string, name: string, place: string): T 
   const near = nearest(name, shelf.keys())
   const known = [...shelf.keys()].join(', ') || 'none'
   const where = place === '' ? '' : `${place}: `
-  throw new ConfigError('UNKNOWN_NAME', `${where}unknown ${kind} \`${name}\`${near ? `; nearest: \`${near}\`` : ''}; known: ${known}`, { name, place })
+  throw new ConfigError(
+    'UNKNOWN_NAME',
+    `${where}unknown ${kind} \`${name}\`${near ? `; nearest: \`${near}\`` : ''}; known: ${known}`,
+    { name, place },
+  )
 }
 
 /**
@@ -185,10 +196,15 @@ export function checkOptions(schema: StandardSchemaV1 | undefined, options: unkn
   if (schema === undefined) {
     const keys = Object.keys((options as object | undefined) ?? {})
     if (keys.length === 0) return {}
-    throw new ConfigError('UNKNOWN_KEY', `${place}: takes no options, got ${keys.map((key) => `\`${key}\``).join(', ')}`, { place })
+    throw new ConfigError(
+      'UNKNOWN_KEY',
+      `${place}: takes no options, got ${keys.map((key) => `\`${key}\``).join(', ')}`,
+      { place },
+    )
   }
   const result = schema['~standard'].validate(options ?? {})
-  if (result instanceof Promise) throw new WiringError('BAD_OPTION', `${place}: the options' schema must be synchronous`)
+  if (result instanceof Promise)
+    throw new WiringError('BAD_OPTION', `${place}: the options' schema must be synchronous`)
   if (result.issues === undefined) return result.value
   const faults = result.issues.map((issue) => {
     const path = issuePath(issue)

@@ -189,8 +189,10 @@ export class GaidarosServer implements Server {
   }
 
   async #addListener(name: string, options: ListenerOptions): Promise<ListenerHandle> {
-    if (this.#listeners.has(name)) throw new WiringError('DUPLICATE', `there is a listener \`${name}\` already`, { name })
-    if (this.#stopping !== undefined) throw new WiringError('BAD_STATE', `listener ${name} was added to a server that stops`)
+    if (this.#listeners.has(name))
+      throw new WiringError('DUPLICATE', `there is a listener \`${name}\` already`, { name })
+    if (this.#stopping !== undefined)
+      throw new WiringError('BAD_STATE', `listener ${name} was added to a server that stops`)
     const plan = await this.#parts.plan(name, options)
     const listener = this.#add(plan)
     if (this.#state !== 'ready') return listener

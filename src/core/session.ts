@@ -10,12 +10,12 @@
  * - one reason of closing, settled by whoever comes first; one `closed`, last.
  */
 import type { Duplex } from 'node:stream'
+import type { Clock } from './clock.js'
 import type { CodecContext, FrameReader } from './codec.js'
 import type { CloseReason, Connection, ConnectionState, ConnectionStats } from './connection.js'
-import type { Clock } from './clock.js'
 import type { MessageContext } from './context.js'
 import type { Bucket, Deadlines, Expiring } from './deadlines.js'
-import { duplexOf, type DuplexFeed } from './duplex.js'
+import { type DuplexFeed, duplexOf } from './duplex.js'
 import type { Endpoint } from './endpoint.js'
 import {
   ConnectionError,
@@ -24,8 +24,8 @@ import {
   GaidarosError,
   HandlerError,
   ShutdownError,
-  UnroutedMessageError,
   toError,
+  UnroutedMessageError,
 } from './errors.js'
 import type { EventHub } from './events.js'
 import type { FeatureToken } from './feature.js'
@@ -282,7 +282,10 @@ export class Session implements Connection, Expiring {
     const link = this.#link
     if (link.upgrade === undefined || !this.#scope.capabilities.upgrade.includes(layer)) {
       const can = this.#scope.capabilities.upgrade.join(', ') || 'nothing'
-      throw new ConnectionError('NOT_SUPPORTED', `${this.transport} cannot upgrade to ${layer}; it can upgrade to: ${can}`)
+      throw new ConnectionError(
+        'NOT_SUPPORTED',
+        `${this.transport} cannot upgrade to ${layer}; it can upgrade to: ${can}`,
+      )
     }
     this.#stops |= SWITCHING
     // The rest of the chunk this call came from reaches the hold only when the handler has returned.
@@ -290,7 +293,10 @@ export class Session implements Connection, Expiring {
     this.#flush()
     if (this.#hold.size > 0) {
       // RFC 3207, section 6 and CVE-2011-0411: what came in plain text before the handshake must not be read after it.
-      const error = new ConnectionError('NOT_SUPPORTED', `${this.#hold.size} bytes came before the upgrade to ${layer}; refused`)
+      const error = new ConnectionError(
+        'NOT_SUPPORTED',
+        `${this.#hold.size} bytes came before the upgrade to ${layer}; refused`,
+      )
       this.#cut('MALFORMED', 'server', error)
       throw error
     }
@@ -634,7 +640,8 @@ export class Session implements Connection, Expiring {
     const run = (turn: MessageContext) =>
       executor.run({ connection: this, handler, message: turn.message, route, signal: this.signal })
     const turn = new Turn(this, message, route, frameBytes, undefined)
-    const pipeline = plan.methodPipelines?.get(handler.routes?.has(route as string) ? route : undefined) ?? plan.messagePipeline
+    const pipeline =
+      plan.methodPipelines?.get(handler.routes?.has(route as string) ? route : undefined) ?? plan.messagePipeline
     return pipeline === undefined ? run(turn) : pipeline(turn, run)
   }
 
@@ -776,7 +783,10 @@ export class Session implements Connection, Expiring {
       if (most !== undefined && piece.length > most / 3) {
         const bytes = typeof piece === 'string' ? Buffer.byteLength(piece) : piece.length
         if (bytes > most) {
-          throw new ConnectionError('MESSAGE_TOO_LARGE', `a message of ${bytes} bytes; ${this.transport} carries at most ${most}`)
+          throw new ConnectionError(
+            'MESSAGE_TOO_LARGE',
+            `a message of ${bytes} bytes; ${this.transport} carries at most ${most}`,
+          )
         }
       }
       this.#checkAmplification(piece)
@@ -823,7 +833,14 @@ export class Session implements Connection, Expiring {
     const waiting = this.#link.buffered
     if (waiting > this.#scope.plan.limits.writeHardBytes) {
       const most = this.#scope.plan.limits.writeHardBytes
-      this.#cut('SLOW_PEER', 'server', new ConnectionError('SLOW_PEER', `${waiting} bytes wait for a peer that does not read; writeHardBytes is ${most}`))
+      this.#cut(
+        'SLOW_PEER',
+        'server',
+        new ConnectionError(
+          'SLOW_PEER',
+          `${waiting} bytes wait for a peer that does not read; writeHardBytes is ${most}`,
+        ),
+      )
       return
     }
     if (!this.#outbox.flush(this.#link)) this.#overHigh()
@@ -865,7 +882,9 @@ export class Session implements Connection, Expiring {
 
   #closedError(): ConnectionError {
     const code = this.#reason?.code
-    return new ConnectionError('CLOSED', `connection ${this.id} is ${this.state}${code ? ` (${code})` : ''}`, { cause: this.#reason?.error })
+    return new ConnectionError('CLOSED', `connection ${this.id} is ${this.state}${code ? ` (${code})` : ''}`, {
+      cause: this.#reason?.error,
+    })
   }
 
   // ── ending ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -899,7 +918,9 @@ export class Session implements Connection, Expiring {
         return
       }
       if (after < 0) {
-        this.#refuse(new FrameError('TRUNCATED', `the peer finished ${end - start} bytes into a frame`, { bytes: end - start }))
+        this.#refuse(
+          new FrameError('TRUNCATED', `the peer finished ${end - start} bytes into a frame`, { bytes: end - start }),
+        )
         return
       }
       this.#deliver(buffer, reader.start, reader.end)
@@ -1056,7 +1077,9 @@ export class Session implements Connection, Expiring {
   #report(thrown: unknown, place: string): GaidarosError {
     const cause = toError(thrown)
     const error =
-      cause instanceof GaidarosError ? cause : new HandlerError('HANDLER_FAILED', `${place} failed: ${cause.message}`, { cause })
+      cause instanceof GaidarosError
+        ? cause
+        : new HandlerError('HANDLER_FAILED', `${place} failed: ${cause.message}`, { cause })
     const { host } = this.#scope
     host.count('failed')
     if (host.events.wants('handler.failed')) host.events.emit('handler.failed', { connection: this, error })
@@ -1075,7 +1098,12 @@ export class Session implements Connection, Expiring {
     else if (this.#frameSince > 0 && now >= this.#frameSince + timeouts.frameMs) {
       this.#expired('TIMEOUT')
       this.#refuse(new FrameError('TIMEOUT', `a frame was not whole ${timeouts.frameMs} ms after its first byte`))
-    } else if (this.#isOpen && this.#bytesIn === 0 && this.#feed === undefined && now >= this.#openedAt + timeouts.firstByteMs) {
+    } else if (
+      this.#isOpen &&
+      this.#bytesIn === 0 &&
+      this.#feed === undefined &&
+      now >= this.#openedAt + timeouts.firstByteMs
+    ) {
       this.#timeOut('FIRST_BYTE_TIMEOUT', `no byte came within ${timeouts.firstByteMs} ms`)
     } else if (this.#isResting) {
       const isHalf = this.#hasPeerEnded || this.#hasEnded
@@ -1105,7 +1133,8 @@ export class Session implements Connection, Expiring {
   }
 
   #idle(isHalf: boolean, idleMs: number): void {
-    if (isHalf) return this.#timeOut('HALF_CLOSED_TIMEOUT', `one side finished and nothing came or went for ${idleMs} ms`)
+    if (isHalf)
+      return this.#timeOut('HALF_CLOSED_TIMEOUT', `one side finished and nothing came or went for ${idleMs} ms`)
     const before = this.#lastActivity
     if (this.#handler?.idle !== undefined) {
       const isAtWork = this.#callHook('idle', '@OnIdle')
@@ -1141,7 +1170,10 @@ export class Session implements Connection, Expiring {
   #handlerHangs(pending: Pending): void {
     const { timeouts } = this.#scope.plan
     this.#finishPending(pending)
-    const error = new ExecutorError('TIMEOUT', `the handler has not answered within handlerMs (${timeouts.handlerMs} ms)`)
+    const error = new ExecutorError(
+      'TIMEOUT',
+      `the handler has not answered within handlerMs (${timeouts.handlerMs} ms)`,
+    )
     this.#dropped(error)
     this.#failed(error, 'the handler', pending.isMessage)
     this.#afterPending(pending)

@@ -3,11 +3,12 @@
  *
  * Room: testing. Re-exports only.
  */
+
+export * from './capability-table.js'
+export * from './codec-conformance.js'
+export type { CaseResult, ConformanceReport, ConformanceRunner, ConformanceSkip } from './conformance.js'
+export { conformanceReports } from './conformance.js'
 export * from './memory-network.js'
 export * from './random.js'
-export * from './virtual-clock.js'
-export * from './codec-conformance.js'
 export * from './transport-conformance.js'
-export * from './capability-table.js'
-export { conformanceReports } from './conformance.js'
-export type { CaseResult, ConformanceReport, ConformanceRunner, ConformanceSkip } from './conformance.js'
+export * from './virtual-clock.js'

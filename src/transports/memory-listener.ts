@@ -5,7 +5,7 @@
  * order.
  */
 import type { Endpoint } from '../core/endpoint.js'
-import type { Listener, LinkSink } from '../core/transport.js'
+import type { LinkSink, Listener } from '../core/transport.js'
 import type { MemoryFormat, MemoryLink } from './memory-link.js'
 import type { MemoryTurns, TurnTask } from './memory-turns.js'
 

@@ -92,7 +92,9 @@ export class StreamLink implements Link {
   get buffered(): number {
     if (this.#flags & GONE) return 0
     const { writableLength } = this.#socket
-    return this.#waiting === undefined ? writableLength : this.#waiting.reduce((sum, { byteLength }) => sum + byteLength, writableLength)
+    return this.#waiting === undefined
+      ? writableLength
+      : this.#waiting.reduce((sum, { byteLength }) => sum + byteLength, writableLength)
   }
 
   /** Made when first read; undefined when that is after the close. */
@@ -333,7 +335,8 @@ export class StreamLink implements Link {
   static #onEnd(this: LinkedSocket): void {
     const link = this[LINK] as StreamLink
     if (link.#flags & GONE) return
-    if (link.#raw !== undefined && link.#wasReset()) this.destroy(new ConnectionError('RESET', 'the peer: the link was cut'))
+    if (link.#raw !== undefined && link.#wasReset())
+      this.destroy(new ConnectionError('RESET', 'the peer: the link was cut'))
     else link.#tell('end')
   }
 

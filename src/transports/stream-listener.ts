@@ -6,7 +6,7 @@
 import type { Server, Socket } from 'node:net'
 import type { Endpoint } from '../core/endpoint.js'
 import { AcceptError } from '../core/errors.js'
-import type { Listener, LinkSink } from '../core/transport.js'
+import type { LinkSink, Listener } from '../core/transport.js'
 import { descriptors } from './descriptors.js'
 import { acceptError } from './platform-errors.js'
 import { reset } from './reset.js'
@@ -54,8 +54,9 @@ export class StreamListener implements Listener {
     }
     this.#outOfDescriptors = new Tally((count) => {
       const { cap, open } = descriptors
-      const message = `${endpoint}: ${count} newcomers refused: ${open} descriptors are open, the cap is ${cap}, 90 % of this ` +
-        'process\'s limit; raise it (ulimit -n), or lower limits.connections'
+      const message =
+        `${endpoint}: ${count} newcomers refused: ${open} descriptors are open, the cap is ${cap}, 90 % of this ` +
+        "process's limit; raise it (ulimit -n), or lower limits.connections"
       sink.fault?.(new AcceptError('OUT_OF_DESCRIPTORS', message, { endpoint, cap, open, count }))
     })
     this.#refused = new Tally((count) => {

@@ -20,7 +20,13 @@ export type TcpOptions = Partial<Pick<SocketOptions, 'noDelay' | 'keepAlive' | '
 /** `socket` of Unix listeners. */
 export type UnixOptions = Partial<Pick<SocketOptions, 'backlog' | 'mode'>>
 
-const backlog = { unit: 'count', min: 1, max: 65_535, default: socketRows.backlog.default, why: socketRows.backlog.why } as const
+const backlog = {
+  unit: 'count',
+  min: 1,
+  max: 65_535,
+  default: socketRows.backlog.default,
+  why: socketRows.backlog.why,
+} as const
 
 export const tcpOptions: OptionSchema<TcpOptions> = optionSchema<TcpOptions>({
   noDelay: { unit: 'switch', default: socketRows.noDelay.default, why: socketRows.noDelay.why },

@@ -14,7 +14,9 @@ import { guardErrors } from './stream-options.js'
 import { readMaterials, readNamedContext } from './tls-materials.js'
 
 /** Told once: an error, or the socket whose handshake is done and whose first bytes nobody has taken yet. */
-export type HandshakeDone = (...outcome: [error: HandshakeError, secured: undefined] | [error: undefined, secured: TLSSocket]) => void
+export type HandshakeDone = (
+  ...outcome: [error: HandshakeError, secured: undefined] | [error: undefined, secured: TLSSocket]
+) => void
 
 /** Longest delay of a Node timer. */
 const MOST_MS = 2 ** 31 - 1
@@ -46,7 +48,8 @@ export class TlsHandshakes {
    */
   static async prepare(options: TlsOptions | undefined, handshakeMs: number): Promise<TlsHandshakes> {
     if (options?.cert === undefined && options?.pfx === undefined && options?.sni === undefined) {
-      const message = 'tls.cert: a TLS server needs a certificate and its key (tls.cert and tls.key, or tls.pfx), got none; to make ' +
+      const message =
+        'tls.cert: a TLS server needs a certificate and its key (tls.cert and tls.key, or tls.pfx), got none; to make ' +
         'one for trying: openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 30 -subj /CN=localhost'
       throw new ConfigError('BAD_VALUE', message, { option: 'tls.cert' })
     }

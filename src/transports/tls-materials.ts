@@ -76,7 +76,11 @@ async function readIdentity(identity: Identity, where: string): Promise<Read> {
   const { cert, key } = read
   if ((cert === undefined) !== (key === undefined)) {
     const [given, missing] = cert === undefined ? ['key', 'cert'] : ['cert', 'key']
-    throw new ConfigError('BAD_VALUE', `${where}.${given} is given without ${where}.${missing}; the two belong together`, { option: `${where}.${missing}` })
+    throw new ConfigError(
+      'BAD_VALUE',
+      `${where}.${given} is given without ${where}.${missing}; the two belong together`,
+      { option: `${where}.${missing}` },
+    )
   }
   return read
 }
@@ -107,16 +111,24 @@ function secureContext(context: SecureContextOptions, read: Read, where: string)
 
 /** OpenSSL says what is wrong, not with which of the things it was given. */
 function explain(cause: Error, { cert = [], key = [], passphrase }: Read, where: string): ConfigError {
-  const bad = (option: string, problem: string) => new ConfigError('BAD_VALUE', `${option}: ${problem}`, { option, cause })
+  const bad = (option: string, problem: string) =>
+    new ConfigError('BAD_VALUE', `${option}: ${problem}`, { option, cause })
   for (const each of cert) {
-    if (fails(() => new X509Certificate(each))) return bad(`${where}.cert`, 'expected a certificate in PEM, got something else')
+    if (fails(() => new X509Certificate(each)))
+      return bad(`${where}.cert`, 'expected a certificate in PEM, got something else')
   }
   for (const each of key) {
-    const isReadable = !fails(() => createPrivateKey({ key: each, ...(passphrase === undefined ? {} : { passphrase }) }))
-    if (!isReadable) return bad(`${where}.key`, `expected a private key in PEM that ${where}.passphrase opens: ${cause.message}`)
+    const isReadable = !fails(() =>
+      createPrivateKey({ key: each, ...(passphrase === undefined ? {} : { passphrase }) }),
+    )
+    if (!isReadable)
+      return bad(`${where}.key`, `expected a private key in PEM that ${where}.passphrase opens: ${cause.message}`)
   }
   if (platformCode(cause) === 'ERR_OSSL_X509_KEY_VALUES_MISMATCH') {
-    return bad(`${where}.cert and ${where}.key`, 'the key does not belong to the certificate; name the two that were made together')
+    return bad(
+      `${where}.cert and ${where}.key`,
+      'the key does not belong to the certificate; name the two that were made together',
+    )
   }
   return bad(where, cause.message)
 }

@@ -24,7 +24,10 @@ export function checkUnixPath(endpoint: Endpoint): string {
   if (path.includes('\0')) throw refuse('PATH_INVALID', 'the path holds a NUL character')
   const bytes = Buffer.byteLength(path)
   if (bytes > MOST_PATH_BYTES) {
-    throw refuse('PATH_TOO_LONG', `it has ${bytes} bytes, at most ${MOST_PATH_BYTES} fit; use a shorter or a relative path`)
+    throw refuse(
+      'PATH_TOO_LONG',
+      `it has ${bytes} bytes, at most ${MOST_PATH_BYTES} fit; use a shorter or a relative path`,
+    )
   }
   const folder = dirname(path)
   let isFolder: boolean
@@ -54,7 +57,8 @@ export async function makeWay(endpoint: Endpoint, path: string): Promise<void> {
     const remedy = 'it was left as it is; choose another path, or remove it'
     return new BindError('PATH_OCCUPIED', `cannot listen on ${endpoint}: ${what}; ${remedy}`, { endpoint, path })
   }
-  if (!found.isSocket()) throw occupied(`${found.isSymbolicLink() ? 'a symbolic link' : 'a file that is no socket'} stands there`)
+  if (!found.isSocket())
+    throw occupied(`${found.isSymbolicLink() ? 'a symbolic link' : 'a file that is no socket'} stands there`)
   const answer = await probe(path)
   if (answer === 'accepted' || answer === 'EAGAIN') {
     const message = `cannot listen on ${endpoint}: another server listens there; stop it, or choose another path`

@@ -32,7 +32,11 @@ test('F70 SIGTERM under load: what was answered is whole and in order, the rest 
   clearInterval(load)
   peers.forEach((peer, i) => {
     const heard = peer.heard.trimEnd().split('\n')
-    assert.equal(heard, heard.map((_, n) => String(n)), 'acknowledged in order, none doubled, none missing')
+    assert.equal(
+      heard,
+      heard.map((_, n) => String(n)),
+      'acknowledged in order, none doubled, none missing',
+    )
     assert.ok(heard.length <= (sent[i] as number))
     assert.is(peer.error, undefined, 'an orderly end, no reset')
     peer.leave()
@@ -80,7 +84,12 @@ for (const [signal, status] of [
   ['SIGINT', 130],
 ] as const) {
   test(`F73 a second ${signal} stops at once with ${status}`, async () => {
-    const command = gaidaros(['serve', ...listen, '--handler', handlerFile('defineHandler({ message: () => new Promise(() => {}) })')])
+    const command = gaidaros([
+      'serve',
+      ...listen,
+      '--handler',
+      handlerFile('defineHandler({ message: () => new Promise(() => {}) })'),
+    ])
     const { default: port = 0 } = await command.ready()
     const peer = (await Peer.open(port)).send('stuck\n')
     await new Promise((resolve) => setTimeout(resolve, 100))

@@ -1,7 +1,8 @@
 /** Handlers, middleware and construction that fail, hostile payloads: F48–F51, F67–F69 of the catalogue. */
+
+import { type Connection, defineHandler, Handler, HandlerError, type MiddlewareSet, OnMessage } from 'gaidaros'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { type Connection, defineHandler, Handler, HandlerError, type MiddlewareSet, OnMessage } from 'gaidaros'
 import { Peer, serve, stopAll } from '../support/faults.js'
 
 test('F48 a throw closes this connection with its cause, and no other', async () => {
@@ -124,7 +125,11 @@ test('F51 construction that fails six times costs six connections, not the liste
       return line
     }
   }
-  OnMessage()(Fragile.prototype, 'echo', Object.getOwnPropertyDescriptor(Fragile.prototype, 'echo') as PropertyDescriptor)
+  OnMessage()(
+    Fragile.prototype,
+    'echo',
+    Object.getOwnPropertyDescriptor(Fragile.prototype, 'echo') as PropertyDescriptor,
+  )
   Handler({ scope: 'connection' })(Fragile)
   const { port, until, count } = await serve({ handler: Fragile })
   for (let i = 0; i < 6; i++) {
@@ -152,7 +157,10 @@ test('F49 an error event on a socket nobody listens to is contained', async () =
 })
 
 test('F67 a prototype in JSON is refused, and pollutes nothing', async () => {
-  const { port, until } = await serve({ codec: 'json-lines', handler: (message: object) => ({ keys: Object.keys(message) }) })
+  const { port, until } = await serve({
+    codec: 'json-lines',
+    handler: (message: object) => ({ keys: Object.keys(message) }),
+  })
   const peer = (await Peer.open(port)).send('{"__proto__":{"polluted":true}}\n')
   await peer.over
   assert.is((await until('connection.closed')).reason.code, 'MALFORMED')
@@ -178,7 +186,10 @@ for (const [what, text] of [
 test('F68 huge numbers, lone surrogates and bad UTF-8 harm nobody', async () => {
   const { port } = await serve({ codec: 'json-lines', handler: (message: unknown) => message })
   const peer = await Peer.open(port)
-  peer.send('1e999999\n').send('"\\ud800"\n').send(Buffer.from([0x22, 0xff, 0xfe, 0x22, 0x0a]))
+  peer
+    .send('1e999999\n')
+    .send('"\\ud800"\n')
+    .send(Buffer.from([0x22, 0xff, 0xfe, 0x22, 0x0a]))
   await peer.echoes('"still here"')
   peer.leave()
 })

@@ -1,7 +1,8 @@
 /** Slow, greedy and absurd peers, ends and resets: F1–F16 and F20–F23 of the catalogue, on real sockets. */
+
+import { type Connection, defineHandler } from 'gaidaros'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { type Connection, defineHandler } from 'gaidaros'
 import { eventually, memory, Peer, serve, stopAll, turns } from '../support/faults.js'
 
 const echo = (line: string) => line
@@ -117,7 +118,10 @@ test('F9 a peer that half-closes after its request gets the whole answer, then t
 test('F10 we half-close first; what the peer still sends is handled', async () => {
   const heard: string[] = []
   const { port, until } = await serve({
-    handler: defineHandler({ open: (connection) => connection.end(), message: (line: string) => void heard.push(line) }),
+    handler: defineHandler({
+      open: (connection) => connection.end(),
+      message: (line: string) => void heard.push(line),
+    }),
   })
   const peer = await Peer.open(port)
   await peer.over
@@ -168,12 +172,16 @@ test('F13 a reset inside a frame, and one inside a reply: one close each, and th
 })
 
 test('F14 a frame of 1 MiB in tiny writes arrives whole', async () => {
-  const { port } = await serve({ handler: (frame: Buffer) => `${frame.length}`, codec: { name: 'length-field', payload: 'bytes' } })
+  const { port } = await serve({
+    handler: (frame: Buffer) => `${frame.length}`,
+    codec: { name: 'length-field', payload: 'bytes' },
+  })
   const peer = await Peer.open(port)
   const frame = Buffer.alloc(4 + (1 << 20))
   frame.writeUInt32BE(1 << 20)
   for (let at = 0; at < frame.length; at += 64) {
-    if (!peer.socket.write(frame.subarray(at, at + 64))) await new Promise((resolve) => peer.socket.once('drain', resolve))
+    if (!peer.socket.write(frame.subarray(at, at + 64)))
+      await new Promise((resolve) => peer.socket.once('drain', resolve))
   }
   await peer.hears('1048576')
   peer.leave()

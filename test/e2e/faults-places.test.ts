@@ -18,7 +18,12 @@ const echo = (line: string) => line
 const udp = 'udp://127.0.0.1:0'
 
 /** A datagram peer. */
-function datagrams(port: number): { socket: Datagrams; heard: Buffer[]; send(data: string | Buffer): void; next(count: number): Promise<void> } {
+function datagrams(port: number): {
+  socket: Datagrams
+  heard: Buffer[]
+  send(data: string | Buffer): void
+  next(count: number): Promise<void>
+} {
   const socket = createSocket({ type: 'udp4', recvBufferSize: 4 << 20 })
   const heard: Buffer[] = []
   socket.on('message', (message) => heard.push(message))
@@ -109,7 +114,9 @@ test('F32 a burst: what was sent was received, or dropped by the kernel and coun
   }
   const dropped = () => {
     const hex = `:${port.toString(16).toUpperCase().padStart(4, '0')}`
-    const row = readFileSync('/proc/net/udp', 'utf8').split('\n').find((text) => text.trim().split(/\s+/)[1]?.endsWith(hex))
+    const row = readFileSync('/proc/net/udp', 'utf8')
+      .split('\n')
+      .find((text) => text.trim().split(/\s+/)[1]?.endsWith(hex))
     return Number(row?.trim().split(/\s+/).at(-1) ?? 0)
   }
   await eventually(() => received + dropped() === sent, `sent ${sent}, received ${received}, dropped ${dropped()}`)
@@ -160,7 +167,10 @@ test('F84 a stale socket is replaced; a file, a live server, a symlink, a long p
       (error) => error.code as string,
     )
   // A server that was killed leaves its file behind.
-  spawnSync(process.execPath, ['-e', `net.createServer().listen(${JSON.stringify(at('dead.sock'))}, () => process.kill(process.pid, 'SIGKILL'))`])
+  spawnSync(process.execPath, [
+    '-e',
+    `net.createServer().listen(${JSON.stringify(at('dead.sock'))}, () => process.kill(process.pid, 'SIGKILL'))`,
+  ])
   assert.ok(statSync(at('dead.sock')).isSocket())
   assert.is(await bind(at('dead.sock')), 'bound')
 
@@ -195,7 +205,11 @@ test('F85 the socket has its mode from its first moment', async () => {
     [0o666, 0o666],
   ] as const) {
     const path = join(folder, `mode-${expected}.sock`)
-    const { server } = await serve({ listen: `unix:${path}`, handler: echo, ...(mode === undefined ? {} : { socket: { mode } }) })
+    const { server } = await serve({
+      listen: `unix:${path}`,
+      handler: echo,
+      ...(mode === undefined ? {} : { socket: { mode } }),
+    })
     assert.is(statSync(path).mode & 0o777, expected)
     await server.stop({ timeoutMs: 0 })
   }
@@ -231,7 +245,14 @@ test('F17 a peer that vanishes is noticed by keep-alive', async () => {
        ip netns exec ${space} ip addr add 10.231.7.2/24 dev ${far} && ip netns exec ${space} ip link set ${far} up`)
   try {
     const { port, until } = await serve({ listen: 'tcp://10.231.7.1:0', socket: { keepAlive: 1_000 }, handler: echo })
-    const peer = spawn('ip', ['netns', 'exec', space, process.execPath, '-e', `net.connect(${port}, '10.231.7.1').write('x\\n')`])
+    const peer = spawn('ip', [
+      'netns',
+      'exec',
+      space,
+      process.execPath,
+      '-e',
+      `net.connect(${port}, '10.231.7.1').write('x\\n')`,
+    ])
     await until('connection.opened')
     await eventually(() => true, 'a moment')
     run(`ip netns exec ${space} ip link set ${far} down`)
@@ -245,7 +266,9 @@ test('F17 a peer that vanishes is noticed by keep-alive', async () => {
 
 function canMakeNamespaces(): string | undefined {
   try {
-    execFileSync('sh', ['-c', `ip netns add gtry${process.pid} && ip netns del gtry${process.pid}`], { stdio: 'ignore' })
+    execFileSync('sh', ['-c', `ip netns add gtry${process.pid} && ip netns del gtry${process.pid}`], {
+      stdio: 'ignore',
+    })
     return undefined
   } catch {
     return 'network namespaces cannot be made here (needs iproute2 and CAP_NET_ADMIN)'

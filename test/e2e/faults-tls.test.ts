@@ -42,7 +42,11 @@ function openssl(port: number, args: string[], input = 'hello\n'): Promise<strin
 }
 
 test('openssl s_client gets its answer; the handler knows the facts', async () => {
-  const { port } = await serve({ listen, tls, handler: (line: string, connection: Connection) => `${line} over ${connection.feature(TLS)?.protocol}` })
+  const { port } = await serve({
+    listen,
+    tls,
+    handler: (line: string, connection: Connection) => `${line} over ${connection.feature(TLS)?.protocol}`,
+  })
   assert.match(await openssl(port, [], 'hello'.concat('\n')).then((text) => text), /TLSv1\.3/)
 })
 
@@ -139,18 +143,30 @@ test('F45 client certificates: none, of another CA, expired: refused with the re
   } as never)
   const byCa = { ca: { key: ca.private, cert: ca.cert } }
   const alice = await issued('alice', byCa)
-  const old = await issued('old', { ...byCa, notBeforeDate: new Date('2020-01-01'), notAfterDate: new Date('2021-01-01') })
+  const old = await issued('old', {
+    ...byCa,
+    notBeforeDate: new Date('2020-01-01'),
+    notAfterDate: new Date('2021-01-01'),
+  })
   const mallory = await issued('mallory')
   const { port, until, count } = await serve({
     listen,
     tls: { ...tls, ca: ca.cert, requestCert: true },
-    handler: (line: string, connection: Connection) => `${connection.feature(TLS)?.peerCertificate?.subject.CN} ${line}`,
+    handler: (line: string, connection: Connection) =>
+      `${connection.feature(TLS)?.peerCertificate?.subject.CN} ${line}`,
   })
-  const client = await connect(`tls://127.0.0.1:${port}`, { tls: { rejectUnauthorized: false, cert: alice.cert, key: alice.key } })
+  const client = await connect(`tls://127.0.0.1:${port}`, {
+    tls: { rejectUnauthorized: false, cert: alice.cert, key: alice.key },
+  })
   assert.is(await client.request('hi'), 'alice hi')
   await client.close()
   for (const [who, pair] of Object.entries({ nobody: undefined, mallory, old })) {
-    const socket = connectTls({ port, host: '127.0.0.1', rejectUnauthorized: false, ...(pair ? { cert: pair.cert, key: pair.key } : {}) })
+    const socket = connectTls({
+      port,
+      host: '127.0.0.1',
+      rejectUnauthorized: false,
+      ...(pair ? { cert: pair.cert, key: pair.key } : {}),
+    })
     socket.on('error', () => {})
     socket.resume()
     const { error } = await until('listener.fault')
@@ -170,7 +186,9 @@ test('F45 asked for and not required: the handler decides', async () => {
     },
   })
   const mallory = await issued('mallory')
-  const known = await connect(`tls://127.0.0.1:${port}`, { tls: { rejectUnauthorized: false, cert: mallory.cert, key: mallory.key } })
+  const known = await connect(`tls://127.0.0.1:${port}`, {
+    tls: { rejectUnauthorized: false, cert: mallory.cert, key: mallory.key },
+  })
   assert.is(await known.request('x'), 'false mallory')
   await known.close()
   const none = await connect(`tls://127.0.0.1:${port}`, { tls: { rejectUnauthorized: false } })
@@ -190,7 +208,9 @@ test('alpn, server names and versions are facts; pfx with a passphrase serves', 
       return `${protocol} ${alpn} ${serverName}`
     },
   })
-  const client = await connect(`tls://127.0.0.1:${port}`, { tls: { ca: localhost.cert, serverName: 'localhost', alpn: ['a'] } })
+  const client = await connect(`tls://127.0.0.1:${port}`, {
+    tls: { ca: localhost.cert, serverName: 'localhost', alpn: ['a'] },
+  })
   assert.is(await client.request('x'), 'TLSv1.2 a localhost')
   await client.close()
 })

@@ -65,7 +65,12 @@ export function gaidaros(args: readonly string[], options: CommandOptions = {}):
           if (found === null && !isOver) return
           changed.delete(check)
           if (found !== null) resolve(found)
-          else reject(new Error(`expected ${pattern}; the command ended with ${child.exitCode ?? child.signalCode}\n${self.stdout}\n${self.stderr}`))
+          else
+            reject(
+              new Error(
+                `expected ${pattern}; the command ended with ${child.exitCode ?? child.signalCode}\n${self.stdout}\n${self.stderr}`,
+              ),
+            )
         }
         changed.add(check)
         check()
@@ -73,7 +78,8 @@ export function gaidaros(args: readonly string[], options: CommandOptions = {}):
     async ready() {
       await self.shows(/^ready$/m)
       const ports: Record<string, number> = {}
-      for (const [, name, port] of self.stdout.matchAll(/^listening (\S+) \S+?(?::(\d+))?$/gm)) ports[name as string] ??= Number(port)
+      for (const [, name, port] of self.stdout.matchAll(/^listening (\S+) \S+?(?::(\d+))?$/gm))
+        ports[name as string] ??= Number(port)
       return ports
     },
   }

@@ -4,7 +4,14 @@
  * Imports the package by its name, as users do.
  */
 import { connect, type Socket } from 'node:net'
-import { type ConfiguredServer, createServer, type EventName, type Events, eventNames, type ServerOptions } from 'gaidaros'
+import {
+  type ConfiguredServer,
+  createServer,
+  type EventName,
+  type Events,
+  eventNames,
+  type ServerOptions,
+} from 'gaidaros'
 
 export interface Watched {
   readonly server: ConfiguredServer
@@ -107,7 +114,10 @@ export class Peer {
   /** Resolves when what was heard contains this. */
   async hears(text: string): Promise<void> {
     while (!this.heard.includes(text)) {
-      if (this.isOver) throw new Error(`expected to hear ${JSON.stringify(text)}; heard ${JSON.stringify(this.heard.slice(-200))} and the end`)
+      if (this.isOver)
+        throw new Error(
+          `expected to hear ${JSON.stringify(text)}; heard ${JSON.stringify(this.heard.slice(-200))} and the end`,
+        )
       await new Promise<void>((resolve) => {
         this.socket.once('data', () => resolve())
         void this.over.then(resolve)

@@ -119,7 +119,13 @@ export function play(given: Play): Played {
   let session: Session
   const link = new PlayedLink(() => session)
   session = new Session(link, {
-    host: { clock, deadlines, events: hub, count: (name) => void (counters[name] = (counters[name] ?? 0) + 1), nextId: () => '1' },
+    host: {
+      clock,
+      deadlines,
+      events: hub,
+      count: (name) => void (counters[name] = (counters[name] ?? 0) + 1),
+      nextId: () => '1',
+    },
     plan: {
       codec: given.codec ?? (lines as Codec),
       handler,

@@ -33,7 +33,11 @@ export function parsePath(text: string, origin: Origin): Path {
     pattern.lastIndex = at
     const match = pattern.exec(text)
     if (match === null) {
-      throw new ConfigError('BAD_USAGE', `${origin.name}: \`${text}\` is no path; expected one such as listeners.public.endpoint`, { origin })
+      throw new ConfigError(
+        'BAD_USAGE',
+        `${origin.name}: \`${text}\` is no path; expected one such as listeners.public.endpoint`,
+        { origin },
+      )
     }
     keys.push((match[1] ?? match[2] ?? match[3]) as string)
     at = pattern.lastIndex
@@ -84,7 +88,13 @@ export function fromEnvironment(
   return result
 }
 
-function keyFor(segment: string, place: Place | undefined, present: readonly string[], variable: string, path: Path): string {
+function keyFor(
+  segment: string,
+  place: Place | undefined,
+  present: readonly string[],
+  variable: string,
+  path: Path,
+): string {
   const wanted = plain(segment)
   const found = [...(place?.keys ?? []), ...present].find((key) => plain(key) === wanted)
   if (found !== undefined) return found
@@ -93,7 +103,10 @@ function keyFor(segment: string, place: Place | undefined, present: readonly str
   const near = nearest(asKey, place.keys)
   const where = path.length === 0 ? '' : ` in ${path.join('.')}`
   const hint = near === undefined ? '' : `; nearest: \`${near}\``
-  throw new ConfigError('UNKNOWN_KEY', `${variable}: unknown key \`${asKey}\`${where}${hint}`, { variable, nearest: near })
+  throw new ConfigError('UNKNOWN_KEY', `${variable}: unknown key \`${asKey}\`${where}${hint}`, {
+    variable,
+    nearest: near,
+  })
 }
 
 const plain = (key: string): string => key.replace(/[_-]/g, '').toLowerCase()

@@ -31,7 +31,10 @@ export async function loadShape(): Promise<ZodModule> {
 export function placeOf(schema: Schema): Place {
   const inner = unwrap(schema)
   return {
-    keys: inner.shape !== undefined && inner.def?.catchall !== undefined && isStrict(inner) ? Object.keys(inner.shape) : undefined,
+    keys:
+      inner.shape !== undefined && inner.def?.catchall !== undefined && isStrict(inner)
+        ? Object.keys(inner.shape)
+        : undefined,
     fits: (value) => inner.safeParse(value).success,
     at(key) {
       const child = inner.shape?.[key] ?? (inner.def?.type === 'record' ? inner.def.valueType : undefined)
@@ -50,7 +53,11 @@ function isStrict(schema: Schema): boolean {
 
 /** Keys whose values are nobody's business. */
 export function isSecret(path: Path): boolean {
-  return path.some((key) => /^(key|pfx|passphrase|password|secret|token|credentials)$/i.test(key) && path.includes('tls') || /pass(phrase|word)|secret|token|credential/i.test(key))
+  return path.some(
+    (key) =>
+      (/^(key|pfx|passphrase|password|secret|token|credentials)$/i.test(key) && path.includes('tls')) ||
+      /pass(phrase|word)|secret|token|credential/i.test(key),
+  )
 }
 
 /** @throws {ConfigError} `UNKNOWN_KEY` when that is all that is wrong, else `BAD_VALUE`; `fields.faults` has them one by one. */
@@ -87,7 +94,13 @@ function describe(tree: Tree, schema: Schema, issue: Issue): Fault[] {
       const at = [...path, key]
       const near = nearest(key, place?.keys ?? [])
       const hint = near === undefined ? `; known here: ${(place?.keys ?? []).join(', ')}` : `; nearest: \`${near}\``
-      return { text: `${at.join('.')}: unknown key \`${key}\`${hint}${shown(at)}`, isKey: true, path: at.join('.'), origin: from(at), nearest: near }
+      return {
+        text: `${at.join('.')}: unknown key \`${key}\`${hint}${shown(at)}`,
+        isKey: true,
+        path: at.join('.'),
+        origin: from(at),
+        nearest: near,
+      }
     })
   }
   const value = tree.get(path)
@@ -99,7 +112,8 @@ function describe(tree: Tree, schema: Schema, issue: Issue): Fault[] {
 function expectation({ code, message, expected, values }: Issue): string {
   if (message.startsWith('expected')) return message
   if (code === 'invalid_type') return `expected ${expected === 'int' ? 'a whole number' : (expected ?? 'another type')}`
-  if (code === 'invalid_value') return `expected one of ${(values ?? []).map((value) => JSON.stringify(value)).join(', ')}`
+  if (code === 'invalid_value')
+    return `expected one of ${(values ?? []).map((value) => JSON.stringify(value)).join(', ')}`
   return `expected something else (${message})`
 }
 

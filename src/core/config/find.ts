@@ -39,16 +39,23 @@ export async function mergeFiles(tree: Tree, config: string | boolean, cwd: stri
   return found.path
 }
 
-async function mergeOne(tree: Tree, { path, content }: Found, kind: Origin['kind'], chain: readonly string[]): Promise<void> {
+async function mergeOne(
+  tree: Tree,
+  { path, content }: Found,
+  kind: Origin['kind'],
+  chain: readonly string[],
+): Promise<void> {
   if (chain.includes(path)) {
     throw new ConfigError('BAD_VALUE', `$import goes round in a circle: ${[...chain, path].join(' → ')}`, { chain })
   }
   if (content === undefined || content === null) return
-  if (!isBranch(content)) throw new ConfigError('UNREADABLE', `${path}: expected an object of settings, got ${typeof content}`, { path })
+  if (!isBranch(content))
+    throw new ConfigError('UNREADABLE', `${path}: expected an object of settings, got ${typeof content}`, { path })
   const { [IMPORTS]: imports, $schema: _, ...own } = content as Branch & { [IMPORTS]?: unknown }
   const listed = imports === undefined ? [] : Array.isArray(imports) ? imports : [imports]
   for (const one of listed) {
-    if (typeof one !== 'string') throw new ConfigError('BAD_VALUE', `$import: expected a path or a list of paths (${path})`, { path })
+    if (typeof one !== 'string')
+      throw new ConfigError('BAD_VALUE', `$import: expected a path or a list of paths (${path})`, { path })
     await mergeOne(tree, await read(resolve(dirname(path), one)), 'import', [...chain, path])
   }
   tree.merge(anchorPaths(own, dirname(path)), { kind, name: path })
@@ -87,7 +94,9 @@ async function loadCode(path: string): Promise<unknown> {
   const module = await loadModule(path)
   const { default: exported } = module
   // CommonJS through import() may stand one default deeper.
-  return isBranch(exported) && 'default' in exported && Object.keys(exported).length <= 2 ? exported.default : (exported ?? module)
+  return isBranch(exported) && 'default' in exported && Object.keys(exported).length <= 2
+    ? exported.default
+    : (exported ?? module)
 }
 
 async function search(cwd: string): Promise<Found | undefined> {
@@ -101,7 +110,8 @@ async function search(cwd: string): Promise<Found | undefined> {
 }
 
 async function read(path: string): Promise<Found> {
-  if (!isAbsolute(path) || !existsSync(path)) throw new ConfigError('NOT_FOUND', `there is no configuration file ${path}`, { path })
+  if (!isAbsolute(path) || !existsSync(path))
+    throw new ConfigError('NOT_FOUND', `there is no configuration file ${path}`, { path })
   try {
     const result = await (await explorer()).load(path)
     return { path, content: result?.isEmpty ? {} : result?.config }

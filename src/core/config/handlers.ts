@@ -43,7 +43,8 @@ export async function findHandlers(
   for (const one of list) {
     if (typeof one !== 'string') {
       const definition = definitionOf(one)
-      if (definition === undefined) throw new WiringError('BAD_HANDLER', 'handlers: expected classes with @Handler() or defineHandler(…)')
+      if (definition === undefined)
+        throw new WiringError('BAD_HANDLER', 'handlers: expected classes with @Handler() or defineHandler(…)')
       add(definition, 'code')
       continue
     }
@@ -70,7 +71,11 @@ export async function resolveHandler(
     if (found.size === 0) return undefined
     if (found.size === 1) return [...found.values()][0]?.definition
     const names = [...found.keys()].join(', ')
-    throw new ConfigError('BAD_VALUE', `${place}: ${found.size} handlers were found, and none is named; choose one of ${names}`, { place })
+    throw new ConfigError(
+      'BAD_VALUE',
+      `${place}: ${found.size} handlers were found, and none is named; choose one of ${names}`,
+      { place },
+    )
   }
   if (typeof ref !== 'string') return ref
   const byName = found.get(ref)
@@ -101,14 +106,23 @@ function pick(
     const names = Object.keys(exportsOf(module))
     const near = nearest(exported, names)
     const hint = near === undefined ? '' : `; nearest: \`${near}\``
-    throw new ConfigError('UNKNOWN_NAME', `${place}: ${reference} has no export \`${exported}\`${hint}; it has: ${names.join(', ') || 'none'}`, { place })
+    throw new ConfigError(
+      'UNKNOWN_NAME',
+      `${place}: ${reference} has no export \`${exported}\`${hint}; it has: ${names.join(', ') || 'none'}`,
+      { place },
+    )
   }
   const { default: standard } = module
   if (typeof standard === 'function' || definitionOf(standard) !== undefined) return standard as HandlerLike
   const inside = handlersIn(module, definitionOf)
   if (inside.length === 1) return inside[0] as HandlerLike
-  const what = inside.length === 0 ? 'no handler' : `${inside.length} handlers (${inside.map(({ name }) => name).join(', ')})`
-  throw new ConfigError('UNKNOWN_NAME', `${place}: ${reference} has no default export and ${what} in it; write ${reference}#Export`, { place })
+  const what =
+    inside.length === 0 ? 'no handler' : `${inside.length} handlers (${inside.map(({ name }) => name).join(', ')})`
+  throw new ConfigError(
+    'UNKNOWN_NAME',
+    `${place}: ${reference} has no default export and ${what} in it; write ${reference}#Export`,
+    { place },
+  )
 }
 
 function handlersIn(module: Module, definitionOf: DefinitionOf): HandlerDefinition[] {
@@ -176,4 +190,3 @@ function namePattern(part: string): RegExp {
     .replace(/\{([^}]*)\}/g, (_, inside: string) => `(?:${inside.split(',').join('|')})`)
   return new RegExp(`^${source}$`)
 }
-

@@ -26,7 +26,9 @@ export interface ConfigurationInput {
 }
 
 /** Checked; `listen` has become the listener `default`. */
-export type Settled = Omit<Configuration, 'listen' | '$import'> & { readonly listeners: Readonly<Record<string, ListenerOptions>> }
+export type Settled = Omit<Configuration, 'listen' | '$import'> & {
+  readonly listeners: Readonly<Record<string, ListenerOptions>>
+}
 
 export interface Entry {
   readonly path: string
@@ -55,7 +57,11 @@ export async function loadConfiguration(input: ConfigurationInput): Promise<Load
   const { shape } = await loadShape()
   const top = placeOf(shape as never)
   const tree = new Tree()
-  const file = await mergeFiles(tree, typeof env.GAIDAROS_CONFIG === 'string' && config === true ? env.GAIDAROS_CONFIG : config, cwd)
+  const file = await mergeFiles(
+    tree,
+    typeof env.GAIDAROS_CONFIG === 'string' && config === true ? env.GAIDAROS_CONFIG : config,
+    cwd,
+  )
 
   const names = (path: Path) => {
     const here = tree.get(path)
@@ -106,7 +112,8 @@ function spreadShortForm(tree: Tree): void {
   if (listen === undefined) return
   const origin = tree.origin(['listen']) ?? byDefault
   const other = tree.origin(['listeners', 'default', 'endpoint'])
-  if (other === undefined || order.indexOf(origin.kind) >= order.indexOf(other.kind)) tree.set(['listeners', 'default', 'endpoint'], listen, origin)
+  if (other === undefined || order.indexOf(origin.kind) >= order.indexOf(other.kind))
+    tree.set(['listeners', 'default', 'endpoint'], listen, origin)
   delete tree.root.listen
 }
 
@@ -114,7 +121,11 @@ function spreadShortForm(tree: Tree): void {
 function unlimited(value: Branch): Branch {
   const result: Branch = {}
   for (const [key, one] of Object.entries(value)) {
-    if (isBranch(one, key)) result[key] = key === 'listeners' || key === 'limits' || key === 'timeouts' || isListener(value, key) ? unlimited(one) : plain(one)
+    if (isBranch(one, key))
+      result[key] =
+        key === 'listeners' || key === 'limits' || key === 'timeouts' || isListener(value, key)
+          ? unlimited(one)
+          : plain(one)
     else result[key] = one === 'unlimited' ? Number.POSITIVE_INFINITY : one
   }
   return result

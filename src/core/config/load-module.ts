@@ -14,7 +14,9 @@ export type Module = Readonly<Record<string, unknown>>
 
 /** True for what names a file rather than a package. */
 export function isFileReference(reference: string): boolean {
-  return reference.startsWith('.') || isAbsolute(reference) || /\.[cm]?[jt]s$/.test(reference) || /[*?{]/.test(reference)
+  return (
+    reference.startsWith('.') || isAbsolute(reference) || /\.[cm]?[jt]s$/.test(reference) || /[*?{]/.test(reference)
+  )
 }
 
 /**
@@ -34,13 +36,28 @@ export async function loadModule(reference: string, from = process.cwd()): Promi
     if (thrown instanceof ConfigError) throw thrown
     const cause = toError(thrown)
     const code = (cause as { code?: string }).code
-    if (path === undefined && (code === 'ERR_MODULE_NOT_FOUND' || code === 'MODULE_NOT_FOUND') && cause.message.includes(reference)) {
-      throw new ConfigError('NOT_FOUND', `there is no package ${reference} to be found from ${from}; is it installed?`, { reference, cause })
+    if (
+      path === undefined &&
+      (code === 'ERR_MODULE_NOT_FOUND' || code === 'MODULE_NOT_FOUND') &&
+      cause.message.includes(reference)
+    ) {
+      throw new ConfigError(
+        'NOT_FOUND',
+        `there is no package ${reference} to be found from ${from}; is it installed?`,
+        { reference, cause },
+      )
     }
     // A GaidarosError of the module itself (a decorator's, say) speaks for itself.
     if (/^(WiringError)$/.test(cause.name)) throw cause
-    const where = cause.stack?.split('\n').find((line) => /^\s+at /.test(line))?.trim()
-    throw new ConfigError('UNREADABLE', `${path ?? reference} could not be loaded: ${cause.message}${where ? ` (${where})` : ''}`, { cause })
+    const where = cause.stack
+      ?.split('\n')
+      .find((line) => /^\s+at /.test(line))
+      ?.trim()
+    throw new ConfigError(
+      'UNREADABLE',
+      `${path ?? reference} could not be loaded: ${cause.message}${where ? ` (${where})` : ''}`,
+      { cause },
+    )
   }
 }
 

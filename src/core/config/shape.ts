@@ -15,7 +15,11 @@ const named = (what: string, key = 'name') =>
     .custom<unknown>((value) => {
       if (typeof value === 'string') return value.length > 0
       if (typeof value === 'function') return true
-      return typeof value === 'object' && value !== null && (typeof (value as Record<string, unknown>)[key] === 'string' || hasFunctions(value))
+      return (
+        typeof value === 'object' &&
+        value !== null &&
+        (typeof (value as Record<string, unknown>)[key] === 'string' || hasFunctions(value))
+      )
     }, `expected a name, or { "${key}": …, …options }`)
     .meta({ type: ['string', 'object'], description: what } as never)
 
@@ -32,9 +36,12 @@ function row({ unit, choices, unlimited, why, default: standard }: OptionRow) {
   if (unit === 'mode') return described(z.union([z.number().int(), z.string()]), text)
   const number = z.number().int().nonnegative()
   if (!unlimited) return described(number, text)
-  const isLimit = (value: unknown) => value === 'unlimited' || value === Number.POSITIVE_INFINITY || number.safeParse(value).success
+  const isLimit = (value: unknown) =>
+    value === 'unlimited' || value === Number.POSITIVE_INFINITY || number.safeParse(value).success
   const what = unit === 'ms' ? 'milliseconds' : unit === 'bytes' ? 'bytes' : 'a whole number'
-  return z.custom<number | 'unlimited'>(isLimit, `expected ${what} or "unlimited"`).meta({ type: ['integer', 'string'], description: text } as never)
+  return z
+    .custom<number | 'unlimited'>(isLimit, `expected ${what} or "unlimited"`)
+    .meta({ type: ['integer', 'string'], description: text } as never)
 }
 
 const rows = (table: object) =>
@@ -42,18 +49,16 @@ const rows = (table: object) =>
 
 const text = z.string()
 const endpoints = z
-  .custom<unknown>(
-    (value) => {
-      const list = Array.isArray(value) ? value : [value]
-      return list.length > 0 && list.every((one) => typeof one === 'string' || one instanceof String)
-    },
-    'expected an endpoint such as "tcp://localhost:8080", or a list of them',
-  )
+  .custom<unknown>((value) => {
+    const list = Array.isArray(value) ? value : [value]
+    return list.length > 0 && list.every((one) => typeof one === 'string' || one instanceof String)
+  }, 'expected an endpoint such as "tcp://localhost:8080", or a list of them')
   .meta({ anyOf: [{ type: 'string' }, { type: 'array', items: { type: 'string' } }] } as never)
 
 const material = z
   .custom<unknown>(
-    (value) => (Array.isArray(value) ? value : [value]).every((one) => typeof one === 'string' || one instanceof Uint8Array),
+    (value) =>
+      (Array.isArray(value) ? value : [value]).every((one) => typeof one === 'string' || one instanceof Uint8Array),
     'expected a file, PEM text or bytes',
   )
   .meta({ type: ['string', 'array'] } as never)
@@ -68,18 +73,27 @@ const version = z.enum(['TLSv1.2', 'TLSv1.3'])
 const tls = z.strictObject({
   ...certified,
   requestCert: z.boolean().describe('Ask clients for a certificate.').optional(),
-  rejectUnauthorized: z.boolean().describe('Refuse peers whose certificate does not lead to `ca`. Default: true.').optional(),
+  rejectUnauthorized: z
+    .boolean()
+    .describe('Refuse peers whose certificate does not lead to `ca`. Default: true.')
+    .optional(),
   minVersion: version.optional(),
   maxVersion: version.optional(),
   ciphers: text.describe("OpenSSL's list. Default: Mozilla's intermediate.").optional(),
   alpn: z.array(text).describe('Protocols offered, best first.').optional(),
-  sni: z.record(text, z.strictObject(certified)).describe('By server name, `*.` for one label: the certificate to show.').optional(),
+  sni: z
+    .record(text, z.strictObject(certified))
+    .describe('By server name, `*.` for one label: the certificate to show.')
+    .optional(),
   serverName: text.optional(),
 })
 
 const handler = z
   .custom<unknown>(
-    (value) => typeof value === 'string' || typeof value === 'function' || (value as { kind?: unknown } | null)?.kind === 'gaidaros.handler',
+    (value) =>
+      typeof value === 'string' ||
+      typeof value === 'function' ||
+      (value as { kind?: unknown } | null)?.kind === 'gaidaros.handler',
     'expected a handler: its name, "./file.ts#Export", or in code a class, function or defineHandler(…)',
   )
   .meta({ type: 'string' } as never)
@@ -92,24 +106,43 @@ const shared = {
   middleware: z.array(named('A step around each message.')).optional(),
   tls: tls.optional(),
   // Transports of third parties have keys of their own; each transport refuses those it does not know.
-  socket: z.looseObject(Object.fromEntries(Object.entries(socketRows).map(([key, { why }]) => [key, z.unknown().describe(why).optional()]))).optional(),
+  socket: z
+    .looseObject(
+      Object.fromEntries(
+        Object.entries(socketRows).map(([key, { why }]) => [key, z.unknown().describe(why).optional()]),
+      ),
+    )
+    .optional(),
   limits: rows(limitRows).optional(),
   timeouts: rows(timeoutRows).optional(),
   executor: named('Where handlers run.', 'type').optional(),
 }
 
-const hook = z.custom<unknown>((value) => ['string', 'function', 'object'].includes(typeof value) && value !== null, 'expected a name').meta({ type: 'string' } as never)
+const hook = z
+  .custom<unknown>(
+    (value) => ['string', 'function', 'object'].includes(typeof value) && value !== null,
+    'expected a name',
+  )
+  .meta({ type: 'string' } as never)
 
 export const shape = z.strictObject({
   $schema: text.optional(),
-  $import: z.union([text, z.array(text)]).describe('Further files, merged beneath this one.').optional(),
+  $import: z
+    .union([text, z.array(text)])
+    .describe('Further files, merged beneath this one.')
+    .optional(),
   ...shared,
   handlers: z
     .custom<unknown>((value) => {
       const list = Array.isArray(value) ? value : [value]
-      return list.every((one) => typeof one === 'string' || typeof one === 'function' || (typeof one === 'object' && one !== null))
+      return list.every(
+        (one) => typeof one === 'string' || typeof one === 'function' || (typeof one === 'object' && one !== null),
+      )
     }, 'expected files, globs or packages')
-    .meta({ anyOf: [{ type: 'string' }, { type: 'array', items: { type: 'string' } }], description: 'Where decorated classes are found.' } as never)
+    .meta({
+      anyOf: [{ type: 'string' }, { type: 'array', items: { type: 'string' } }],
+      description: 'Where decorated classes are found.',
+    } as never)
     .optional(),
   listen: endpoints.describe('Short form: the endpoint or endpoints of the listener `default`.').optional(),
   listeners: z.record(text, z.strictObject({ ...shared, endpoint: endpoints })).optional(),
@@ -130,7 +163,10 @@ export const shape = z.strictObject({
     .array(
       z
         .custom<unknown>(
-          (value) => typeof value === 'string' || (Array.isArray(value) && value.length <= 2) || typeof (value as { setup?: unknown } | null)?.setup === 'function',
+          (value) =>
+            typeof value === 'string' ||
+            (Array.isArray(value) && value.length <= 2) ||
+            typeof (value as { setup?: unknown } | null)?.setup === 'function',
           'expected a package or file, or [it, options]',
         )
         .meta({ type: ['string', 'array'] } as never),
@@ -143,7 +179,9 @@ export const shape = z.strictObject({
     }, 'expected 1: further server processes are not in this version')
     .meta({ type: ['integer', 'string', 'object'], description: 'Server processes. This version has one.' } as never)
     .optional(),
-  drain: z.strictObject({ timeoutMs: z.number().int().nonnegative().describe('Default: 15000.').optional() }).optional(),
+  drain: z
+    .strictObject({ timeoutMs: z.number().int().nonnegative().describe('Default: 15000.').optional() })
+    .optional(),
   control: z
     .union([z.boolean(), text, z.strictObject({ path: text.optional(), pidFile: text.optional() })])
     .describe('A Unix socket (mode 0600) for status, suspend, resume, drain and stop. Off unless asked for.')

@@ -24,7 +24,11 @@ export class Tree {
   /** Puts a source above what is there: branches merge, everything else replaces. */
   merge(source: unknown, origin: Origin): void {
     if (!isBranch(source)) {
-      throw new ConfigError('UNREADABLE', `${origin.name}: expected an object of settings, got ${source === null ? 'null' : typeof source}`, { origin })
+      throw new ConfigError(
+        'UNREADABLE',
+        `${origin.name}: expected an object of settings, got ${source === null ? 'null' : typeof source}`,
+        { origin },
+      )
     }
     this.#mergeInto(this.root, source, [], origin)
   }
@@ -61,7 +65,11 @@ export class Tree {
     for (const key of Object.keys(source)) {
       const at = [...path, key]
       if (forbidden.has(key)) {
-        throw new ConfigError('UNKNOWN_KEY', `${at.join('.')}: this key is refused, it could change every object (${origin.name})`, { origin })
+        throw new ConfigError(
+          'UNKNOWN_KEY',
+          `${at.join('.')}: this key is refused, it could change every object (${origin.name})`,
+          { origin },
+        )
       }
       const value = source[key]
       if (value === undefined) continue

@@ -21,9 +21,16 @@ export const errorReply: Factory<MiddlewareSet, ErrorReplyOptions> = {
       unit: 'any',
       default: 'text',
       why: '`text` replies "error CODE", `json` { error: CODE }; in code a function (error) => reply.',
-      check: (value) => (value === 'text' || value === 'json' || typeof value === 'function' ? undefined : '"text", "json" or a function'),
+      check: (value) =>
+        value === 'text' || value === 'json' || typeof value === 'function'
+          ? undefined
+          : '"text", "json" or a function',
     },
-    detail: { unit: 'switch', default: false, why: "Adds the error's message; for networks where everybody may read it." },
+    detail: {
+      unit: 'switch',
+      default: false,
+      why: "Adds the error's message; for networks where everybody may read it.",
+    },
   }),
   create({ format, detail }) {
     const reply = (thrown: unknown): unknown => {

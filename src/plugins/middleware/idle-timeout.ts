@@ -3,8 +3,9 @@
  *
  * Room: plugins/middleware. `timeouts.idleMs` counts bytes of either direction; this counts messages of the peer.
  */
-import { optionSchema } from '../../core/option-schema.js'
+
 import type { Connection } from '../../core/connection.js'
+import { optionSchema } from '../../core/option-schema.js'
 import type { MiddlewareSet } from '../../core/pipeline.js'
 import type { Factory } from '../../core/plugin.js'
 
@@ -15,7 +16,12 @@ export interface IdleTimeoutOptions {
 export const idleTimeout: Factory<MiddlewareSet, IdleTimeoutOptions> = {
   name: 'idle-timeout',
   options: optionSchema<IdleTimeoutOptions>({
-    ms: { unit: 'ms', min: 1, default: 60_000, why: 'Without a message; then the connection is closed as IDLE_TIMEOUT.' },
+    ms: {
+      unit: 'ms',
+      min: 1,
+      default: 60_000,
+      why: 'Without a message; then the connection is closed as IDLE_TIMEOUT.',
+    },
   }),
   create({ ms }, { clock }) {
     const heard = new WeakMap<Connection, { at: number }>()

@@ -20,12 +20,21 @@ export interface IpFilterOptions {
 export const ipFilter: Factory<MiddlewareSet, IpFilterOptions> = {
   name: 'ip-filter',
   options: optionSchema<IpFilterOptions>({
-    allow: { unit: 'list', why: 'Addresses and networks (10.0.0.0/8, 2001:db8::/32) that may connect; left out: everybody.' },
+    allow: {
+      unit: 'list',
+      why: 'Addresses and networks (10.0.0.0/8, 2001:db8::/32) that may connect; left out: everybody.',
+    },
     deny: { unit: 'list', why: 'Those that may not, even where `allow` has them.' },
-    unknown: { unit: 'choice', choices: ['allow', 'refuse'], default: 'allow', why: 'Peers without an address: Unix sockets, memory.' },
+    unknown: {
+      unit: 'choice',
+      choices: ['allow', 'refuse'],
+      default: 'allow',
+      why: 'Peers without an address: Unix sockets, memory.',
+    },
   }),
   create({ allow, deny, unknown }) {
-    if (allow === undefined && deny === undefined) throw new ConfigError('BAD_VALUE', 'ip-filter: expected `allow` or `deny`, got neither')
+    if (allow === undefined && deny === undefined)
+      throw new ConfigError('BAD_VALUE', 'ip-filter: expected `allow` or `deny`, got neither')
     const allowed = allow === undefined ? undefined : listOf(allow, 'allow')
     const denied = listOf(deny ?? [], 'deny')
     const passes = (address: string | undefined): boolean => {
@@ -54,7 +63,10 @@ function listOf(entries: readonly string[], key: string): BlockList {
     const bits = prefix === undefined ? undefined : Number(prefix) - (mapped === null ? 0 : 96)
     const most = family === 6 ? 128 : 32
     if (family === 0 || (bits !== undefined && !(/^\d{1,3}$/.test(prefix as string) && bits >= 0 && bits <= most))) {
-      throw new ConfigError('BAD_VALUE', `ip-filter.${key}: \`${entry}\` is no address or network such as 192.0.2.7, 10.0.0.0/8 or 2001:db8::/32`)
+      throw new ConfigError(
+        'BAD_VALUE',
+        `ip-filter.${key}: \`${entry}\` is no address or network such as 192.0.2.7, 10.0.0.0/8 or 2001:db8::/32`,
+      )
     }
     const type = family === 6 ? 'ipv6' : 'ipv4'
     if (bits === undefined) list.addAddress(address, type)

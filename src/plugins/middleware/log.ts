@@ -25,17 +25,35 @@ const LINE_BYTES = 1_024
 export const log: Factory<MiddlewareSet, LogOptions> = {
   name: 'log',
   options: optionSchema<LogOptions>({
-    level: { unit: 'choice', choices: ['connections', 'messages'], default: 'messages', why: 'What gets a line: connections alone, or messages too.' },
-    format: { unit: 'choice', choices: ['text', 'json'], default: 'text', why: 'Text for people, JSON for programs; one line each.' },
+    level: {
+      unit: 'choice',
+      choices: ['connections', 'messages'],
+      default: 'messages',
+      why: 'What gets a line: connections alone, or messages too.',
+    },
+    format: {
+      unit: 'choice',
+      choices: ['text', 'json'],
+      default: 'text',
+      why: 'Text for people, JSON for programs; one line each.',
+    },
     payload: { unit: 'switch', default: false, why: 'Writes what was sent; off, because it may be secret.' },
     payloadBytes: { unit: 'bytes', default: 256, max: 512, why: 'The most of a payload that is written.' },
-    write: { unit: 'any', default: toStderr, why: 'Where lines go; in code a function.', check: (value) => (typeof value === 'function' ? undefined : 'a function') },
+    write: {
+      unit: 'any',
+      default: toStderr,
+      why: 'Where lines go; in code a function.',
+      check: (value) => (typeof value === 'function' ? undefined : 'a function'),
+    },
   }),
   create(options, { clock }) {
     const tell = (connection: Connection, event: string, facts: Record<string, unknown>) => {
-      options.write(`${render(options.format, { connection: connection.id, remote: String(connection.remote ?? '-'), event, ...facts })}\n`)
+      options.write(
+        `${render(options.format, { connection: connection.id, remote: String(connection.remote ?? '-'), event, ...facts })}\n`,
+      )
     }
-    const shown = (message: unknown) => (options.payload ? { payload: asText(message).slice(0, options.payloadBytes) } : {})
+    const shown = (message: unknown) =>
+      options.payload ? { payload: asText(message).slice(0, options.payloadBytes) } : {}
     const set: MiddlewareSet = {
       name: 'log',
       connection(context, next) {
@@ -45,7 +63,16 @@ export const log: Factory<MiddlewareSet, LogOptions> = {
         void connection.closed.then(({ code, by, error }) => {
           const { bytesIn, bytesOut, messagesIn, messagesOut } = connection.stats
           const lasted = Math.round(clock.now() - began)
-          tell(connection, 'close', { code, by, lastedMs: lasted, bytesIn, bytesOut, messagesIn, messagesOut, ...(error ? { error: error.message } : {}) })
+          tell(connection, 'close', {
+            code,
+            by,
+            lastedMs: lasted,
+            bytesIn,
+            bytesOut,
+            messagesIn,
+            messagesOut,
+            ...(error ? { error: error.message } : {}),
+          })
         })
         return next()
       },
@@ -57,7 +84,11 @@ export const log: Factory<MiddlewareSet, LogOptions> = {
         const began = clock.now()
         const { connection, route, frameBytes, message } = context
         const done = (outcome: Record<string, unknown>) => {
-          const facts = { ...(route === undefined ? {} : { route }), bytes: frameBytes, tookMs: Number((clock.now() - began).toFixed(3)) }
+          const facts = {
+            ...(route === undefined ? {} : { route }),
+            bytes: frameBytes,
+            tookMs: Number((clock.now() - began).toFixed(3)),
+          }
           tell(connection, 'message', { ...facts, ...outcome, ...shown(message) })
         }
         let result: unknown

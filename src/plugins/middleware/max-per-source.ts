@@ -29,7 +29,11 @@ export const maxPerSource: Factory<MiddlewareSet, MaxPerSourceOptions> = {
         const source = sourceOf(connection, ipv6Prefix)
         if (source === undefined) return next()
         const count = counts.get(source) ?? 0
-        if (count >= max) throw new ConnectionError('REFUSED', `${source} has ${count} connections already, ${max} is the most`, { source, max })
+        if (count >= max)
+          throw new ConnectionError('REFUSED', `${source} has ${count} connections already, ${max} is the most`, {
+            source,
+            max,
+          })
         counts.set(source, count + 1)
         void connection.closed.then(() => {
           const left = (counts.get(source) ?? 1) - 1

@@ -26,9 +26,24 @@ export const rateLimit: Factory<MiddlewareSet, RateLimitOptions> = {
     messages: { unit: 'count', min: 1, why: 'Messages a second.' },
     bytes: { unit: 'bytes', min: 1, why: 'Bytes of payload a second.' },
     burst: { unit: 'count', min: 1, why: 'What may come at once after a silence; default: what one second allows.' },
-    per: { unit: 'choice', choices: ['connection', 'source', 'listener'], default: 'connection', why: 'Who shares one budget.' },
-    over: { unit: 'choice', choices: ['delay', 'refuse', 'close'], default: 'delay', why: 'Over it: let the peer wait, fail the message, or close.' },
-    sources: { unit: 'count', min: 1, default: 10_000, why: 'Source addresses remembered; the least recently seen is forgotten.' },
+    per: {
+      unit: 'choice',
+      choices: ['connection', 'source', 'listener'],
+      default: 'connection',
+      why: 'Who shares one budget.',
+    },
+    over: {
+      unit: 'choice',
+      choices: ['delay', 'refuse', 'close'],
+      default: 'delay',
+      why: 'Over it: let the peer wait, fail the message, or close.',
+    },
+    sources: {
+      unit: 'count',
+      min: 1,
+      default: 10_000,
+      why: 'Source addresses remembered; the least recently seen is forgotten.',
+    },
   }),
   create(options, { clock }) {
     const { messages, bytes, burst, per, over } = options
@@ -37,7 +52,9 @@ export const rateLimit: Factory<MiddlewareSet, RateLimitOptions> = {
     }
     const make = (): Bucket[] => [
       ...(messages === undefined ? [] : [new Bucket(messages, burst ?? messages, clock)]),
-      ...(bytes === undefined ? [] : [new Bucket(bytes, burst === undefined || messages !== undefined ? bytes : burst, clock)]),
+      ...(bytes === undefined
+        ? []
+        : [new Bucket(bytes, burst === undefined || messages !== undefined ? bytes : burst, clock)]),
     ]
     const hasMessages = messages !== undefined
     const find = finder(per, options.sources, make)
@@ -51,7 +68,8 @@ export const rateLimit: Factory<MiddlewareSet, RateLimitOptions> = {
           waitMs = Math.max(waitMs, over === 'delay' ? bucket.take(amount) : bucket.lack(amount))
         })
         if (waitMs <= 0) {
-          if (over !== 'delay') for (const [i, bucket] of buckets.entries()) bucket.take(hasMessages && i === 0 ? 1 : context.frameBytes)
+          if (over !== 'delay')
+            for (const [i, bucket] of buckets.entries()) bucket.take(hasMessages && i === 0 ? 1 : context.frameBytes)
           return next()
         }
         if (over === 'delay') return later(clock, waitMs, next)
@@ -59,7 +77,9 @@ export const rateLimit: Factory<MiddlewareSet, RateLimitOptions> = {
           void context.connection.close('RATE_LIMITED')
           return undefined
         }
-        throw new ConnectionError('RATE_LIMITED', `over the rate limit; try again in ${Math.ceil(waitMs)} ms`, { waitMs })
+        throw new ConnectionError('RATE_LIMITED', `over the rate limit; try again in ${Math.ceil(waitMs)} ms`, {
+          waitMs,
+        })
       },
     }
   },

@@ -20,7 +20,7 @@ test('the short form keeps everything after the colon as its path', () => {
 
 for (const [text, expected] of [
   ['8080', /expected scheme/],
-  ['tcp:/\/localhost', /port is missing/],
+  ['tcp://localhost', /port is missing/],
   ['tcp://:80', /host is missing/],
   ['tcp://localhost:65536', /not in 0 to 65535/],
   ['tcp://::1:80', /brackets/],

@@ -1,6 +1,6 @@
+import fc from 'fast-check'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import fc from 'fast-check'
 import type { Codec, CodecContext, Payload } from '#src/core/codec.js'
 import { framed } from '#src/core/framed.js'
 import type { Factory, Framing } from '#src/core/plugin.js'

@@ -1,7 +1,7 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { ConnectionError, FrameError, GaidarosError, HandlerError } from '#src/core/errors.js'
 import type { Connection } from '#src/core/connection.js'
+import { ConnectionError, FrameError, GaidarosError, HandlerError } from '#src/core/errors.js'
 import { play, settle } from '../../support/session.js'
 
 const echo = { message: (message: unknown) => message }
@@ -122,7 +122,12 @@ test('datagrams wait while a handler is at work, in order', async () => {
 
 test('routes go to their methods, the rest to the open one, and nobody in particular is an error', () => {
   const route = (message: string) => message.split(' ')[0] as string
-  const codec = { ...play({}).session, decode: (f: Uint8Array) => Buffer.from(f).toString(), encode: (m: unknown) => `${m}\n`, route }
+  const codec = {
+    ...play({}).session,
+    decode: (f: Uint8Array) => Buffer.from(f).toString(),
+    encode: (m: unknown) => `${m}\n`,
+    route,
+  }
   const routes = new Map([['GET', () => 'got']])
   const one = play({ kind: 'message', codec: codec as never, handler: { routes, message: () => 'other' } })
   one.give('GET x')
@@ -251,7 +256,10 @@ test('@OnError answers and the connection goes on; its own throw does not', asyn
 })
 
 test('a frame over the limit ends the connection; @OnError has the last word', async () => {
-  const { give, link, session, events } = play({ limits: { lineBytes: 3 }, handler: { ...echo, error: (e) => (e as FrameError).code } })
+  const { give, link, session, events } = play({
+    limits: { lineBytes: 3 },
+    handler: { ...echo, error: (e) => (e as FrameError).code },
+  })
   give('ok\nlonger\nnever\n')
   assert.is(link.sent, 'ok\nTOO_LARGE\n')
   assert.is(session.state, 'ending')
@@ -368,7 +376,10 @@ test('over the high mark reading stops, handling too, and send waits for the dra
 })
 
 test('over the hard mark the peer is cut as slow', async () => {
-  const { session, link } = play({ limits: { writeLowBytes: 1, writeHighBytes: 10, writeHardBytes: 100 }, handler: echo })
+  const { session, link } = play({
+    limits: { writeLowBytes: 1, writeHighBytes: 10, writeHardBytes: 100 },
+    handler: echo,
+  })
   link.buffered = 101
   session.send('x'.repeat(20))
   await settle()
@@ -376,7 +387,10 @@ test('over the hard mark the peer is cut as slow', async () => {
 })
 
 test('one reply larger than the hard mark is no slow peer', async () => {
-  const { session, link } = play({ limits: { writeLowBytes: 1, writeHighBytes: 10, writeHardBytes: 100 }, handler: echo })
+  const { session, link } = play({
+    limits: { writeLowBytes: 1, writeHighBytes: 10, writeHardBytes: 100 },
+    handler: echo,
+  })
   session.send('x'.repeat(2_000))
   assert.not(link.calls.includes('abort'))
   assert.is(link.sent.length, 2_001)
@@ -514,7 +528,10 @@ test('half-closed: reaped when nothing moves', async () => {
 })
 
 test('a handler at work is not idle', async () => {
-  const { clock, give, session } = play({ timeouts: { idleMs: 100, handlerMs: 60_000 }, handler: { message: () => never } })
+  const { clock, give, session } = play({
+    timeouts: { idleMs: 100, handlerMs: 60_000 },
+    handler: { message: () => never },
+  })
   give('x\n')
   clock.advance(10_000)
   assert.is(session.state, 'open')
@@ -550,7 +567,9 @@ test('drain: what was received whole is answered, then the connection ends', asy
 
 test('drain: @OnDrain is told the deadline', async () => {
   const deadline = new Date()
-  const { link, session } = play({ handler: { ...echo, drain: (_c, given) => (given === deadline ? 'going' : 'what?') } })
+  const { link, session } = play({
+    handler: { ...echo, drain: (_c, given) => (given === deadline ? 'going' : 'what?') },
+  })
   session.drain(deadline)
   await settle()
   await settle()

@@ -2,7 +2,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { Codec, FrameReader } from '#src/core/codec.js'
 import { FrameError } from '#src/core/errors.js'
-import { codecConformance, type CodecSubject, type Random } from '#src/testing/index.js'
+import { type CodecSubject, codecConformance, type Random } from '#src/testing/index.js'
 import { collect } from './collecting-runner.js'
 import { lines, prefixed } from './sample-codecs.js'
 

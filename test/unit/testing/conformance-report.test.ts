@@ -4,9 +4,9 @@ import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import {
+  type ConformanceReport,
   capabilityTable,
   codecConformance,
-  type ConformanceReport,
   conformanceReports,
   readConformanceReports,
   transportCaseTitles,

@@ -1,4 +1,4 @@
-import type { Codec, Framer, FrameReader } from '#src/core/codec.js'
+import type { Codec, FrameReader, Framer } from '#src/core/codec.js'
 import { FrameError } from '#src/core/errors.js'
 
 const tooLarge = () => new FrameError('TOO_LARGE', 'over the limit')

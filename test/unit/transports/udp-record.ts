@@ -5,7 +5,7 @@ import { type Endpoint, parseEndpoint } from '#src/core/endpoint.js'
 import { GaidarosError } from '#src/core/errors.js'
 import { defaultLimits, defaultTimeouts, type Limits, type Timeouts } from '#src/core/options.js'
 import type { Link, LinkSink, Listener, TransportOptions } from '#src/core/transport.js'
-import { udp, type UdpOptions } from '#src/transports/udp.js'
+import { type UdpOptions, udp } from '#src/transports/udp.js'
 
 const DEADLINE_MS = 10_000
 

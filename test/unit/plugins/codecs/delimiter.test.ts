@@ -2,18 +2,18 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { delimiter } from '#src/plugins/codecs/delimiter.js'
 import {
+  type Choices,
   checkCuts,
   checkPieces,
   checkRest,
-  type Choices,
   fails,
   framedBytes,
   framesOf,
   type Generator,
   limitsOf,
   make,
-  open,
   type Outcome,
+  open,
 } from './harness.js'
 
 /** The first whole delimiter ends a frame; what comes before it is the frame. */

@@ -3,9 +3,9 @@ import * as assert from 'uvu/assert'
 import { fixed } from '#src/plugins/codecs/fixed.js'
 import { raw } from '#src/plugins/codecs/raw.js'
 import {
+  type Choices,
   checkCuts,
   checkPieces,
-  type Choices,
   fails,
   framedBytes,
   framesOf,

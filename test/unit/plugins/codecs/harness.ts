@@ -1,10 +1,10 @@
 /**
  * Drives framers the way a session does, and worse: cut anywhere, moved between calls, with bait behind the bytes.
  */
-import * as assert from 'uvu/assert'
+
 import fc from 'fast-check'
-import type { FrameLimits, FrameReader } from '#src/core/codec.js'
-import type { CodecContext } from '#src/core/codec.js'
+import * as assert from 'uvu/assert'
+import type { CodecContext, FrameLimits, FrameReader } from '#src/core/codec.js'
 import { FrameError, GaidarosError } from '#src/core/errors.js'
 import type { Factory, Framing } from '#src/core/plugin.js'
 import type { StandardSchemaV1 } from '#src/core/standard-schema.js'

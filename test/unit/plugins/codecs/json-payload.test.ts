@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer'
+import fc from 'fast-check'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import fc from 'fast-check'
 import { FrameError } from '#src/core/errors.js'
 import { json } from '#src/plugins/codecs/json-payload.js'
 import { faultOf } from '#src/plugins/codecs/json-scan.js'

@@ -2,9 +2,9 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { lengthField } from '#src/plugins/codecs/length-field.js'
 import {
+  Choices,
   checkCuts,
   checkPieces,
-  Choices,
   drive,
   fails,
   framedBytes,
@@ -12,8 +12,8 @@ import {
   type Generator,
   limitsOf,
   make,
-  open,
   type Outcome,
+  open,
 } from './harness.js'
 
 interface Options {

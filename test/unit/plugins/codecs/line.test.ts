@@ -3,10 +3,10 @@ import * as assert from 'uvu/assert'
 import { jsonLines } from '#src/plugins/codecs/json-lines.js'
 import { line } from '#src/plugins/codecs/line.js'
 import {
+  type Choices,
   checkCuts,
   checkPieces,
   checkRest,
-  type Choices,
   drive,
   fails,
   framedBytes,
@@ -14,8 +14,8 @@ import {
   type Generator,
   limitsOf,
   make,
-  open,
   type Outcome,
+  open,
 } from './harness.js'
 
 const alphabet = [0x0a, 0x0d, 0x61, 0x62, 0x00, 0xff]

@@ -10,8 +10,8 @@ import {
   type Generator,
   limitsOf,
   make,
-  open,
   type Outcome,
+  open,
 } from './harness.js'
 
 /** cr.yp.to/proto/netstrings.txt: digits without leading zeros, a colon, so many bytes, a comma. */

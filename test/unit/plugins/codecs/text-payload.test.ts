@@ -1,6 +1,6 @@
+import fc from 'fast-check'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import fc from 'fast-check'
 import { bytes } from '#src/plugins/codecs/bytes-payload.js'
 import { text } from '#src/plugins/codecs/text-payload.js'
 import { fails, make } from './harness.js'

@@ -10,8 +10,8 @@ import {
   type Generator,
   limitsOf,
   make,
-  open,
   type Outcome,
+  open,
 } from './harness.js'
 
 /** protobuf.dev, encoding, "Base 128 Varints". */
