@@ -82,6 +82,8 @@ interface Pending {
   readonly stop: number
   readonly isMessage: boolean
   over: boolean
+  /** That nobody will get its reply was said already. */
+  isTold: boolean
 }
 
 export class Session implements Connection, Expiring {
@@ -105,6 +107,8 @@ export class Session implements Connection, Expiring {
   #isFlushQueued = false
   #hasPeerEnded = false
   #hasEnded = false
+  /** The peer finished before we did. */
+  #wasPeerFirst = false
   #wasPeerEndTold = false
   #isDraining = false
   /** The link is gone. */
@@ -715,7 +719,7 @@ export class Session implements Connection, Expiring {
   /** Waits for a handler. @param stop - The reason not to go on meanwhile. */
   #await(promise: PromiseLike<unknown>, stop: number, isMessage: boolean, isErrorHook = false): void {
     const { plan, host } = this.#scope
-    const pending: Pending = { since: host.clock.now(), stop, isMessage, over: false }
+    const pending: Pending = { since: host.clock.now(), stop, isMessage, over: false, isTold: false }
     this.#inFlight++
     this.#pendings ??= []
     this.#pendings.push(pending)
@@ -726,7 +730,7 @@ export class Session implements Connection, Expiring {
         if (this.#finishPending(pending)) {
           if (reply !== undefined) this.#answer(reply)
           this.#afterPending(pending)
-        } else if (reply !== undefined) this.#dropped(this.#closedError())
+        } else if (reply !== undefined && !pending.isTold) this.#dropped(this.#closedError())
       },
       (thrown) => {
         if (!this.#finishPending(pending)) return
@@ -893,6 +897,7 @@ export class Session implements Connection, Expiring {
   peerEnded(): void {
     if (this.#isClosed || this.#hasPeerEnded) return
     this.#hasPeerEnded = true
+    this.#wasPeerFirst = !this.#hasEnded
     this.#lastActivity = this.#scope.host.clock.now()
     if (this.#feed !== undefined) return this.#feed.end()
     if (this.#isDiscarding) return
@@ -1170,6 +1175,7 @@ export class Session implements Connection, Expiring {
   #handlerHangs(pending: Pending): void {
     const { timeouts } = this.#scope.plan
     this.#finishPending(pending)
+    pending.isTold = true
     const error = new ExecutorError(
       'TIMEOUT',
       `the handler has not answered within handlerMs (${timeouts.handlerMs} ms)`,
@@ -1218,6 +1224,7 @@ export class Session implements Connection, Expiring {
     if (this.#isClosed) return
     const error = new ShutdownError('SHUTDOWN', 'the drain deadline has come')
     if (this.#inFlight > 0) this.#dropped(error)
+    for (const pending of this.#pendings ?? []) pending.over = pending.isTold = true
     this.#abortion?.abort(error)
     this.#reason = { code: 'SHUTDOWN', by: 'server', error }
     this.#cut('SHUTDOWN', 'server', error)
@@ -1229,7 +1236,7 @@ export class Session implements Connection, Expiring {
     const { host, plan } = this.#scope
     if (this.#reason === undefined) {
       if (error !== undefined) this.#reason = { code: codeOf(error, 'TRANSPORT_FAILED'), by: 'network', error }
-      else this.#reason = { code: 'ENDED', by: this.#hasPeerEnded || !this.#hasEnded ? 'peer' : 'handler' }
+      else this.#reason = { code: 'ENDED', by: this.#wasPeerFirst || !this.#hasEnded ? 'peer' : 'handler' }
     }
     const reason = this.#reason
     this.#reportUnhandled()

@@ -83,11 +83,14 @@ export class TlsHandshakes {
     timer?.unref()
     this.#pending.set(raw, { done, timer })
     raw.on('close', this.#rawClosed)
+    // A peer that finishes inside its handshake has nothing more to say; half-open begins when the handshake is done.
+    raw.allowHalfOpen = false
     this.#server.emit('connection', raw)
   }
 
   #succeed(secured: TLSSocket): void {
     const handshake = this.#forget(rawOf(secured))
+    secured.allowHalfOpen = true
     if (handshake === undefined) secured.destroy()
     else handshake.done(undefined, guardErrors(secured))
   }
@@ -116,7 +119,8 @@ export class TlsHandshakes {
 
   readonly #rawClosed = ((handshakes: TlsHandshakes) =>
     function (this: Socket): void {
-      handshakes.#fail(this, new HandshakeError('HANDSHAKE_FAILED', LATE))
+      // A turn later: `tlsClientError` knows why, and comes after the close where Node refused a certificate.
+      setImmediate(() => handshakes.#fail(this, new HandshakeError('HANDSHAKE_FAILED', LATE)))
     })(this)
 }
 
