@@ -1,8 +1,8 @@
 /**
  * The unit of the comparison: the echo server one would write by hand on node:net, node:tls or node:dgram.
  *
- * Nothing of a framework, but the same duties: frames are found, decoded to what a handler would get, answered one by one,
- * and the answers of one chunk leave in one write.   TRANSPORT=tcp|tls|unix|udp FRAMING=line|len4 PORT= | SOCKET= node raw.mjs
+ * Nothing of a framework, but the same duties: frames are found in place, each is answered, the answers of one chunk leave in
+ * one write, and a peer that does not read is paused.   TRANSPORT=tcp|tls|unix|udp FRAMING=line|len4 PORT= | SOCKET= node raw.mjs
  */
 import dgram from 'node:dgram'
 import net from 'node:net'
@@ -13,18 +13,22 @@ const { TRANSPORT = 'tcp', FRAMING = 'line', PORT, SOCKET, CERT, KEY } = process
 /** The application: what a handler method would be. */
 const handle = (message) => message
 
+/** Lines as views of the chunk, the replies of a chunk copied into one buffer: no text is made that nobody reads. */
 function lines(socket) {
-  let rest = ''
+  let rest = null
   socket.on('data', (chunk) => {
-    const text = rest === '' ? chunk.latin1Slice(0, chunk.length) : rest + chunk.latin1Slice(0, chunk.length)
-    let out = ''
+    const bytes = rest === null ? chunk : Buffer.concat([rest, chunk])
+    const out = Buffer.allocUnsafe(bytes.length)
+    let size = 0
     let at = 0
-    for (let end = text.indexOf('\n'); end >= 0; end = text.indexOf('\n', at)) {
-      out += `${handle(text.slice(at, end))}\n`
+    for (let end = bytes.indexOf(10); end >= 0; end = bytes.indexOf(10, at)) {
+      const reply = handle(bytes.subarray(at, end))
+      size += reply.copy(out, size)
+      out[size++] = 10
       at = end + 1
     }
-    rest = at === text.length ? '' : text.slice(at)
-    if (out !== '' && !socket.write(out, 'latin1')) pause(socket)
+    rest = at === bytes.length ? null : bytes.subarray(at)
+    if (size > 0 && !socket.write(size === out.length ? out : out.subarray(0, size))) pause(socket)
   })
 }
 
@@ -86,10 +90,7 @@ function serve(socket) {
 if (TRANSPORT === 'udp') {
   const socket = dgram.createSocket({ type: 'udp4', recvBufferSize: 4 << 20 })
   socket.on('message', (message, peer) => {
-    // What a handler gets: text for lines, bytes for the rest.
-    const reply =
-      FRAMING === 'line' ? Buffer.from(handle(message.latin1Slice(0, message.length)), 'latin1') : handle(message)
-    socket.send(reply, peer.port, peer.address)
+    socket.send(handle(message), peer.port, peer.address)
   })
   socket.bind(Number(PORT), '127.0.0.1')
 } else {

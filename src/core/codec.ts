@@ -41,6 +41,11 @@ export interface CodecContext {
   readonly connection: Connection
   /** `message`: the transport keeps boundaries, so no framing is read or written. */
   readonly kind: 'stream' | 'message'
+  /**
+   * Where the bytes that have come end in the buffer given to `decodeAt`: what lies between a frame and here stays as it is,
+   * so a payload may look ahead. Set by the session before it hands out frames.
+   */
+  limit?: number
   /** The codec's own, of this connection. */
   state: unknown
 }
@@ -97,7 +102,8 @@ export interface FrameReader {
 
 /** A frame's payload as a message, beside a framer: `payload: 'json'`. */
 export interface Payload<In = unknown, Out = In> {
-  decodeAt(buffer: Buffer, start: number, end: number): In
+  /** @param limit - As `CodecContext.limit`. */
+  decodeAt(buffer: Buffer, start: number, end: number, limit?: number): In
   encode(message: Out): Uint8Array | string
   isMessage?(value: unknown): boolean
   route?(message: In): string | undefined

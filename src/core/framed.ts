@@ -65,7 +65,7 @@ class FramedCodec implements Codec {
 
   decodeAt(buffer: Buffer, start: number, end: number, context: CodecContext): unknown {
     if (this.#trims && context.kind === 'message') return this.#decodeTrimmed(buffer, start, end, context)
-    return this.#payload.decodeAt(buffer, start, end)
+    return this.#payload.decodeAt(buffer, start, end, context.limit ?? end)
   }
 
   encode(message: unknown, context: CodecContext): Piece {

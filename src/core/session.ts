@@ -150,7 +150,7 @@ export class Session implements Connection, Expiring {
     this.#link = link
     this.#scope = scope
     this.#isStream = scope.capabilities.kind === 'stream'
-    this.#context = { connection: this, kind: scope.capabilities.kind, state: undefined }
+    this.#context = { connection: this, kind: scope.capabilities.kind, limit: 0, state: undefined }
     this.id = scope.host.nextId()
     this.#openedAt = this.#lastActivity = scope.host.clock.now()
   }
@@ -523,6 +523,7 @@ export class Session implements Connection, Expiring {
     if (reader === undefined) {
       const framer = plan.codec.framer
       if (framer === undefined) {
+        this.#context.limit = end
         this.#deliver(buffer, start, end)
         return end
       }
@@ -530,6 +531,7 @@ export class Session implements Connection, Expiring {
     }
     let at = start
     let frames = 0
+    this.#context.limit = end
     this.#isPumping = true
     while (at < end && this.#stops === 0) {
       let after: number

@@ -138,7 +138,8 @@ export class StreamLink implements Link {
     const socket = this.#socket
     // No character takes more than three bytes of UTF-8 for each of its UTF-16 units.
     if (socket.writableLength + text.length * 3 < this.#scope.writeHighBytes) {
-      socket.write(text, 'utf8')
+      // What is ASCII is the same in Latin-1, which Node copies without looking at each character.
+      socket.write(text, Buffer.byteLength(text) === text.length ? 'latin1' : 'utf8')
       return true
     }
     return this.write(Buffer.from(text))

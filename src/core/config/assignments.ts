@@ -60,6 +60,12 @@ export function readText(text: string, place: Place | undefined): unknown {
 /** Variables that are not settings. */
 const reserved = new Set(['GAIDAROS_CONFIG', 'GAIDAROS_CONFORMANCE_REPORT'])
 
+const isSetting = (variable: string): boolean => variable.startsWith('GAIDAROS_') && !reserved.has(variable)
+
+export function hasSettings(env: Readonly<Record<string, string | undefined>>): boolean {
+  return Object.entries(env).some(([variable, value]) => value !== undefined && isSetting(variable))
+}
+
 /**
  * Settings from the environment: `GAIDAROS_LISTENERS__PUBLIC__ENDPOINT`. Keys are found without regard to case and
  * underscores, so `FRAMEBYTES` and `FRAME_BYTES` both mean `frameBytes`.
@@ -74,7 +80,7 @@ export function fromEnvironment(
 ): Assignment[] {
   const result: Assignment[] = []
   for (const [variable, value] of Object.entries(env)) {
-    if (!variable.startsWith('GAIDAROS_') || reserved.has(variable) || value === undefined) continue
+    if (!isSetting(variable) || value === undefined) continue
     const origin: Origin = { kind: 'environment', name: variable }
     const path: string[] = []
     let place: Place | undefined = top

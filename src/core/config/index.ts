@@ -5,10 +5,11 @@
  */
 import type { Configuration, ListenerOptions } from '../configuration.js'
 import { defaultLimits, defaultTimeouts, drainTimeoutMs } from '../options.js'
-import { type Assignment, fromEnvironment, parsePath, readText } from './assignments.js'
+import { type Assignment, fromEnvironment, hasSettings, parsePath, readText } from './assignments.js'
 import { check, isSecret, loadShape, placeOf } from './check.js'
 import { mergeFiles } from './find.js'
 import { anchorPaths } from './paths.js'
+import { isPlainlyRight } from './quick-check.js'
 import { type Branch, isBranch, type Origin, type Path, Tree } from './tree.js'
 
 export type { Assignment } from './assignments.js'
@@ -54,15 +55,29 @@ const byDefault: Origin = { kind: 'default', name: 'default' }
 /** @throws {ConfigError} with every fault on a line of its own. */
 export async function loadConfiguration(input: ConfigurationInput): Promise<LoadedConfiguration> {
   const { cwd, config = true, env = {}, flags = [], code = {} } = input
-  const { shape } = await loadShape()
-  const top = placeOf(shape as never)
   const tree = new Tree()
   const file = await mergeFiles(
     tree,
     typeof env.GAIDAROS_CONFIG === 'string' && config === true ? env.GAIDAROS_CONFIG : config,
     cwd,
   )
+  if (flags.length > 0 || hasSettings(env)) await mergeSingles(tree, input)
+  tree.merge(anchorPaths(code as Branch, cwd), { kind: 'code', name: 'code' })
 
+  if (!isPlainlyRight(tree.root)) check(tree, (await loadShape()).shape as never)
+  spreadShortForm(tree)
+  return {
+    values: unlimited(tree.root) as unknown as Settled,
+    origin: (path) => tree.origin(typeof path === 'string' ? path.split('.') : path),
+    entries: () => entriesOf(tree),
+    file,
+    directory: cwd,
+  }
+}
+
+/** Variables, then flags. */
+async function mergeSingles(tree: Tree, { env = {}, flags = [], cwd }: ConfigurationInput): Promise<void> {
+  const top = placeOf((await loadShape()).shape as never)
   const names = (path: Path) => {
     const here = tree.get(path)
     return isBranch(here) ? Object.keys(here) : []
@@ -73,17 +88,6 @@ export async function loadConfiguration(input: ConfigurationInput): Promise<Load
     let place: ReturnType<typeof top.at> = top
     for (const key of path) place = place?.at(key)
     assign(tree, path, typeof value === 'string' ? readText(value, place) : value, origin, cwd)
-  }
-  tree.merge(anchorPaths(code as Branch, cwd), { kind: 'code', name: 'code' })
-
-  check(tree, shape as never)
-  spreadShortForm(tree)
-  return {
-    values: unlimited(tree.root) as unknown as Settled,
-    origin: (path) => tree.origin(typeof path === 'string' ? path.split('.') : path),
-    entries: () => entriesOf(tree),
-    file,
-    directory: cwd,
   }
 }
 
