@@ -9,7 +9,7 @@ import { toError } from '../core/errors.js'
 import { evalHandler } from '../core/hooks.js'
 import { type ConfiguredServer, createServer, type ServerOptions } from '../gaidaros.js'
 import type { Arguments } from './arguments.js'
-import { describe } from './main.js'
+import { describe } from './describe.js'
 import { report } from './report.js'
 
 const statusOf = { SIGTERM: 143, SIGINT: 130 } as const

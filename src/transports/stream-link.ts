@@ -9,29 +9,11 @@ import type { TLSSocket } from 'node:tls'
 import { Endpoint } from '../core/endpoint.js'
 import { ConnectionError, HandshakeError, toError } from '../core/errors.js'
 import { type FeatureToken, TLS, type TlsFacts } from '../core/feature.js'
-import type { TlsOptions } from '../core/options.js'
-import type { Link, LinkSink } from '../core/transport.js'
+import type { Link } from '../core/transport.js'
 import { linkError } from './platform-errors.js'
 import { reset } from './reset.js'
+import type { StreamScope } from './stream-scope.js'
 import { tlsFacts } from './tls-facts.js'
-
-/** What all links of one listener, or one link that was dialled, share. */
-export interface StreamScope {
-  readonly sink: LinkSink
-  /** Of the endpoints that links report. */
-  readonly scheme: string
-  readonly side: 'accepted' | 'connected'
-  /** The listener's endpoint as bound, or the one connected to. */
-  endpoint: Endpoint
-  /** Bytes waiting at which `write` says stop, and at which `drain` says go. */
-  readonly writeHighBytes: number
-  readonly writeLowBytes: number
-  /** TCP beneath: an abort is a reset. */
-  readonly canReset: boolean
-  /** Taken by `upgrade('tls')` where it is given no options of its own. */
-  readonly tls: TlsOptions | undefined
-  readonly handshakeMs: number
-}
 
 // Whose socket this is: one property in place of a closure per event and link.
 const LINK = Symbol('gaidaros.link')

@@ -9,7 +9,7 @@ import type { Endpoint } from '../core/endpoint.js'
 import { type OptionSchema, optionSchema } from '../core/option-schema.js'
 import { defaultLimits, defaultTimeouts, type SocketOptions, socketRows } from '../core/options.js'
 import type { LinkSink, TransportOptions } from '../core/transport.js'
-import type { StreamScope } from './stream-link.js'
+import type { StreamScope } from './stream-scope.js'
 
 /** Node's own is 16 KiB on Node 20; a larger one saves round trips through the loop for large messages. */
 const HIGH_WATER_BYTES = 64 * 1024
