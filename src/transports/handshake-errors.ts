@@ -1,7 +1,8 @@
 /**
  * Translates what OpenSSL and Node say about a failed handshake.
  *
- * Room: transports. An error is made for each failure and printed by nobody here: a flood of bad peers is counted, not logged.
+ * Room: transports. An error is made for each failure and printed by nobody here: a flood of bad peers is counted, not
+ * logged.
  */
 import type { TLSSocket } from 'node:tls'
 import { HandshakeError } from '../core/errors.js'
@@ -16,16 +17,28 @@ export function handshakeError(cause: Error & { code?: string; reason?: string }
   const code = cause.code ?? ''
   const problem = secured?.authorizationError as unknown
   if (problem !== null && problem !== undefined) {
-    return new HandshakeError('CERTIFICATE_REFUSED', `the peer's certificate was refused: ${codeOf(problem)}`, { reason: codeOf(problem), cause })
+    return new HandshakeError('CERTIFICATE_REFUSED', `the peer's certificate was refused: ${codeOf(problem)}`, {
+      reason: codeOf(problem),
+      cause,
+    })
   }
   if (code === 'ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE') {
-    return new HandshakeError('CERTIFICATE_REFUSED', 'the peer showed no certificate, and one is required', { reason: code, cause })
+    return new HandshakeError('CERTIFICATE_REFUSED', 'the peer showed no certificate, and one is required', {
+      reason: code,
+      cause,
+    })
   }
   if (isCertificateAlert(code)) {
-    return new HandshakeError('CERTIFICATE_REFUSED', `the peer refused our certificate: ${cause.reason ?? code}`, { reason: code, cause })
+    return new HandshakeError('CERTIFICATE_REFUSED', `the peer refused our certificate: ${cause.reason ?? code}`, {
+      reason: code,
+      cause,
+    })
   }
   if (/UNRECOGNIZED_NAME/.test(code)) {
-    return new HandshakeError('UNRECOGNISED_NAME', 'the peer has no certificate for the name it was asked for', { reason: code, cause })
+    return new HandshakeError('UNRECOGNISED_NAME', 'the peer has no certificate for the name it was asked for', {
+      reason: code,
+      cause,
+    })
   }
   // Node's own words for a peer that went away are those of HTTP.
   const message = code === 'ECONNRESET' ? LATE : (cause.reason ?? cause.message)
@@ -33,9 +46,11 @@ export function handshakeError(cause: Error & { code?: string; reason?: string }
 }
 
 /**
- * An alert about a certificate. In TLS 1.3 a client hears it only after its own side of the handshake was done (RFC 8446,
- * section 4.4.2.4).
+ * An alert about a certificate. In TLS 1.3 a client hears it only after its own side of the handshake was done (RFC
+ * 8446, section 4.4.2.4).
  */
 export function isCertificateAlert(code: string): boolean {
-  return /ALERT_(BAD_CERTIFICATE|CERTIFICATE_|UNKNOWN_CA|UNSUPPORTED_CERTIFICATE|NO_CERTIFICATE|ACCESS_DENIED)/.test(code)
+  return /ALERT_(BAD_CERTIFICATE|CERTIFICATE_|UNKNOWN_CA|UNSUPPORTED_CERTIFICATE|NO_CERTIFICATE|ACCESS_DENIED)/.test(
+    code,
+  )
 }

@@ -8,7 +8,10 @@ import { AcceptError, BindError, type BindErrorCode, ConnectionError, GaidarosEr
 import { handshakeError, isCertificateAlert } from './handshake-errors.js'
 
 const bindCodes: Readonly<Record<string, readonly [BindErrorCode, string]>> = {
-  EADDRINUSE: ['ADDRESS_IN_USE', 'another socket is bound there; stop its process, or choose another port (0 picks a free one)'],
+  EADDRINUSE: [
+    'ADDRESS_IN_USE',
+    'another socket is bound there; stop its process, or choose another port (0 picks a free one)',
+  ],
   EADDRNOTAVAIL: ['ADDRESS_NOT_AVAILABLE', 'no interface of this machine has that address; 0.0.0.0 or [::] take all'],
   EAFNOSUPPORT: ['ADDRESS_NOT_AVAILABLE', 'this machine does not speak that address family; try an IPv4 address'],
   EACCES: ['PERMISSION_DENIED', 'this user may not bind there; ports below 1024 need CAP_NET_BIND_SERVICE on Linux'],
@@ -25,7 +28,10 @@ export function bindError(endpoint: Endpoint, thrown: unknown): BindError {
   const platform = platformCode(cause)
   const key = platform.startsWith('EAI_') ? 'ENOTFOUND' : platform
   const [code, remedy] = bindCodes[key] ?? (['BIND_FAILED', 'see the cause'] as const)
-  return new BindError(code, `cannot listen on ${endpoint}: ${platform || cause.message}; ${remedy}`, { endpoint, cause })
+  return new BindError(code, `cannot listen on ${endpoint}: ${platform || cause.message}; ${remedy}`, {
+    endpoint,
+    cause,
+  })
 }
 
 const resets = new Set(['ECONNRESET', 'EPIPE', 'ECONNABORTED', 'ETIMEDOUT', 'ENOTCONN', 'ERR_STREAM_PREMATURE_CLOSE'])
@@ -50,10 +56,18 @@ export function connectError(endpoint: Endpoint, thrown: unknown): Error {
   const tried = cause instanceof AggregateError ? cause.errors.map(platformCode) : [platformCode(cause)]
   const fields = { endpoint, cause }
   if (tried.includes('ECONNREFUSED') || tried.includes('ENOENT')) {
-    return new ConnectionError('REFUSED', `cannot connect to ${endpoint}: nobody listens there (${tried.join(', ')})`, fields)
+    return new ConnectionError(
+      'REFUSED',
+      `cannot connect to ${endpoint}: nobody listens there (${tried.join(', ')})`,
+      fields,
+    )
   }
   if (tried.includes('ETIMEDOUT')) {
-    return new ConnectionError('CONNECT_TIMEOUT', `cannot connect to ${endpoint}: no answer (${tried.join(', ')})`, fields)
+    return new ConnectionError(
+      'CONNECT_TIMEOUT',
+      `cannot connect to ${endpoint}: no answer (${tried.join(', ')})`,
+      fields,
+    )
   }
   const said = tried.filter((code) => code !== '').join(', ') || cause.message
   return new ConnectionError('TRANSPORT_FAILED', `cannot connect to ${endpoint}: ${said}`, fields)
@@ -61,7 +75,10 @@ export function connectError(endpoint: Endpoint, thrown: unknown): Error {
 
 /** The signal of a `connect` was aborted: its deadline, or the application gave up. */
 export function connectGivenUp(endpoint: Endpoint, reason: unknown): ConnectionError {
-  return new ConnectionError('CONNECT_TIMEOUT', `connecting to ${endpoint} was given up before it was done`, { endpoint, cause: reason })
+  return new ConnectionError('CONNECT_TIMEOUT', `connecting to ${endpoint} was given up before it was done`, {
+    endpoint,
+    cause: reason,
+  })
 }
 
 /** A listening socket reported an error; it goes on listening. */

@@ -25,7 +25,8 @@ export async function bindTcp(endpoint: Endpoint, options: TcpOptions): Promise<
   try {
     const host = endpoint.host as string
     const port = endpoint.port as number
-    const servers = host.toLowerCase() === 'localhost' ? await bindLocalhost(port, options) : [await bind(host, port, options)]
+    const servers =
+      host.toLowerCase() === 'localhost' ? await bindLocalhost(port, options) : [await bind(host, port, options)]
     return { servers, endpoint: endpoint.with({ port: portOf(servers[0] as Server) }) }
   } catch (thrown) {
     throw bindError(endpoint, thrown)
@@ -66,7 +67,8 @@ function refuseUnsupported(endpoint: Endpoint, { reusePort }: TcpOptions): void 
   const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
   // Added in Node 23.1 and 22.12 (net, server.listen, `reusePort`); older ones ignore it.
   if (major > 22 || (major === 22 && minor >= 12)) return
-  const message = `${endpoint}: socket.reusePort needs Node 22.12 or newer, this is ${process.versions.node}; leave it out, or ` +
+  const message =
+    `${endpoint}: socket.reusePort needs Node 22.12 or newer, this is ${process.versions.node}; leave it out, or ` +
     'let several workers share one port'
   throw new BindError('NOT_SUPPORTED', message, { endpoint, option: 'reusePort' })
 }

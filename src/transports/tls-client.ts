@@ -8,8 +8,8 @@ import { connect, type TLSSocket } from 'node:tls'
 import type { Endpoint } from '../core/endpoint.js'
 import { HandshakeError } from '../core/errors.js'
 import type { TlsOptions } from '../core/options.js'
-import { guardErrors } from './stream-options.js'
 import { handshakeError, LATE } from './handshake-errors.js'
+import { guardErrors } from './stream-options.js'
 import { readMaterials } from './tls-materials.js'
 
 /** What a client shows and asks for, read once. */
@@ -26,8 +26,8 @@ export async function readClientTls(options: TlsOptions = {}) {
  * Shakes hands with the server at the other end of `raw`.
  *
  * @param done - Runs in the turn in which the handshake is done, before anything is read.
- * @throws {HandshakeError} `CERTIFICATE_REFUSED` (theirs or ours), `HANDSHAKE_TIMEOUT`, `UNRECOGNISED_NAME`, `HANDSHAKE_FAILED`.
- *   The socket is closed.
+ * @throws {HandshakeError} `CERTIFICATE_REFUSED` (theirs or ours), `HANDSHAKE_TIMEOUT`, `UNRECOGNISED_NAME`,
+ * `HANDSHAKE_FAILED`.   The socket is closed.
  */
 export function secureClient<T>(
   raw: Socket,
@@ -51,7 +51,12 @@ export function secureClient<T>(
     const onError = (error: Error) => fail(handshakeError(error, secured))
     const onClose = () => fail(new HandshakeError('HANDSHAKE_FAILED', `${endpoint}: ${LATE}`))
     const onTimeout = () =>
-      fail(new HandshakeError('HANDSHAKE_TIMEOUT', `${endpoint}: no handshake within ${handshakeMs} ms (timeouts.handshakeMs)`))
+      fail(
+        new HandshakeError(
+          'HANDSHAKE_TIMEOUT',
+          `${endpoint}: no handshake within ${handshakeMs} ms (timeouts.handshakeMs)`,
+        ),
+      )
     const timer = handshakeMs < 2 ** 31 ? setTimeout(onTimeout, handshakeMs) : undefined
     timer?.unref()
     const settle = () => {

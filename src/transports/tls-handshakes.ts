@@ -1,8 +1,8 @@
 /**
  * Server-side handshakes: turns accepted sockets into TLS sockets, or says why not, within a deadline.
  *
- * Room: transports. Node's own `tls.Server` does the work (tickets, SNI, client certificates); it never listens, sockets are
- * given to it by its documented 'connection' event.
+ * Room: transports. Node's own `tls.Server` does the work (tickets, SNI, client certificates); it never listens,
+ * sockets are given to it by its documented 'connection' event.
  */
 import { constants } from 'node:crypto'
 import type { Socket } from 'node:net'
@@ -14,7 +14,9 @@ import { guardErrors } from './stream-options.js'
 import { readMaterials, readNamedContext } from './tls-materials.js'
 
 /** Told once: an error, or the socket whose handshake is done and whose first bytes nobody has taken yet. */
-export type HandshakeDone = (...outcome: [error: HandshakeError, secured: undefined] | [error: undefined, secured: TLSSocket]) => void
+export type HandshakeDone = (
+  ...outcome: [error: HandshakeError, secured: undefined] | [error: undefined, secured: TLSSocket]
+) => void
 
 /** Longest delay of a Node timer. */
 const MOST_MS = 2 ** 31 - 1
@@ -29,12 +31,10 @@ interface Handshake {
 
 export class TlsHandshakes {
   readonly #server: Server
-  readonly #handshakeMs: number
   readonly #pending = new Map<Socket, Handshake>()
 
-  private constructor(server: Server, handshakeMs: number) {
+  private constructor(server: Server) {
     this.#server = server
-    this.#handshakeMs = handshakeMs
     server.on('secureConnection', (secured) => this.#succeed(secured))
     server.on('tlsClientError', (error, secured) => this.#fail(rawOf(secured), handshakeError(error, secured)))
   }
@@ -44,10 +44,11 @@ export class TlsHandshakes {
    *
    * @throws {ConfigError} `BAD_VALUE` with the option that is wrong. Reach: the start; nothing is bound.
    */
-  static async prepare(options: TlsOptions | undefined, handshakeMs: number): Promise<TlsHandshakes> {
+  static async prepare(options: TlsOptions | undefined): Promise<TlsHandshakes> {
     if (options?.cert === undefined && options?.pfx === undefined && options?.sni === undefined) {
-      const message = 'tls.cert: a TLS server needs a certificate and its key (tls.cert and tls.key, or tls.pfx), got none; to make ' +
-        'one for trying: openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 30 -subj /CN=localhost'
+      const message =
+        'tls.cert: a TLS server needs a certificate and its key (tls.cert and tls.key, or tls.pfx), got none; ' +
+        'one to try: openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -subj /CN=localhost'
       throw new ConfigError('BAD_VALUE', message, { option: 'tls.cert' })
     }
     const materials = await readMaterials(options)
@@ -65,26 +66,31 @@ export class TlsHandshakes {
       ...(alpn === undefined ? {} : { ALPNProtocols: [...alpn] }),
       ...(names === undefined ? {} : { SNICallback: names.select }),
     })
-    return new TlsHandshakes(server, handshakeMs)
+    return new TlsHandshakes(server)
   }
 
-  /** Begins a handshake on a socket that was accepted. */
-  begin(raw: Socket, done: HandshakeDone): void {
+  /**
+   * Begins a handshake on a socket that was accepted.
+   *
+   * @param handshakeMs - From now to its end, whatever the peer sends meanwhile; Infinity: as long as it takes.
+   */
+  begin(raw: Socket, handshakeMs: number, done: HandshakeDone): void {
     if (raw.destroyed) {
       done(new HandshakeError('HANDSHAKE_FAILED', 'the peer left before the handshake'), undefined)
       return
     }
-    const timer = Number.isFinite(this.#handshakeMs)
-      ? setTimeout(() => this.#expire(raw), Math.min(this.#handshakeMs, MOST_MS))
-      : undefined
+    const timer = handshakeMs <= MOST_MS ? setTimeout(() => this.#expire(raw, handshakeMs), handshakeMs) : undefined
     timer?.unref()
     this.#pending.set(raw, { done, timer })
     raw.on('close', this.#rawClosed)
+    // The TLS socket inherits it: a peer that ends inside the handshake is gone, not half-open.
+    raw.allowHalfOpen = false
     this.#server.emit('connection', raw)
   }
 
   #succeed(secured: TLSSocket): void {
     const handshake = this.#forget(rawOf(secured))
+    secured.allowHalfOpen = true
     if (handshake === undefined) secured.destroy()
     else handshake.done(undefined, guardErrors(secured))
   }
@@ -97,9 +103,9 @@ export class TlsHandshakes {
     setImmediate(() => raw.destroy())
   }
 
-  #expire(raw: Socket): void {
-    const message = `the handshake was not done within ${this.#handshakeMs} ms (timeouts.handshakeMs)`
-    this.#fail(raw, new HandshakeError('HANDSHAKE_TIMEOUT', message, { limit: this.#handshakeMs }))
+  #expire(raw: Socket, limit: number): void {
+    const message = `the handshake was not done within ${limit} ms (timeouts.handshakeMs)`
+    this.#fail(raw, new HandshakeError('HANDSHAKE_TIMEOUT', message, { limit }))
   }
 
   #forget(raw: Socket): Handshake | undefined {
@@ -113,7 +119,8 @@ export class TlsHandshakes {
 
   readonly #rawClosed = ((handshakes: TlsHandshakes) =>
     function (this: Socket): void {
-      handshakes.#fail(this, new HandshakeError('HANDSHAKE_FAILED', LATE))
+      // The TLS socket closes after this one, and often knows better why.
+      setImmediate(() => handshakes.#fail(this, new HandshakeError('HANDSHAKE_FAILED', LATE)))
     })(this)
 }
 

@@ -11,8 +11,8 @@ import type { Material, TlsOptions } from '../core/options.js'
 import { platformCode } from './platform-errors.js'
 
 /**
- * Mozilla's intermediate list, version 5.7 (wiki.mozilla.org/Security/Server_Side_TLS). Its DHE suites are offered only with
- * DH parameters, which Node has not unless told; so in effect: ECDHE with AEAD.
+ * Mozilla's intermediate list, version 5.7 (wiki.mozilla.org/Security/Server_Side_TLS). Its DHE suites are offered only
+ * with DH parameters, which Node has not unless told; so in effect: ECDHE with AEAD.
  */
 export const intermediateCiphers = [
   'TLS_AES_128_GCM_SHA256',
@@ -76,7 +76,11 @@ async function readIdentity(identity: Identity, where: string): Promise<Read> {
   const { cert, key } = read
   if ((cert === undefined) !== (key === undefined)) {
     const [given, missing] = cert === undefined ? ['key', 'cert'] : ['cert', 'key']
-    throw new ConfigError('BAD_VALUE', `${where}.${given} is given without ${where}.${missing}; the two belong together`, { option: `${where}.${missing}` })
+    throw new ConfigError(
+      'BAD_VALUE',
+      `${where}.${given} is given without ${where}.${missing}; the two belong together`,
+      { option: `${where}.${missing}` },
+    )
   }
   return read
 }
@@ -92,7 +96,8 @@ async function readOne(item: string | Uint8Array, option: string): Promise<strin
   try {
     return await readFile(item)
   } catch (cause) {
-    const message = `${option}: cannot read the file ${item} (${platformCode(cause)}); expected PEM text, or the path of a readable file`
+    const problem = `cannot read the file ${item} (${platformCode(cause)})`
+    const message = `${option}: ${problem}; expected PEM text, or the path of a readable file`
     throw new ConfigError('BAD_VALUE', message, { option, path: item, cause })
   }
 }
@@ -107,16 +112,24 @@ function secureContext(context: SecureContextOptions, read: Read, where: string)
 
 /** OpenSSL says what is wrong, not with which of the things it was given. */
 function explain(cause: Error, { cert = [], key = [], passphrase }: Read, where: string): ConfigError {
-  const bad = (option: string, problem: string) => new ConfigError('BAD_VALUE', `${option}: ${problem}`, { option, cause })
+  const bad = (option: string, problem: string) =>
+    new ConfigError('BAD_VALUE', `${option}: ${problem}`, { option, cause })
   for (const each of cert) {
-    if (fails(() => new X509Certificate(each))) return bad(`${where}.cert`, 'expected a certificate in PEM, got something else')
+    if (fails(() => new X509Certificate(each)))
+      return bad(`${where}.cert`, 'expected a certificate in PEM, got something else')
   }
   for (const each of key) {
-    const isReadable = !fails(() => createPrivateKey({ key: each, ...(passphrase === undefined ? {} : { passphrase }) }))
-    if (!isReadable) return bad(`${where}.key`, `expected a private key in PEM that ${where}.passphrase opens: ${cause.message}`)
+    const isReadable = !fails(() =>
+      createPrivateKey({ key: each, ...(passphrase === undefined ? {} : { passphrase }) }),
+    )
+    if (!isReadable)
+      return bad(`${where}.key`, `expected a private key in PEM that ${where}.passphrase opens: ${cause.message}`)
   }
   if (platformCode(cause) === 'ERR_OSSL_X509_KEY_VALUES_MISMATCH') {
-    return bad(`${where}.cert and ${where}.key`, 'the key does not belong to the certificate; name the two that were made together')
+    return bad(
+      `${where}.cert and ${where}.key`,
+      'the key does not belong to the certificate; name the two that were made together',
+    )
   }
   return bad(where, cause.message)
 }

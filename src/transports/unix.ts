@@ -12,7 +12,14 @@ import { dial } from './dial.js'
 import { bindError } from './platform-errors.js'
 import { StreamLink } from './stream-link.js'
 import { StreamListener } from './stream-listener.js'
-import { bindServer, clientOptions, serverOptions, streamScope, type UnixOptions, unixOptions } from './stream-options.js'
+import {
+  bindServer,
+  clientOptions,
+  serverOptions,
+  streamScope,
+  type UnixOptions,
+  unixOptions,
+} from './stream-options.js'
 import { checkUnixPath, makeWay, OwnSocketFile } from './unix-path.js'
 
 export type { UnixOptions } from './stream-options.js'
@@ -67,12 +74,18 @@ export const unix: Transport<UnixOptions> = {
 }
 
 /**
- * The mode of a new socket is what umask(2) leaves of 0777. Node binds paths within the call of `listen`, so the umask is
- * ours for that call only, and the file never has another mode: chmod(2) after the bind would leave a window.
+ * The mode of a new socket is what umask(2) leaves of 0777. Node binds paths within the call of `listen`, so the umask
+ * is ours for that call only, and the file never has another mode: chmod(2) after the bind would leave a window.
  */
-async function bindWithMode(server: Server, endpoint: Endpoint, path: string, backlog: number, mode: number): Promise<void> {
+async function bindWithMode(
+  server: Server,
+  endpoint: Endpoint,
+  path: string,
+  backlog: number,
+  mode: number,
+): Promise<void> {
   if (!isMainThread) {
-    const message = `${endpoint}: a worker thread cannot set the mode of a Unix socket without a window; listen in the main thread`
+    const message = `${endpoint}: a worker thread cannot set a socket's mode without a window; listen in the main thread`
     throw new BindError('NOT_SUPPORTED', message, { endpoint, option: 'mode' })
   }
   const before = process.umask(0o777 & ~mode)
