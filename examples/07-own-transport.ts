@@ -1,52 +1,43 @@
 /**
- * A transport of one's own: two programs that talk through a pair of FIFOs. Core adds framing, limits, deadlines, drain.
- * `gaidaros init transport` writes a fuller one, with the conformance test.
+ * A transport of one's own: the peer is a program, its input and output the wire. Core adds framing, limits, deadlines and
+ * drain. `gaidaros init transport` writes a fuller one, with the conformance test.
  *
- *   mkfifo in out && npx gaidaros serve --config examples/07-own-transport.ts
- *   cat out & echo hello > in                 → hello, through a pipe
+ *   npx gaidaros serve --config examples/07-own-transport.ts
+ *                                             (the program says a word, and prints what it is answered)
  */
-import { createReadStream, createWriteStream } from 'node:fs'
+import { spawn } from 'node:child_process'
 import { type Capabilities, defineConfig, definePlugin, type Link, type Transport } from 'gaidaros'
 
-const capabilities: Capabilities = {
-  kind: 'stream',
-  ordered: true,
-  reliable: true,
-  halfClose: true,
-  reset: false,
-  backpressure: 'end-to-end',
-  upgrade: [],
-}
+const base = { kind: 'stream', ordered: true, reliable: true, reset: false, upgrade: [] } as const
+const capabilities: Capabilities = { ...base, halfClose: true, backpressure: 'end-to-end' }
 
-const fifo: Transport = {
-  name: 'fifo',
-  schemes: ['fifo'],
+const exec: Transport = {
+  name: 'exec',
+  schemes: ['exec'],
   capabilities: () => capabilities,
   async listen(endpoint, _options, sink) {
-    const [input, output] = (endpoint.path ?? '').split(',').map((path) => path.trim()) as [string, string]
-    const from = createReadStream(input, { flags: 'r+' })
-    const to = createWriteStream(output, { flags: 'r+' })
+    const { stdin, stdout } = spawn('sh', ['-c', endpoint.path ?? ''], { stdio: ['pipe', 'pipe', 'inherit'] })
     const link: Link = {
       state: undefined,
       get buffered() {
-        return to.writableLength
+        return stdin.writableLength
       },
-      write: (bytes) => to.write(bytes),
-      pause: () => void from.pause(),
-      resume: () => void from.resume(),
-      end: () => void to.end(() => from.destroy()),
-      abort: () => void (to.destroy(), from.destroy()),
+      write: (bytes) => stdin.write(bytes),
+      pause: () => void stdout.pause(),
+      resume: () => void stdout.resume(),
+      end: () => void stdin.end(),
+      abort: () => void (stdin.destroy(), stdout.destroy()),
     }
-    from.on('data', (chunk) => sink.data(link, chunk as Buffer, 0, chunk.length))
-    to.on('drain', () => sink.drain(link))
-    from.once('close', () => sink.close(link))
+    stdin.on('drain', () => sink.drain(link)).on('error', () => {})
+    stdout.on('data', (chunk) => sink.data(link, chunk, 0, chunk.length))
+    stdout.on('end', () => sink.end(link)).once('close', () => sink.close(link))
     sink.open(link)
     return { endpoint, pause: () => link.pause(), resume: () => link.resume(), unbind: async () => {} }
   },
 }
 
 export default defineConfig({
-  plugins: [definePlugin({ name: 'fifo', setup: (registry) => void registry.transport(fifo) })],
-  listen: `fifo:${process.env.FIFOS ?? './in,./out'}`,
-  handler: (line: string) => `${line}, through a pipe`,
+  plugins: [definePlugin({ name: 'exec', setup: (registry) => void registry.transport(exec) })],
+  listen: 'exec:echo Ada; read answer; echo "the program heard: $answer" >&2; read more',
+  handler: (line: string) => `hello ${line}`,
 })

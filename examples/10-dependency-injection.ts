@@ -15,7 +15,7 @@ export class NoteBook {
     this.#db.exec('create table if not exists notes (id integer primary key, text text not null)')
   }
   add(text: string) {
-    return this.#db.run('insert into notes (text) values (?)', [text]).lastInsertRowId
+    return this.#db.run('insert into notes (text) values (?)', [text]).lastInsertRowid
   }
   all() {
     return this.#db.all('select id, text from notes order by id') as { id: number; text: string }[]

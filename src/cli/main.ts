@@ -3,8 +3,9 @@
  *
  * Room: the command line.
  */
-import { BindError, ConfigError, GaidarosError, toError, WiringError } from '../core/errors.js'
+import { BindError, ConfigError, toError, WiringError } from '../core/errors.js'
 import { readArguments } from './arguments.js'
+import { describe } from './describe.js'
 import { help } from './help.js'
 
 export async function main(args: readonly string[]): Promise<number> {
@@ -40,17 +41,6 @@ export async function main(args: readonly string[]): Promise<number> {
     process.stderr.write(describe(error, isLoud))
     return error instanceof ConfigError || error instanceof WiringError || error instanceof BindError ? 2 : 1
   }
-}
-
-/** What went wrong, with its causes; where it happened only for what is no error of ours. */
-export function describe(error: Error, isLoud: boolean): string {
-  const lines = error.message.split('\n').map((line) => `gaidaros: ${line}\n`)
-  let text = lines.join('')
-  for (let cause = error.cause; cause instanceof Error; cause = cause.cause) {
-    if (!error.message.includes(cause.message)) text += `  because: ${cause.message}\n`
-  }
-  if (isLoud || !(error instanceof GaidarosError)) text += `${error.stack}\n`
-  return text
 }
 
 function ignoreBrokenPipe(error: Error & { code?: string }): void {

@@ -9,7 +9,7 @@ import { toError } from '../core/errors.js'
 import { evalHandler } from '../core/hooks.js'
 import { type ConfiguredServer, createServer, type ServerOptions } from '../gaidaros.js'
 import type { Arguments } from './arguments.js'
-import { describe } from './main.js'
+import { describe } from './describe.js'
 import { report } from './report.js'
 
 const statusOf = { SIGTERM: 143, SIGINT: 130 } as const
@@ -37,8 +37,12 @@ export async function serve(given: Arguments): Promise<number> {
     throw error
   }
   announce(server)
-  const failure = new Promise<number>((resolve) => watchFailures(server, resolve))
-  return Promise.race([server.stopped.then(() => 0), failure])
+  let status = 0
+  watchFailures(server, () => {
+    status = 1
+  })
+  await server.stopped
+  return status
 }
 
 export async function handle(given: Arguments): Promise<number> {
@@ -86,10 +90,11 @@ function announce(server: ConfiguredServer): void {
 }
 
 /** What nobody caught: say it, end in order, exit 1. */
-function watchFailures(server: ConfiguredServer, resolve: (status: number) => void): void {
+function watchFailures(server: ConfiguredServer, failed: () => void): void {
   const fail = (thrown: unknown) => {
     process.stderr.write(describe(toError(thrown), true))
-    void server.stop().finally(() => resolve(1))
+    failed()
+    void server.stop()
   }
   process.on('uncaughtException', fail)
   process.on('unhandledRejection', fail)

@@ -118,6 +118,7 @@ class ${pascal(variable)}Link {
   #sink
   #isOver = false
   #hasEnded = false
+  #isPaused = false
   #error
 
   constructor(socket, sink) {
@@ -132,6 +133,8 @@ class ${pascal(variable)}Link {
     })
     socket.on('close', () => sink.close(this, this.#error))
     sink.open(this)
+    // Nothing is delivered before open() has had its say.
+    if (!this.#isPaused) socket.resume()
   }
 
   get buffered() {
@@ -150,10 +153,12 @@ class ${pascal(variable)}Link {
   }
 
   pause() {
+    this.#isPaused = true
     this.#socket.pause()
   }
 
   resume() {
+    this.#isPaused = false
     this.#socket.resume()
   }
 
@@ -190,8 +195,13 @@ export const ${variable} = {
   async listen(endpoint, _options, sink) {
     const held = new Set()
     let isPaused = false
+    let isUnbound = false
     const serve = (socket) => new ${pascal(variable)}Link(socket, sink)
     const server = createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true }, (socket) => {
+      if (isUnbound && isPaused) {
+        socket.destroy()
+        return
+      }
       if (isPaused) {
         // Newcomers wait; those that give up are forgotten.
         held.add(socket)
@@ -200,7 +210,6 @@ export const ${variable} = {
         return
       }
       serve(socket)
-      socket.resume()
     })
     await new Promise((resolve, reject) => {
       server.once('error', (cause) => {
@@ -219,10 +228,12 @@ export const ${variable} = {
         for (const socket of held) {
           held.delete(socket)
           serve(socket)
-          socket.resume()
         }
       },
       async unbind() {
+        isUnbound = true
+        // Those the kernel has let in already are taken in this turn.
+        await new Promise((resolve) => setImmediate(resolve))
         for (const socket of held) socket.destroy()
         if (server.listening) server.close()
         await new Promise((resolve) => setImmediate(resolve))
@@ -237,6 +248,7 @@ export const ${variable} = {
         reject(new ConnectionError('CONNECT_TIMEOUT', \`\${endpoint} did not answer in time\`))
       }
       const socket = dial({ host: endpoint.host, port: endpoint.port, allowHalfOpen: true, noDelay: true })
+      socket.pause()
       const refuse = (cause) => {
         signal.removeEventListener('abort', giveUp)
         reject(new ConnectionError('REFUSED', \`nobody listens at \${endpoint}\`, { cause }))

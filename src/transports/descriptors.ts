@@ -1,8 +1,8 @@
 /**
  * How many descriptors this process may still open, so that newcomers are refused before the kernel has none left.
  *
- * Room: transports. At EMFILE libuv accepts and closes newcomers without a word (its `uv__emfile_trick`), so a cap of 90 %
- * of the soft limit (getrlimit(2), RLIMIT_NOFILE) stands before it. Linux only: elsewhere nothing is counted.
+ * Room: transports. At EMFILE libuv accepts and closes newcomers without a word (its `uv__emfile_trick`), so a cap of
+ * 90 % of the soft limit (getrlimit(2), RLIMIT_NOFILE) stands before it. Linux only: elsewhere nothing is counted.
  */
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 
@@ -11,7 +11,9 @@ const SAMPLE_MS = 1_000
 
 /** What the platform says; handed in by tests. */
 export interface DescriptorSource {
-  /** Descriptors open now; undefined where the platform does not tell. Throws when there is not even one left to look. */
+  /**
+   * Descriptors open now; undefined where the platform does not tell. Throws when there is not even one left to look.
+   */
   open(): number | undefined
   /** The soft limit. */
   limit(): number | undefined

@@ -1,7 +1,8 @@
 /**
  * Translates what OpenSSL and Node say about a failed handshake.
  *
- * Room: transports. An error is made for each failure and printed by nobody here: a flood of bad peers is counted, not logged.
+ * Room: transports. An error is made for each failure and printed by nobody here: a flood of bad peers is counted, not
+ * logged.
  */
 import type { TLSSocket } from 'node:tls'
 import { HandshakeError } from '../core/errors.js'
@@ -45,8 +46,8 @@ export function handshakeError(cause: Error & { code?: string; reason?: string }
 }
 
 /**
- * An alert about a certificate. In TLS 1.3 a client hears it only after its own side of the handshake was done (RFC 8446,
- * section 4.4.2.4).
+ * An alert about a certificate. In TLS 1.3 a client hears it only after its own side of the handshake was done (RFC
+ * 8446, section 4.4.2.4).
  */
 export function isCertificateAlert(code: string): boolean {
   return /ALERT_(BAD_CERTIFICATE|CERTIFICATE_|UNKNOWN_CA|UNSUPPORTED_CERTIFICATE|NO_CERTIFICATE|ACCESS_DENIED)/.test(

@@ -11,7 +11,8 @@ import type { Socket } from 'node:net'
  */
 export function reset(raw: Socket, writer: Socket): void {
   if (raw.destroyed) return
-  // libuv refuses to reset while a shutdown(2) is under way (uv_tcp_close_reset(3), EINVAL), and Node then leaks the handle.
+  // libuv refuses to reset while a shutdown(2) is under way (uv_tcp_close_reset(3), EINVAL), and Node then leaks the
+  // handle.
   const isShutting = writer.writableEnded && !writer.writableFinished && writer.writableLength === 0
   if (isShutting) raw.destroy()
   else raw.resetAndDestroy()

@@ -1,8 +1,8 @@
 /**
  * The link of all stream transports: one `net.Socket` or `tls.TLSSocket`, pushed into a sink.
  *
- * Room: transports. First step of the walk of a byte. Node allocates a fresh buffer for each read, so chunks go to the sink
- * as they are and may be kept. An idle link has no buffer, no timer and no closure of its own.
+ * Room: transports. First step of the walk of a byte. Node allocates a fresh buffer for each read, so chunks go to the
+ * sink as they are and may be kept. An idle link has no buffer, no timer and no closure of its own.
  */
 import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
@@ -10,28 +10,11 @@ import { Endpoint } from '../core/endpoint.js'
 import { ConnectionError, HandshakeError, toError } from '../core/errors.js'
 import { type FeatureToken, TLS, type TlsFacts } from '../core/feature.js'
 import type { TlsOptions } from '../core/options.js'
-import type { Link, LinkSink } from '../core/transport.js'
+import type { Link } from '../core/transport.js'
 import { linkError } from './platform-errors.js'
 import { reset } from './reset.js'
+import type { StreamScope } from './stream-scope.js'
 import { tlsFacts } from './tls-facts.js'
-
-/** What all links of one listener, or one link that was dialled, share. */
-export interface StreamScope {
-  readonly sink: LinkSink
-  /** Of the endpoints that links report. */
-  readonly scheme: string
-  readonly side: 'accepted' | 'connected'
-  /** The listener's endpoint as bound, or the one connected to. */
-  endpoint: Endpoint
-  /** Bytes waiting at which `write` says stop, and at which `drain` says go. */
-  readonly writeHighBytes: number
-  readonly writeLowBytes: number
-  /** TCP beneath: an abort is a reset. */
-  readonly canReset: boolean
-  /** Taken by `upgrade('tls')` where it is given no options of its own. */
-  readonly tls: TlsOptions | undefined
-  readonly handshakeMs: number
-}
 
 // Whose socket this is: one property in place of a closure per event and link.
 const LINK = Symbol('gaidaros.link')
@@ -49,6 +32,11 @@ const SWITCHING = 32 // upgrade() is under way: writes wait
 
 const SILENT = ENDED | ABORTED | CLOSED
 const GONE = ABORTED | CLOSED
+
+let onData: (this: LinkedSocket, chunk: Buffer) => void
+let onEnd: (this: LinkedSocket) => void
+let onError: (this: LinkedSocket, error: Error) => void
+let onClose: (this: LinkedSocket) => void
 
 export class StreamLink implements Link {
   state: unknown = undefined
@@ -75,8 +63,8 @@ export class StreamLink implements Link {
   open(): void {
     const socket = this.#socket
     socket[LINK] = this
-    socket.on('error', StreamLink.#onError)
-    socket.on('close', StreamLink.#onClose)
+    socket.on('error', onError)
+    socket.on('close', onClose)
     try {
       this.#scope.sink.open(this)
     } catch (thrown) {
@@ -196,7 +184,8 @@ export class StreamLink implements Link {
    * handshake.
    *
    * @param options - TlsOptions; default: the listener's `tls` key.
-   * @throws {HandshakeError} the handshake failed, or took longer than `timeouts.handshakeMs`. Reach: this link; it closes.
+   * @throws {HandshakeError} the handshake failed, or took longer than `timeouts.handshakeMs`. Reach: this link; it
+   * closes.
    * @throws {ConfigError} `BAD_VALUE`: a certificate or key that cannot be used. The link closes.
    * @throws {ConnectionError} `NOT_SUPPORTED` (another layer, or TLS already), `CLOSED`.
    */
@@ -210,7 +199,7 @@ export class StreamLink implements Link {
     const raw = this.#socket
     this.#flags |= SWITCHING
     raw.pause()
-    raw.off('data', StreamLink.#onData).off('end', StreamLink.#onEnd)
+    raw.off('data', onData).off('end', onEnd)
     try {
       // TLS is loaded by those who use it.
       const { upgradeToTls } = await import('./tls-upgrade.js')
@@ -230,8 +219,8 @@ export class StreamLink implements Link {
   #read(): void {
     if (this.#flags & GONE) return
     const socket = this.#socket
-    socket.on('data', StreamLink.#onData)
-    socket.on('end', StreamLink.#onEnd)
+    socket.on('data', onData)
+    socket.on('end', onEnd)
     // Held by its listener in a pause: then a listener for 'data' alone does not set it going.
     if (!(this.#flags & PAUSED) && socket.isPaused()) socket.resume()
   }
@@ -243,14 +232,14 @@ export class StreamLink implements Link {
     }
     const raw = this.#socket
     raw[LINK] = undefined
-    raw.off('close', StreamLink.#onClose)
+    raw.off('close', onClose)
     this.#raw = raw
     const socket: LinkedSocket = secured
     this.#socket = socket
     this.#flags &= ~SWITCHING
     socket[LINK] = this
-    socket.on('error', StreamLink.#onError)
-    socket.on('close', StreamLink.#onClose)
+    socket.on('error', onError)
+    socket.on('close', onClose)
     if (this.#flags & PAUSED) socket.pause()
     this.#read()
     const waiting = this.#waiting
@@ -291,20 +280,25 @@ export class StreamLink implements Link {
 
   #destroy(): void {
     const socket = this.#socket
-    // The TLS socket above goes when the raw one has closed. To destroy both here frees OpenSSL's state while it may be at
-    // work beneath us, inside the handshake's or a read's callback: Node 20 crashes.
+    // The TLS socket above goes when the raw one has closed. To destroy both here frees OpenSSL's state while it may be
+    // at work beneath us, inside the handshake's or a read's callback: Node 20 crashes.
     const raw = this.#raw ?? socket
     if (this.#scope.canReset) reset(raw, socket)
     else raw.destroy()
   }
 
   /**
-   * A reset that met one of TLS's own writes (a session ticket) was told to that write, and Node drops it; the read after
-   * it finds an end of file. But a socket that was reset has no peer any more (getpeername(2), ENOTCONN). Node asks the
-   * kernel once for each socket, so nothing else here asks it of the TLS one.
+   * Tells a reset that looks like an orderly end: libuv takes a hang-up behind a short read for the end of the file
+   * without asking (uv__stream_io), and Node drops the error of TLS's own writes. A write of nothing asks the kernel:
+   * send(2) on a socket that was reset fails.
    */
   #wasReset(): boolean {
-    return this.#scope.canReset && !(this.#flags & ENDED) && this.#socket.remoteAddress === undefined
+    if (!this.#scope.canReset || this.#flags & ENDED) return false
+    const raw = this.#raw ?? this.#socket
+    raw.write('')
+    if (raw.errored === null || raw.errored === undefined) return false
+    this.abort(linkError(raw.errored, this.#remote))
+    return true
   }
 
   #tell(what: 'end' | 'drain'): void {
@@ -322,36 +316,36 @@ export class StreamLink implements Link {
     this.#scope.sink.close(this, this.#error)
   }
 
-  static #onData(this: LinkedSocket, chunk: Buffer): void {
-    const link = this[LINK] as StreamLink
-    // What Node had read already is still delivered after a destroy.
-    if (link.#flags & GONE) return
-    try {
-      link.#scope.sink.data(link, chunk, 0, chunk.length)
-    } catch (thrown) {
-      link.abort(toError(thrown))
+  // Functions of the socket, shared by all links; here because they look into links.
+  static {
+    onData = function (chunk) {
+      const link = this[LINK] as StreamLink
+      // What Node had read already is still delivered after a destroy.
+      if (link.#flags & GONE) return
+      try {
+        link.#scope.sink.data(link, chunk, 0, chunk.length)
+      } catch (thrown) {
+        link.abort(toError(thrown))
+      }
     }
-  }
 
-  static #onEnd(this: LinkedSocket): void {
-    const link = this[LINK] as StreamLink
-    if (link.#flags & GONE) return
-    if (link.#raw !== undefined && link.#wasReset())
-      this.destroy(new ConnectionError('RESET', 'the peer: the link was cut'))
-    else link.#tell('end')
-  }
+    onEnd = function () {
+      const link = this[LINK] as StreamLink
+      if (!(link.#flags & GONE) && !link.#wasReset()) link.#tell('end')
+    }
 
-  static #onError(this: LinkedSocket, error: Error): void {
-    const link = this[LINK]
-    if (link === undefined || link.#flags & GONE) return
-    link.#error ??= linkError(error, link.#remote)
-    this.destroy()
-  }
+    onError = function (error) {
+      const link = this[LINK]
+      if (link === undefined || link.#flags & GONE) return
+      link.#error ??= linkError(error, link.#remote)
+      this.destroy()
+    }
 
-  static #onClose(this: LinkedSocket): void {
-    const link = this[LINK] as StreamLink
-    // Then upgrade() finishes it, which knows why.
-    if (!(link.#flags & SWITCHING)) link.#finish()
+    onClose = function () {
+      const link = this[LINK] as StreamLink
+      // Then upgrade() finishes it, which knows why.
+      if (!(link.#flags & SWITCHING)) link.#finish()
+    }
   }
 }
 

@@ -14,7 +14,9 @@ import { guardErrors } from './stream-options.js'
 
 /** Told at most once a second each, so that a flood of refusals is no flood of faults. */
 const FAULT_MS = 1_000
-/** unbind() lets the loop accept what the kernel has completed: two turns, more while newcomers come, but not for ever. */
+/**
+ * unbind() lets the loop accept what the kernel has completed: two turns, more while newcomers come, but not for ever.
+ */
 const LAST_TURNS = 2
 const MOST_LAST_TURNS = 64
 
@@ -60,7 +62,7 @@ export class StreamListener implements Listener {
       sink.fault?.(new AcceptError('OUT_OF_DESCRIPTORS', message, { endpoint, cap, open, count }))
     })
     this.#refused = new Tally((count) => {
-      const message = `${endpoint}: ${count} newcomers refused in a pause: ${parts.backlog} (socket.backlog) wait already`
+      const message = `${endpoint}: ${count} newcomers refused in a pause: ${parts.backlog} wait (socket.backlog)`
       sink.fault?.(new AcceptError('ACCEPT_FAILED', message, { endpoint, backlog: parts.backlog, count }))
     })
     for (const server of servers) {

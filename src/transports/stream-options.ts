@@ -1,15 +1,15 @@
 /**
  * The socket options of the stream transports, and what they become in `node:net`.
  *
- * Room: transports. SO_RCVBUF and SO_SNDBUF are left out: Node sets them on UDP only, and an option that does nothing is
- * refused rather than ignored.
+ * Room: transports. SO_RCVBUF and SO_SNDBUF are left out: Node sets them on UDP only, and an option that does nothing
+ * is refused rather than ignored.
  */
 import type { Server, ServerOpts, Socket } from 'node:net'
 import type { Endpoint } from '../core/endpoint.js'
 import { type OptionSchema, optionSchema } from '../core/option-schema.js'
 import { defaultLimits, defaultTimeouts, type SocketOptions, socketRows } from '../core/options.js'
 import type { LinkSink, TransportOptions } from '../core/transport.js'
-import type { StreamScope } from './stream-link.js'
+import type { StreamScope } from './stream-scope.js'
 
 /** Node's own is 16 KiB on Node 20; a larger one saves round trips through the loop for large messages. */
 const HIGH_WATER_BYTES = 64 * 1024
@@ -33,7 +33,7 @@ export const tcpOptions: OptionSchema<TcpOptions> = optionSchema<TcpOptions>({
   keepAlive: {
     unit: 'any',
     default: socketRows.keepAlive.default,
-    why: `${socketRows.keepAlive.why} Milliseconds of silence before the first probe; true: ${KEEP_ALIVE_MS}; false: none.`,
+    why: `${socketRows.keepAlive.why} Milliseconds before the first probe; true: ${KEEP_ALIVE_MS}; false: none.`,
     // Whole seconds reach the kernel (tcp(7), TCP_KEEPIDLE); less than one would mean its own default of two hours.
     check: (value) =>
       typeof value === 'boolean' || (Number.isSafeInteger(value) && (value as number) >= 1_000)
@@ -50,7 +50,9 @@ export const unixOptions: OptionSchema<UnixOptions> = optionSchema<UnixOptions>(
   mode: { unit: 'mode', default: socketRows.mode.default, why: socketRows.mode.why },
 })
 
-/** For `net.createServer`. Half-open is always allowed: without it late replies to a peer that ended are lost silently. */
+/**
+ * For `net.createServer`. Half-open is always allowed: without it late replies to a peer that ended are lost silently.
+ */
 export function serverOptions({ noDelay = true, keepAlive = KEEP_ALIVE_MS }: TcpOptions): ServerOpts {
   return {
     allowHalfOpen: true,

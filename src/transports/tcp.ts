@@ -22,7 +22,10 @@ const capabilities: Capabilities = {
   upgrade: ['tls'],
 }
 
-/** The TCP transport. `socket` options: `noDelay`, `keepAlive`, `backlog`, `ipv6Only`, `reusePort` (Node 22.12 or newer). */
+/**
+ * The TCP transport. `socket` options: `noDelay`, `keepAlive`, `backlog`, `ipv6Only`, `reusePort` (Node 22.12 or
+ * newer).
+ */
 export const tcp: Transport<TcpOptions> = {
   name: 'tcp',
   schemes: ['tcp'],

@@ -26,8 +26,8 @@ export async function readClientTls(options: TlsOptions = {}) {
  * Shakes hands with the server at the other end of `raw`.
  *
  * @param done - Runs in the turn in which the handshake is done, before anything is read.
- * @throws {HandshakeError} `CERTIFICATE_REFUSED` (theirs or ours), `HANDSHAKE_TIMEOUT`, `UNRECOGNISED_NAME`, `HANDSHAKE_FAILED`.
- *   The socket is closed.
+ * @throws {HandshakeError} `CERTIFICATE_REFUSED` (theirs or ours), `HANDSHAKE_TIMEOUT`, `UNRECOGNISED_NAME`,
+ * `HANDSHAKE_FAILED`.   The socket is closed.
  */
 export function secureClient<T>(
   raw: Socket,

@@ -1,8 +1,8 @@
 /**
  * Server-side handshakes: turns accepted sockets into TLS sockets, or says why not, within a deadline.
  *
- * Room: transports. Node's own `tls.Server` does the work (tickets, SNI, client certificates); it never listens, sockets are
- * given to it by its documented 'connection' event.
+ * Room: transports. Node's own `tls.Server` does the work (tickets, SNI, client certificates); it never listens,
+ * sockets are given to it by its documented 'connection' event.
  */
 import { constants } from 'node:crypto'
 import type { Socket } from 'node:net'
@@ -31,12 +31,10 @@ interface Handshake {
 
 export class TlsHandshakes {
   readonly #server: Server
-  readonly #handshakeMs: number
   readonly #pending = new Map<Socket, Handshake>()
 
-  private constructor(server: Server, handshakeMs: number) {
+  private constructor(server: Server) {
     this.#server = server
-    this.#handshakeMs = handshakeMs
     server.on('secureConnection', (secured) => this.#succeed(secured))
     server.on('tlsClientError', (error, secured) => this.#fail(rawOf(secured), handshakeError(error, secured)))
   }
@@ -46,11 +44,11 @@ export class TlsHandshakes {
    *
    * @throws {ConfigError} `BAD_VALUE` with the option that is wrong. Reach: the start; nothing is bound.
    */
-  static async prepare(options: TlsOptions | undefined, handshakeMs: number): Promise<TlsHandshakes> {
+  static async prepare(options: TlsOptions | undefined): Promise<TlsHandshakes> {
     if (options?.cert === undefined && options?.pfx === undefined && options?.sni === undefined) {
       const message =
-        'tls.cert: a TLS server needs a certificate and its key (tls.cert and tls.key, or tls.pfx), got none; to make ' +
-        'one for trying: openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 30 -subj /CN=localhost'
+        'tls.cert: a TLS server needs a certificate and its key (tls.cert and tls.key, or tls.pfx), got none; ' +
+        'one to try: openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -subj /CN=localhost'
       throw new ConfigError('BAD_VALUE', message, { option: 'tls.cert' })
     }
     const materials = await readMaterials(options)
@@ -68,22 +66,24 @@ export class TlsHandshakes {
       ...(alpn === undefined ? {} : { ALPNProtocols: [...alpn] }),
       ...(names === undefined ? {} : { SNICallback: names.select }),
     })
-    return new TlsHandshakes(server, handshakeMs)
+    return new TlsHandshakes(server)
   }
 
-  /** Begins a handshake on a socket that was accepted. */
-  begin(raw: Socket, done: HandshakeDone): void {
+  /**
+   * Begins a handshake on a socket that was accepted.
+   *
+   * @param handshakeMs - From now to its end, whatever the peer sends meanwhile; Infinity: as long as it takes.
+   */
+  begin(raw: Socket, handshakeMs: number, done: HandshakeDone): void {
     if (raw.destroyed) {
       done(new HandshakeError('HANDSHAKE_FAILED', 'the peer left before the handshake'), undefined)
       return
     }
-    const timer = Number.isFinite(this.#handshakeMs)
-      ? setTimeout(() => this.#expire(raw), Math.min(this.#handshakeMs, MOST_MS))
-      : undefined
+    const timer = handshakeMs <= MOST_MS ? setTimeout(() => this.#expire(raw, handshakeMs), handshakeMs) : undefined
     timer?.unref()
     this.#pending.set(raw, { done, timer })
     raw.on('close', this.#rawClosed)
-    // A peer that finishes inside its handshake has nothing more to say; half-open begins when the handshake is done.
+    // The TLS socket inherits it: a peer that ends inside the handshake is gone, not half-open.
     raw.allowHalfOpen = false
     this.#server.emit('connection', raw)
   }
@@ -103,9 +103,9 @@ export class TlsHandshakes {
     setImmediate(() => raw.destroy())
   }
 
-  #expire(raw: Socket): void {
-    const message = `the handshake was not done within ${this.#handshakeMs} ms (timeouts.handshakeMs)`
-    this.#fail(raw, new HandshakeError('HANDSHAKE_TIMEOUT', message, { limit: this.#handshakeMs }))
+  #expire(raw: Socket, limit: number): void {
+    const message = `the handshake was not done within ${limit} ms (timeouts.handshakeMs)`
+    this.#fail(raw, new HandshakeError('HANDSHAKE_TIMEOUT', message, { limit }))
   }
 
   #forget(raw: Socket): Handshake | undefined {
@@ -119,7 +119,7 @@ export class TlsHandshakes {
 
   readonly #rawClosed = ((handshakes: TlsHandshakes) =>
     function (this: Socket): void {
-      // A turn later: `tlsClientError` knows why, and comes after the close where Node refused a certificate.
+      // The TLS socket closes after this one, and often knows better why.
       setImmediate(() => handshakes.#fail(this, new HandshakeError('HANDSHAKE_FAILED', LATE)))
     })(this)
 }

@@ -11,8 +11,8 @@ import type { Material, TlsOptions } from '../core/options.js'
 import { platformCode } from './platform-errors.js'
 
 /**
- * Mozilla's intermediate list, version 5.7 (wiki.mozilla.org/Security/Server_Side_TLS). Its DHE suites are offered only with
- * DH parameters, which Node has not unless told; so in effect: ECDHE with AEAD.
+ * Mozilla's intermediate list, version 5.7 (wiki.mozilla.org/Security/Server_Side_TLS). Its DHE suites are offered only
+ * with DH parameters, which Node has not unless told; so in effect: ECDHE with AEAD.
  */
 export const intermediateCiphers = [
   'TLS_AES_128_GCM_SHA256',
@@ -96,7 +96,8 @@ async function readOne(item: string | Uint8Array, option: string): Promise<strin
   try {
     return await readFile(item)
   } catch (cause) {
-    const message = `${option}: cannot read the file ${item} (${platformCode(cause)}); expected PEM text, or the path of a readable file`
+    const problem = `cannot read the file ${item} (${platformCode(cause)})`
+    const message = `${option}: ${problem}; expected PEM text, or the path of a readable file`
     throw new ConfigError('BAD_VALUE', message, { option, path: item, cause })
   }
 }

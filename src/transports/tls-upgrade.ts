@@ -32,9 +32,9 @@ export async function upgradeToTls(
     const settings = await once(clients, key, () => readClientTls(key))
     return secureClient(raw, endpoint, settings, handshakeMs, (secured) => secured)
   }
-  const handshakes = await once(servers, key, () => TlsHandshakes.prepare(key, handshakeMs))
+  const handshakes = await once(servers, key, () => TlsHandshakes.prepare(key))
   return new Promise((resolve, reject) => {
-    handshakes.begin(raw, (error, secured) => (secured === undefined ? reject(error) : resolve(secured)))
+    handshakes.begin(raw, handshakeMs, (error, secured) => (secured === undefined ? reject(error) : resolve(secured)))
   })
 }
 

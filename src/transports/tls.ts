@@ -32,7 +32,7 @@ export const tls: Transport<TcpOptions> = {
   async listen(endpoint, options, sink) {
     const scope = streamScope(endpoint, 'accepted', options, sink)
     // Before the bind: with a bad certificate nothing is bound.
-    const handshakes = await TlsHandshakes.prepare(options.tls, scope.handshakeMs)
+    const handshakes = await TlsHandshakes.prepare(options.tls)
     const bound = await bindTcp(endpoint, options)
     scope.endpoint = bound.endpoint
     const { backlog = 511 } = options
@@ -43,7 +43,7 @@ export const tls: Transport<TcpOptions> = {
       accept(raw) {
         // Asked for now, so that Node still knows it when the handshake has failed.
         void raw.remoteAddress
-        handshakes.begin(raw, (error, secured) => {
+        handshakes.begin(raw, scope.handshakeMs, (error, secured) => {
           if (secured === undefined) sink.fault?.(error, remoteOf(raw, scope.scheme))
           else listener.pass(raw, () => new StreamLink(secured, raw, scope).open())
         })

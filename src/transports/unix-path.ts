@@ -1,8 +1,8 @@
 /**
  * The file of a Unix socket: is its path legal, may it be taken, is it still ours.
  *
- * Room: transports. A server that crashed leaves its file behind, and bind(2) then says EADDRINUSE for ever; so a socket
- * that is ours and answers nobody is replaced, and nothing else ever is.
+ * Room: transports. A server that crashed leaves its file behind, and bind(2) then says EADDRINUSE for ever; so a
+ * socket that is ours and answers nobody is replaced, and nothing else ever is.
  */
 import { type BigIntStats, linkSync, lstatSync, renameSync, statSync, unlinkSync } from 'node:fs'
 import { connect } from 'node:net'
@@ -85,26 +85,34 @@ export class OwnSocketFile {
   /**
    * Closes the server and sees to it that our file is gone and nobody else's is.
    *
-   * libuv unlinks the name it bound, whoever has it now (uv__pipe_close); so another's file keeps a second name meanwhile.
+   * libuv unlinks the name it bound, whoever has it now (uv__pipe_close); so another's file keeps a second name
+   * meanwhile.
    */
   closing(close: () => void): void {
     const present = lstatOf(this.#path)
-    if (present === undefined) return close()
-    if (isSameFile(present, this.#stat)) {
-      close()
-      if (isSameFile(lstatOf(this.#path), this.#stat)) unlinkQuietly(this.#path)
-      return
-    }
+    const isOurs = isSameFile(present, this.#stat)
+    const aside = present === undefined || isOurs ? undefined : this.#keepAside()
+    close()
+    const left = lstatOf(this.#path)
+    if (isOurs && isSameFile(left, this.#stat)) unlinkQuietly(this.#path)
+    if (aside === undefined) return
+    // rename(2) of two names of one file does nothing and leaves both.
+    if (left === undefined) renameSync(aside, this.#path)
+    else unlinkQuietly(aside)
+  }
+
+  /**
+   * Gives the file a second name. @returns undefined for what can have none, such as a folder, which unlink(2) leaves
+   * alone.
+   */
+  #keepAside(): string | undefined {
     const aside = `${this.#path}.${process.pid}`
     try {
       linkSync(this.#path, aside)
+      return aside
     } catch {
-      return close()
+      return undefined
     }
-    close()
-    // rename(2) of two names of one file does nothing and leaves both.
-    if (lstatOf(this.#path) === undefined) renameSync(aside, this.#path)
-    else unlinkQuietly(aside)
   }
 }
 

@@ -74,8 +74,8 @@ export const unix: Transport<UnixOptions> = {
 }
 
 /**
- * The mode of a new socket is what umask(2) leaves of 0777. Node binds paths within the call of `listen`, so the umask is
- * ours for that call only, and the file never has another mode: chmod(2) after the bind would leave a window.
+ * The mode of a new socket is what umask(2) leaves of 0777. Node binds paths within the call of `listen`, so the umask
+ * is ours for that call only, and the file never has another mode: chmod(2) after the bind would leave a window.
  */
 async function bindWithMode(
   server: Server,
@@ -85,7 +85,7 @@ async function bindWithMode(
   mode: number,
 ): Promise<void> {
   if (!isMainThread) {
-    const message = `${endpoint}: a worker thread cannot set the mode of a Unix socket without a window; listen in the main thread`
+    const message = `${endpoint}: a worker thread cannot set a socket's mode without a window; listen in the main thread`
     throw new BindError('NOT_SUPPORTED', message, { endpoint, option: 'mode' })
   }
   const before = process.umask(0o777 & ~mode)

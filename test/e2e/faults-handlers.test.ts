@@ -183,14 +183,23 @@ for (const [what, text] of [
   })
 }
 
-test('F68 huge numbers, lone surrogates and bad UTF-8 harm nobody', async () => {
-  const { port } = await serve({ codec: 'json-lines', handler: (message: unknown) => message })
-  const peer = await Peer.open(port)
-  peer
-    .send('1e999999\n')
-    .send('"\\ud800"\n')
-    .send(Buffer.from([0x22, 0xff, 0xfe, 0x22, 0x0a]))
-  await peer.echoes('"still here"')
+for (const [what, bytes] of [
+  ['a number beyond all numbers', Buffer.from('1e999999\n')],
+  ['bad UTF-8', Buffer.from([0x22, 0xff, 0xfe, 0x22, 0x0a])],
+] as const) {
+  test(`F68 ${what} is MALFORMED`, async () => {
+    const { port, until } = await serve({ codec: 'json-lines', handler: (message: unknown) => message })
+    const peer = (await Peer.open(port)).send(bytes)
+    await peer.over
+    assert.is((await until('connection.closed')).reason.code, 'MALFORMED')
+    peer.leave()
+  })
+}
+
+test('F68 a lone surrogate passes as what it is', async () => {
+  const { port } = await serve({ codec: 'json-lines', handler: (message: string) => message.length })
+  const peer = (await Peer.open(port)).send('"\\ud800"\n')
+  await peer.hears('1\n')
   peer.leave()
 })
 

@@ -27,7 +27,9 @@ const running = new Set<ConfiguredServer>()
 
 /** Starts a server on a free port of IPv4's loopback. */
 export async function serve(options: ServerOptions): Promise<Watched> {
-  const server = await createServer({ config: false, listen: 'tcp://127.0.0.1:0', ...options })
+  // Peers of these tests stay after the end; nobody needs to wait two seconds for each.
+  const timeouts = { lingerMs: 200, ...options.timeouts }
+  const server = await createServer({ config: false, listen: 'tcp://127.0.0.1:0', ...options, timeouts })
   running.add(server)
   const seen: { name: EventName; event: unknown }[] = []
   const claimed = new Set<object>()
