@@ -114,5 +114,11 @@ export class ShutdownError extends GaidarosError<'SHUTDOWN'> {}
 /** Turns anything thrown into an Error, keeping what it was. */
 export function toError(thrown: unknown): Error {
   if (thrown instanceof Error) return thrown
-  return new Error(typeof thrown === 'string' ? thrown : `thrown value: ${String(thrown)}`, { cause: thrown })
+  let text = 'a thrown value without text'
+  try {
+    text = typeof thrown === 'string' ? thrown : `thrown value: ${String(thrown)}`
+  } catch {
+    // An object without a prototype, or whose toString throws: what reports an error must not be a second one.
+  }
+  return new Error(text, { cause: thrown })
 }

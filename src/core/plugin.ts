@@ -7,7 +7,7 @@
 import type { Clock } from './clock.js'
 import type { Codec, Framer, Payload } from './codec.js'
 import type { Connection } from './connection.js'
-import type { EventSource } from './events.js'
+import type { EventHub } from './events.js'
 import type { Executor } from './executor.js'
 import type { Middleware, MiddlewareSet } from './pipeline.js'
 import type { StandardSchemaV1 } from './standard-schema.js'
@@ -15,7 +15,8 @@ import type { Link, LinkSink, Transport } from './transport.js'
 
 /** What a factory may use besides its options. */
 export interface PluginServices {
-  readonly events: EventSource
+  /** To listen, and to tell what nobody further out will see. */
+  readonly events: EventHub
   readonly clock: Clock
 }
 

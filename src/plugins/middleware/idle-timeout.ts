@@ -1,41 +1,53 @@
 /**
  * `idle-timeout`: closes a connection that sends no message for so long, however many bytes it sends.
  *
- * Room: plugins/middleware. `timeouts.idleMs` counts bytes of either direction; this counts messages of the peer.
+ * Room: plugins/middleware. `timeouts.idleMs` counts bytes of either direction; this counts messages of the peer. As there,
+ * a handler at work is no idleness: its reply was promised. A reply that streams on after its handler returned is.
  */
-
 import type { Connection } from '../../core/connection.js'
 import { optionSchema } from '../../core/option-schema.js'
 import type { MiddlewareSet } from '../../core/pipeline.js'
 import type { Factory } from '../../core/plugin.js'
+import { promised } from './promised.js'
 
 export interface IdleTimeoutOptions {
   ms: number
 }
 
+/** What is known of one connection. */
+interface Heard {
+  /** When its last message came, or its last handler finished, in milliseconds of the clock. */
+  at: number
+  /** Handlers whose reply is promised. */
+  atWork: number
+}
+
+/** Closes as `IDLE_TIMEOUT`, after what waits to be sent. One timer a connection; a message costs a look-up and a store. */
 export const idleTimeout: Factory<MiddlewareSet, IdleTimeoutOptions> = {
   name: 'idle-timeout',
   options: optionSchema<IdleTimeoutOptions>({
     ms: {
       unit: 'ms',
       min: 1,
+      // Node fires a timer of more at once (timers, setTimeout: 2^31 - 1).
+      max: 2_147_483_647,
       default: 60_000,
       why: 'Without a message; then the connection is closed as IDLE_TIMEOUT.',
     },
   }),
   create({ ms }, { clock }) {
-    const heard = new WeakMap<Connection, { at: number }>()
+    const known = new WeakMap<Connection, Heard>()
     return {
       name: 'idle-timeout',
       connection({ connection }, next) {
-        const last = { at: clock.now() }
-        heard.set(connection, last)
+        const heard: Heard = { at: clock.now(), atWork: 0 }
+        known.set(connection, heard)
         let cancel = () => {}
-        // One timer a connection, armed again only when it comes: a message costs a store.
-        const arm = (delay: number) => {
-          cancel = clock.after(delay, () => {
-            const left = last.at + ms - clock.now()
-            if (left > 0) arm(left)
+        // Armed again only when it comes.
+        const arm = (delayMs: number) => {
+          cancel = clock.after(delayMs, () => {
+            const leftMs = heard.atWork > 0 ? ms : heard.at + ms - clock.now()
+            if (leftMs > 0) arm(Math.ceil(leftMs))
             else void connection.close('IDLE_TIMEOUT')
           })
         }
@@ -44,9 +56,19 @@ export const idleTimeout: Factory<MiddlewareSet, IdleTimeoutOptions> = {
         return next()
       },
       message({ connection }, next) {
-        const last = heard.get(connection)
-        if (last !== undefined) last.at = clock.now()
-        return next()
+        const heard = known.get(connection)
+        if (heard === undefined) return next()
+        heard.at = clock.now()
+        const result = next()
+        const reply = promised(result)
+        if (reply === undefined) return result
+        heard.atWork++
+        const done = () => {
+          heard.atWork--
+          heard.at = clock.now()
+        }
+        reply.then(done, done)
+        return reply
       },
     }
   },

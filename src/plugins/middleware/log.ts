@@ -1,8 +1,9 @@
 /**
  * `log`: a line for each connection and message, to standard error.
  *
- * Room: plugins/middleware. What a peer sends cannot forge a line: control characters and line separators are escaped,
- * a line ends at 1 KiB. Payloads are not written unless asked for.
+ * Room: plugins/middleware. What a peer sends cannot forge a line: control characters and line separators are escaped, and
+ * no line is longer than 1 KiB. Payloads are not written unless asked for. Whatever happens to the place lines go to, the
+ * connection goes on.
  */
 import type { Connection } from '../../core/connection.js'
 import { toError } from '../../core/errors.js'
@@ -10,26 +11,30 @@ import { optionSchema } from '../../core/option-schema.js'
 import type { MiddlewareSet } from '../../core/pipeline.js'
 import type { Factory } from '../../core/plugin.js'
 import { pairs, printable } from '../../core/printable.js'
+import { promised } from './promised.js'
 
 export interface LogOptions {
-  level: 'connections' | 'messages'
+  level: 'errors' | 'connections' | 'messages'
   format: 'text' | 'json'
   payload: boolean
   payloadBytes: number
   write: (line: string) => void
 }
 
-/** No payload is turned into more text than a line holds. */
-const LINE_BYTES = 1_024
+type Facts = Record<string, unknown>
 
+/** More of one text cannot be in a line. */
+const MOST_TEXT = 1_024
+
+/** Writes lines and nothing else: results and errors pass as they are. Standard error blocks while its reader does. */
 export const log: Factory<MiddlewareSet, LogOptions> = {
   name: 'log',
   options: optionSchema<LogOptions>({
     level: {
       unit: 'choice',
-      choices: ['connections', 'messages'],
+      choices: ['errors', 'connections', 'messages'],
       default: 'messages',
-      why: 'What gets a line: connections alone, or messages too.',
+      why: 'What gets a line: failed messages and connections, every connection, or every message as well.',
     },
     format: {
       unit: 'choice',
@@ -42,74 +47,80 @@ export const log: Factory<MiddlewareSet, LogOptions> = {
     write: {
       unit: 'any',
       default: toStderr,
-      why: 'Where lines go; in code a function.',
+      why: 'Where lines go, each with its line feed; in code a function.',
       check: (value) => (typeof value === 'function' ? undefined : 'a function'),
     },
   }),
-  create(options, { clock }) {
-    const tell = (connection: Connection, event: string, facts: Record<string, unknown>) => {
-      options.write(
-        `${render(options.format, { connection: connection.id, remote: String(connection.remote ?? '-'), event, ...facts })}\n`,
-      )
+  create({ level, format, payload, payloadBytes, write }, { clock }) {
+    let hasWarned = false
+    const tell = (connection: Connection, remote: string, event: string, facts: Facts) => {
+      try {
+        write(`${render(format, { connection: connection.id, remote, event, ...facts })}\n`)
+      } catch (error) {
+        if (hasWarned) return
+        hasWarned = true
+        process.emitWarning(`log: its write() threw, lines are lost: ${toError(error).message}`, 'GaidarosWarning')
+      }
     }
-    const shown = (message: unknown) =>
-      options.payload ? { payload: asText(message).slice(0, options.payloadBytes) } : {}
-    const set: MiddlewareSet = {
+    const tellsConnections = level !== 'errors'
+    const tellsMessages = level === 'messages'
+    return {
       name: 'log',
-      connection(context, next) {
-        const { connection } = context
+      connection({ connection }, next) {
         const began = clock.now()
-        tell(connection, 'open', { endpoint: String(connection.endpoint) })
+        // A link may have forgotten its peer once it is gone.
+        const remote = remoteOf(connection)
+        if (tellsConnections) tell(connection, remote, 'open', { endpoint: String(connection.endpoint) })
         void connection.closed.then(({ code, by, error }) => {
+          if (!tellsConnections && error === undefined) return
           const { bytesIn, bytesOut, messagesIn, messagesOut } = connection.stats
-          const lasted = Math.round(clock.now() - began)
-          tell(connection, 'close', {
+          tell(connection, remote, 'close', {
             code,
             by,
-            lastedMs: lasted,
+            lastedMs: Math.round(clock.now() - began),
             bytesIn,
             bytesOut,
             messagesIn,
             messagesOut,
-            ...(error ? { error: error.message } : {}),
+            error: error?.message,
           })
         })
         return next()
       },
-    }
-    if (options.level === 'connections') return set
-    return {
-      ...set,
       message(context, next) {
         const began = clock.now()
+        // Taken now: steps further in may replace it.
         const { connection, route, frameBytes, message } = context
-        const done = (outcome: Record<string, unknown>) => {
-          const facts = {
-            ...(route === undefined ? {} : { route }),
+        const done = (failed: boolean, thrown?: unknown) => {
+          if (!failed && !tellsMessages) return
+          tell(connection, remoteOf(connection), 'message', {
+            route,
             bytes: frameBytes,
             tookMs: Number((clock.now() - began).toFixed(3)),
-          }
-          tell(connection, 'message', { ...facts, ...outcome, ...shown(message) })
+            error: failed ? toError(thrown).message : undefined,
+            payload: payload ? textOf(message, payloadBytes) : undefined,
+          })
         }
         let result: unknown
         try {
           result = next()
-        } catch (error) {
-          done({ error: toError(error).message })
-          throw error
+        } catch (thrown) {
+          done(true, thrown)
+          throw thrown
         }
-        if (!(result instanceof Promise)) {
-          done({})
+        const reply = promised(result)
+        if (reply === undefined) {
+          done(false)
           return result
         }
-        return result.then(
-          (reply) => {
-            done({})
-            return reply
+        return reply.then(
+          (value) => {
+            done(false)
+            return value
           },
-          (error) => {
-            done({ error: toError(error).message })
-            throw error
+          (thrown) => {
+            done(true, thrown)
+            throw thrown
           },
         )
       },
@@ -117,21 +128,63 @@ export const log: Factory<MiddlewareSet, LogOptions> = {
   },
 }
 
-function render(format: 'text' | 'json', facts: Readonly<Record<string, unknown>>): string {
-  const time = new Date().toISOString()
-  return printable(format === 'json' ? JSON.stringify({ time, ...facts }) : `${time} ${pairs(facts)}`)
+function remoteOf({ remote }: Connection): string {
+  return remote === undefined ? '-' : String(remote)
 }
 
-function asText(message: unknown): string {
-  if (typeof message === 'string') return message.slice(0, LINE_BYTES)
-  if (message instanceof Uint8Array) return Buffer.from(message.subarray(0, LINE_BYTES)).toString('latin1')
-  try {
-    return (JSON.stringify(message) ?? String(message)).slice(0, LINE_BYTES)
-  } catch {
-    return String(message)
+/** One line without its line feed. */
+function render(format: LogOptions['format'], facts: Facts): string {
+  const told: Facts = { time: new Date().toISOString() }
+  for (const [key, value] of Object.entries(facts)) {
+    told[key] = typeof value === 'string' && value.length > MOST_TEXT ? `${value.slice(0, MOST_TEXT)}…` : value
+  }
+  return format === 'json' ? jsonLine(told) : printable(pairs(told))
+}
+
+/** JSON cut at its end is none: the longest text is cut until the whole fits. */
+function jsonLine(facts: Facts): string {
+  for (;;) {
+    const line = printable(JSON.stringify(facts))
+    if (line.endsWith('}')) return line
+    let longest = ''
+    let size = 0
+    for (const [key, value] of Object.entries(facts)) {
+      if (typeof value === 'string' && value.length > size) {
+        longest = key
+        size = value.length
+      }
+    }
+    facts[longest] = `${String(facts[longest]).slice(0, Math.floor(size / 2) - 1)}…`
   }
 }
 
+/** The beginning of a message as text; never throws. */
+function textOf(message: unknown, most: number): string {
+  try {
+    const text =
+      message instanceof Uint8Array
+        ? Buffer.from(message.buffer, message.byteOffset, Math.min(message.length, most)).toString('latin1')
+        : typeof message === 'string'
+          ? message
+          : (JSON.stringify(message) ?? String(message))
+    const bytes = Buffer.from(text.slice(0, most))
+    return bytes.length <= most ? text.slice(0, most) : bytes.subarray(0, most).toString().replace(/\ufffd$/, '')
+  } catch {
+    return '(not printable)'
+  }
+}
+
+const ignore = () => {}
+
+/** As Node's own console does: a standard error nobody reads any more (EPIPE) must not end the process. */
 function toStderr(line: string): void {
-  process.stderr.write(line)
+  const { stderr } = process
+  stderr.once('error', ignore)
+  stderr.write(line, stderrFailed)
+  stderr.removeListener('error', ignore)
+}
+
+/** Called before the stream emits the error, if it does. */
+function stderrFailed(error?: Error | null): void {
+  if (error && process.stderr.listenerCount('error') === 0) process.stderr.once('error', ignore)
 }

@@ -1,14 +1,16 @@
 /**
  * `rate-limit`: so many messages or bytes a second, with a burst above it.
  *
- * Room: plugins/middleware. A token bucket (RFC 2697 describes one): over any time t at most rate × t + burst pass.
+ * Room: plugins/middleware. A token bucket (RFC 2697 describes one): over any time t at most rate × t + burst pass, a
+ * message larger than a burst counting once. A message that waits holds back those behind it, because a handler's order is
+ * serial: the session reads on only up to `limits.readPauseBytes`.
  */
-import type { Clock } from '../../core/clock.js'
+import type { Connection } from '../../core/connection.js'
 import type { MessageContext } from '../../core/context.js'
-import { ConfigError, ConnectionError } from '../../core/errors.js'
+import { ConfigError, ConnectionError, ShutdownError } from '../../core/errors.js'
 import { optionSchema } from '../../core/option-schema.js'
 import type { MiddlewareSet } from '../../core/pipeline.js'
-import type { Factory } from '../../core/plugin.js'
+import type { Factory, PluginServices } from '../../core/plugin.js'
 import { sourceOf } from './source-of.js'
 
 export interface RateLimitOptions {
@@ -17,20 +19,33 @@ export interface RateLimitOptions {
   burst?: number
   per: 'connection' | 'source' | 'listener'
   over: 'delay' | 'refuse' | 'close'
+  maxDelayMs: number
   sources: number
 }
 
+/**
+ * Over the rate a message waits, fails (`RATE_LIMITED`, to `@OnError` or `error-reply`), or closes its connection as
+ * `RATE_LIMITED`. Reach: that connection.
+ *
+ * @throws {ConfigError} `BAD_VALUE` at the start, with neither `messages` nor `bytes`.
+ */
 export const rateLimit: Factory<MiddlewareSet, RateLimitOptions> = {
   name: 'rate-limit',
   options: optionSchema<RateLimitOptions>({
     messages: { unit: 'count', min: 1, why: 'Messages a second.' },
     bytes: { unit: 'bytes', min: 1, why: 'Bytes of payload a second.' },
-    burst: { unit: 'count', min: 1, why: 'What may come at once after a silence; default: what one second allows.' },
+    burst: {
+      unit: 'count',
+      min: 1,
+      why:
+        'What may come at once after a silence: messages, or bytes where only bytes are limited. Default: what one ' +
+        'second allows.',
+    },
     per: {
       unit: 'choice',
       choices: ['connection', 'source', 'listener'],
       default: 'connection',
-      why: 'Who shares one budget.',
+      why: 'Who shares one budget. A source is an IPv4 address or an IPv6 /64; peers without an address are one source.',
     },
     over: {
       unit: 'choice',
@@ -38,120 +53,185 @@ export const rateLimit: Factory<MiddlewareSet, RateLimitOptions> = {
       default: 'delay',
       why: 'Over it: let the peer wait, fail the message, or close.',
     },
+    maxDelayMs: {
+      unit: 'ms',
+      max: 2_147_483_647,
+      default: 20_000,
+      why: 'A message that would wait longer is refused. Below timeouts.handlerMs, which counts the wait as well.',
+    },
     sources: {
       unit: 'count',
       min: 1,
       default: 10_000,
-      why: 'Source addresses remembered; the least recently seen is forgotten.',
+      why: 'Source addresses remembered; the least recently seen is forgotten, because addresses can be many.',
     },
   }),
-  create(options, { clock }) {
-    const { messages, bytes, burst, per, over } = options
+  create(options, services) {
+    const { messages, bytes, burst, over, maxDelayMs } = options
+    const { clock } = services
     if (messages === undefined && bytes === undefined) {
       throw new ConfigError('BAD_VALUE', 'rate-limit: expected `messages` or `bytes` a second, or both; got neither')
     }
-    const make = (): Bucket[] => [
-      ...(messages === undefined ? [] : [new Bucket(messages, burst ?? messages, clock)]),
-      ...(bytes === undefined
-        ? []
-        : [new Bucket(bytes, burst === undefined || messages !== undefined ? bytes : burst, clock)]),
-    ]
-    const hasMessages = messages !== undefined
-    const find = finder(per, options.sources, make)
+    const bytesBurst = messages === undefined ? burst : undefined
+    const find = finder(options, () => {
+      const now = clock.now()
+      return new Budget(
+        messages === undefined ? undefined : new Bucket(messages, burst ?? messages, now),
+        bytes === undefined ? undefined : new Bucket(bytes, bytesBurst ?? bytes, now),
+      )
+    })
     return {
       name: 'rate-limit',
       message(context, next) {
-        const buckets = find(context)
-        let waitMs = 0
-        buckets.forEach((bucket, i) => {
-          const amount = hasMessages && i === 0 ? 1 : context.frameBytes
-          waitMs = Math.max(waitMs, over === 'delay' ? bucket.take(amount) : bucket.lack(amount))
-        })
+        const { connection, frameBytes } = context
+        const budget = find(connection)
+        const waitMs = Math.ceil(budget.lack(frameBytes, clock.now()))
         if (waitMs <= 0) {
-          if (over !== 'delay')
-            for (const [i, bucket] of buckets.entries()) bucket.take(hasMessages && i === 0 ? 1 : context.frameBytes)
+          budget.spend(frameBytes)
           return next()
         }
-        if (over === 'delay') return later(clock, waitMs, next)
         if (over === 'close') {
-          void context.connection.close('RATE_LIMITED')
+          void connection.close('RATE_LIMITED')
           return undefined
         }
-        throw new ConnectionError('RATE_LIMITED', `over the rate limit; try again in ${Math.ceil(waitMs)} ms`, {
-          waitMs,
-        })
+        if (over === 'refuse' || waitMs > maxDelayMs) {
+          throw new ConnectionError('RATE_LIMITED', `over the rate limit; try again in ${waitMs} ms`, { waitMs })
+        }
+        // Spent in advance, so that whoever comes next waits behind this one.
+        budget.spend(frameBytes)
+        return later(context, waitMs, next, budget, services)
       },
     }
   },
 }
 
-/** What is left to spend; may be in debt by one delayed message. */
+/** What is left to spend; below zero while messages wait. */
 export class Bucket {
   #left: number
   #at: number
   readonly #perMs: number
   readonly #burst: number
-  readonly #clock: Clock
 
-  constructor(perSecond: number, burst: number, clock: Clock) {
+  /** @param now - Milliseconds of a monotonic clock, here and below. */
+  constructor(perSecond: number, burst: number, now: number) {
     this.#perMs = perSecond / 1_000
     this.#burst = burst
     this.#left = burst
-    this.#clock = clock
-    this.#at = clock.now()
+    this.#at = now
   }
 
   /** Milliseconds until so much may pass; 0: now. More than a burst passes once the bucket is full. */
-  lack(amount: number): number {
-    const now = this.#clock.now()
+  lack(amount: number, now: number): number {
     this.#left = Math.min(this.#burst, this.#left + (now - this.#at) * this.#perMs)
     this.#at = now
     return Math.max(0, (Math.min(amount, this.#burst) - this.#left) / this.#perMs)
   }
 
-  /** Spends, if need be in advance. @returns as `lack`. */
-  take(amount: number): number {
-    const waitMs = this.lack(amount)
-    this.#left -= amount
-    return waitMs
+  /** A negative amount gives back. */
+  spend(amount: number): void {
+    this.#left = Math.min(this.#burst, this.#left - amount)
   }
 }
 
-type Find = (context: MessageContext) => readonly Bucket[]
+class Budget {
+  readonly #messages: Bucket | undefined
+  readonly #bytes: Bucket | undefined
 
-function finder(per: RateLimitOptions['per'], most: number, make: () => Bucket[]): Find {
-  if (per === 'listener') {
-    const all = make()
-    return () => all
+  constructor(messages: Bucket | undefined, bytes: Bucket | undefined) {
+    this.#messages = messages
+    this.#bytes = bytes
   }
-  if (per === 'connection') {
-    const byConnection = new WeakMap<object, Bucket[]>()
-    return ({ connection }) => {
-      const known = byConnection.get(connection) ?? make()
-      byConnection.set(connection, known)
-      return known
+
+  lack(frameBytes: number, now: number): number {
+    const forMessage = this.#messages?.lack(1, now) ?? 0
+    const forBytes = this.#bytes?.lack(frameBytes, now) ?? 0
+    return forMessage > forBytes ? forMessage : forBytes
+  }
+
+  spend(frameBytes: number): void {
+    this.#messages?.spend(1)
+    this.#bytes?.spend(frameBytes)
+  }
+
+  giveBack(frameBytes: number): void {
+    this.#messages?.spend(-1)
+    this.#bytes?.spend(-frameBytes)
+  }
+}
+
+function finder(options: RateLimitOptions, make: () => Budget): (connection: Connection) => Budget {
+  if (options.per === 'connection') {
+    const budgets = new WeakMap<Connection, Budget>()
+    return (connection) => {
+      let budget = budgets.get(connection)
+      if (budget === undefined) {
+        budget = make()
+        budgets.set(connection, budget)
+      }
+      return budget
     }
   }
-  const bySource = new Map<string, Bucket[]>()
-  return ({ connection }) => {
-    const source = sourceOf(connection, 64) ?? ''
-    const known = bySource.get(source) ?? make()
+  if (options.per === 'listener') {
+    // Middleware named at the top of a configuration serves several.
+    const budgets = new Map<string, Budget>()
+    return ({ listener = '' }) => {
+      let budget = budgets.get(listener)
+      if (budget === undefined) {
+        budget = make()
+        budgets.set(listener, budget)
+      }
+      return budget
+    }
+  }
+  const sources = new WeakMap<Connection, string>()
+  const budgets = new Map<string, Budget>()
+  return (connection) => {
+    let source = sources.get(connection)
+    if (source === undefined) {
+      source = sourceOf(connection, 64) ?? ''
+      sources.set(connection, source)
+    }
+    const budget = budgets.get(source) ?? make()
     // A map keeps the order of insertion: put again, it is the most recent.
-    bySource.delete(source)
-    bySource.set(source, known)
-    if (bySource.size > most) bySource.delete(bySource.keys().next().value as string)
-    return known
+    budgets.delete(source)
+    budgets.set(source, budget)
+    if (budgets.size > options.sources) budgets.delete(budgets.keys().next().value as string)
+    return budget
   }
 }
 
-function later(clock: Clock, waitMs: number, next: () => unknown): Promise<unknown> {
+/**
+ * Goes on after a while.
+ *
+ * A peer that leaves meanwhile gives back what it spent, so that vanished peers make nobody wait; its message is told as
+ * `message.dropped`.
+ */
+function later(
+  { connection, frameBytes }: MessageContext,
+  waitMs: number,
+  next: () => unknown,
+  budget: Budget,
+  { clock, events }: PluginServices,
+): Promise<unknown> {
   return new Promise((resolve, reject) => {
-    clock.after(waitMs, () => {
+    const { signal } = connection
+    const leave = () => {
+      cancel()
+      budget.giveBack(frameBytes)
+      const error = new ConnectionError('CLOSED', 'the connection was over while its message waited for the rate limit')
+      // What is cut at the drain deadline the session tells itself.
+      if (!(signal.reason instanceof ShutdownError)) events.emit('message.dropped', { connection, error })
+      reject(error)
+    }
+    const cancel = clock.after(waitMs, () => {
+      signal.removeEventListener('abort', leave)
       try {
         resolve(next())
       } catch (error) {
         reject(error)
       }
     })
+    if (signal.aborted) leave()
+    else signal.addEventListener('abort', leave, { once: true })
   })
 }
