@@ -204,8 +204,7 @@ async function pieces() {
   )
   socket.destroy()
   await server.stop()
-  const { framed, script } = { framed: true, script: join(here, 'pieces.mjs') }
-  if (framed) console.log(execFileSync('node', [script]).toString().trim())
+  console.log(execFileSync('node', [join(here, 'pieces.mjs')]).toString().trim())
 }
 
 async function volume() {
