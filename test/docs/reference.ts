@@ -88,7 +88,7 @@ function eventsPage(): string {
   const text = source('src/core/events.ts')
   const body = /export interface Events \{\n([\s\S]*?)\n\}/.exec(text)?.[1] ?? ''
   const rows: string[] = []
-  const pattern = /(?: {2}\/\*\* ([\s\S]*?) \*\/\n)? {2}'([a-z.]+)': \{([\s\S]*?)\}(?=\n)/g
+  const pattern = /(?: {2}\/\*\* ([\s\S]*?) \*\/\n)? {2}'([a-z.]+)': \{([\s\S]*?)\}(?=\n|$)/g
   for (const [, comment, name, fields] of body.matchAll(pattern)) {
     const names = [...(fields ?? '').matchAll(/readonly (\w+):/g)].map(([, field]) => `\`${field}\``).join(', ')
     rows.push(`| \`${name}\` | ${names} | ${(comment ?? '').replace(/\s*\n\s*\*?\s*/g, ' ')} |`)
@@ -126,7 +126,7 @@ function cliPage(): string {
   const sections = Object.entries(commands).map(([name, { what, usage, examples }]) => {
     const flags = flagsOf(name).map((flag) => {
       const dash = flag.short === undefined ? '' : `\`-${flag.short}\`, `
-      return `| ${dash}\`--${flag.name}${flag.value === undefined ? '' : ` ${flag.value}`}\`${flag.repeats ? ' …' : ''} | ${flag.what}${flag.path === undefined ? '' : ` (\`${flag.path}\`)`} |`
+      return `| ${dash}\`--${flag.name}${flag.value === undefined ? '' : flag.isOptional ? ` [${flag.value}]` : ` ${flag.value}`}\`${flag.repeats ? ' …' : ''} | ${flag.what}${flag.path === undefined ? '' : ` (\`${flag.path}\`)`} |`
     })
     return `## gaidaros ${name}\n\n${what[0]?.toUpperCase()}${what.slice(1)}. Usage: \`gaidaros ${name} ${usage}\`\n\n| option | meaning |\n|---|---|\n${flags.join('\n')}\n\n\`\`\`sh\n${examples.join('\n')}\n\`\`\``
   })
