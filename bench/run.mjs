@@ -187,8 +187,14 @@ async function pieces() {
   const spent = { raw: [], gaidaros: [] }
   for (let round = 0; round < 5; round++) for (const name of ['raw', 'gaidaros']) spent[name].push(await inPieces(name))
   const [raw, ours] = [median(spent.raw), median(spent.gaidaros)]
-  console.log(`\n1 MiB frame in 16-byte writes: ${ours} ms of CPU in the server, the kernel's reads included (raw: ${raw} ms)`)
-  console.log(execFileSync('node', [join(here, 'pieces.mjs')]).toString().trim())
+  console.log(
+    `\n1 MiB frame in 16-byte writes: ${ours} ms of CPU in the server, the kernel's reads included (raw: ${raw} ms)`,
+  )
+  console.log(
+    execFileSync('node', [join(here, 'pieces.mjs')])
+      .toString()
+      .trim(),
+  )
 }
 
 async function inPieces(name) {

@@ -4,6 +4,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { commands, flagsOf } from '#src/cli/flags.js'
 import type { OptionField } from '#src/core/option-schema.js'
 import { limitRows, type OptionRow, socketRows, timeoutRows } from '#src/core/options.js'
 import { framers, payloads } from '#src/plugins/codecs/index.js'
@@ -14,7 +15,6 @@ import { tcp } from '#src/transports/tcp.js'
 import { tls } from '#src/transports/tls.js'
 import { udp } from '#src/transports/udp.js'
 import { unix } from '#src/transports/unix.js'
-import { flagsOf, commands } from '#src/cli/flags.js'
 
 export const root = fileURLToPath(new URL('../../', import.meta.url))
 const source = (path: string): string => readFileSync(join(root, path), 'utf8')
@@ -34,12 +34,18 @@ export function pages(): Readonly<Record<string, string>> {
 function optionsPage(): string {
   const rows = (table: object): string =>
     Object.entries(table as Record<string, OptionRow>)
-      .map(([key, row]) => `| \`${key}\` | ${shownDefault(row)} | ${row.unit}${row.unlimited ? ' or `unlimited`' : ''} | ${row.why}${row.counter ? ` Counter: \`${row.counter}\`.` : ''} |`)
+      .map(
+        ([key, row]) =>
+          `| \`${key}\` | ${shownDefault(row)} | ${row.unit}${row.unlimited ? ' or `unlimited`' : ''} | ${row.why}${row.counter ? ` Counter: \`${row.counter}\`.` : ''} |`,
+      )
       .join('\n')
   const head = '| key | default | unit | what and why |\n|---|---|---|---|\n'
   const fieldRows = (fields: object): string =>
     Object.entries(fields as Record<string, OptionField>)
-      .map(([key, field]) => `| \`${key}\` | ${shownDefault(field)} | ${field.choices ? field.choices.map((one) => `\`${one}\``).join(', ') : field.unit} | ${field.why} |`)
+      .map(
+        ([key, field]) =>
+          `| \`${key}\` | ${shownDefault(field)} | ${field.choices ? field.choices.map((one) => `\`${one}\``).join(', ') : field.unit} | ${field.why} |`,
+      )
       .join('\n')
   const sections = (title: string, list: readonly { name: string; options?: unknown }[]) =>
     `## ${title}\n\n${list
@@ -88,7 +94,7 @@ function eventsPage(): string {
   const text = source('src/core/events.ts')
   const body = /export interface Events \{\n([\s\S]*?)\n\}/.exec(text)?.[1] ?? ''
   const rows: string[] = []
-  const pattern = /(?: {2}\/\*\* ([\s\S]*?) \*\/\n)? {2}'([a-z.]+)': \{([\s\S]*?)\}(?=\n)/g
+  const pattern = /(?: {2}\/\*\* ([\s\S]*?) \*\/\n)? {2}'([a-z.]+)': \{([\s\S]*?)\}(?=\n|$)/g
   for (const [, comment, name, fields] of body.matchAll(pattern)) {
     const names = [...(fields ?? '').matchAll(/readonly (\w+):/g)].map(([, field]) => `\`${field}\``).join(', ')
     rows.push(`| \`${name}\` | ${names} | ${(comment ?? '').replace(/\s*\n\s*\*?\s*/g, ' ')} |`)
@@ -107,11 +113,18 @@ ${rows.join('\n')}
 function errorsPage(): string {
   const text = source('src/core/errors.ts')
   const sections: string[] = []
-  const classes = /\/\*\* ([^*]*(?:\*(?!\/)[^*]*)*)\*\/\nexport class (\w+) extends GaidarosError<\s*([\s\S]*?)\s*> \{\}/g
+  const classes =
+    /\/\*\* ([^*]*(?:\*(?!\/)[^*]*)*)\*\/\nexport class (\w+) extends GaidarosError<\s*([\s\S]*?)\s*> \{\}/g
   for (const [, comment, name, given] of text.matchAll(classes)) {
-    const union = /^\w+$/.test(given ?? '') ? (new RegExp(`export type ${given} =\\n([\\s\\S]*?)(?=\\n\\n|\\n/\\*\\*|$)`).exec(text)?.[1] ?? '') : (given ?? '')
-    const codes = [...union.matchAll(/'([A-Z_]+)'(?:[^\n]*?\/\/ ([^\n]*))?/g)].map(([, code, why]) => `| \`${code}\` | ${why ?? ''} |`)
-    sections.push(`## ${name}\n\n${(comment ?? '').replace(/\s*\n\s*\* ?/g, ' ').trim()}\n\n| code | meaning |\n|---|---|\n${codes.join('\n')}`)
+    const union = /^\w+$/.test(given ?? '')
+      ? (new RegExp(`export type ${given} =\\n([\\s\\S]*?)(?=\\n\\n|\\n/\\*\\*|$)`).exec(text)?.[1] ?? '')
+      : (given ?? '')
+    const codes = [...union.matchAll(/'([A-Z_]+)'(?:[^\n]*?\/\/ ([^\n]*))?/g)].map(
+      ([, code, why]) => `| \`${code}\` | ${why ?? ''} |`,
+    )
+    sections.push(
+      `## ${name}\n\n${(comment ?? '').replace(/\s*\n\s*\* ?/g, ' ').trim()}\n\n| code | meaning |\n|---|---|\n${codes.join('\n')}`,
+    )
   }
   return `# Errors
 
@@ -126,7 +139,7 @@ function cliPage(): string {
   const sections = Object.entries(commands).map(([name, { what, usage, examples }]) => {
     const flags = flagsOf(name).map((flag) => {
       const dash = flag.short === undefined ? '' : `\`-${flag.short}\`, `
-      return `| ${dash}\`--${flag.name}${flag.value === undefined ? '' : ` ${flag.value}`}\`${flag.repeats ? ' …' : ''} | ${flag.what}${flag.path === undefined ? '' : ` (\`${flag.path}\`)`} |`
+      return `| ${dash}\`--${flag.name}${flag.value === undefined ? '' : flag.isOptional ? ` [${flag.value}]` : ` ${flag.value}`}\`${flag.repeats ? ' …' : ''} | ${flag.what}${flag.path === undefined ? '' : ` (\`${flag.path}\`)`} |`
     })
     return `## gaidaros ${name}\n\n${what[0]?.toUpperCase()}${what.slice(1)}. Usage: \`gaidaros ${name} ${usage}\`\n\n| option | meaning |\n|---|---|\n${flags.join('\n')}\n\n\`\`\`sh\n${examples.join('\n')}\n\`\`\``
   })
@@ -142,7 +155,10 @@ function readme(): string {
   const folder = mkdtempSync(join(tmpdir(), 'gr-'))
   const report = join(folder, 'report.jsonl')
   const test = fileURLToPath(new URL('../conformance/transports.test.js', import.meta.url))
-  execFileSync(process.execPath, [test], { stdio: 'ignore', env: { ...process.env, GAIDAROS_CONFORMANCE_REPORT: report } })
+  execFileSync(process.execPath, [test], {
+    stdio: 'ignore',
+    env: { ...process.env, GAIDAROS_CONFORMANCE_REPORT: report },
+  })
   const table = capabilityTable(readConformanceReports(readFileSync(report, 'utf8'))).trim()
   rmSync(folder, { recursive: true, force: true })
   return source('README.md').replace(

@@ -18,7 +18,14 @@ test('it packs, installs, and has what its users need and nothing else', () => {
   run('npm', ['pack', '--ignore-scripts', '--pack-destination', folder], root)
   const { version, dependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
   writeFileSync(join(project, 'package.json'), JSON.stringify({ name: 'project', private: true, type: 'module' }))
-  run('npm', ['install', '--no-audit', '--no-fund', '--prefer-offline', '--loglevel=error', join(folder, `gaidaros-${version}.tgz`)])
+  run('npm', [
+    'install',
+    '--no-audit',
+    '--no-fund',
+    '--prefer-offline',
+    '--loglevel=error',
+    join(folder, `gaidaros-${version}.tgz`),
+  ])
   const installed = JSON.parse(readFileSync(join(project, 'node_modules/gaidaros/package.json'), 'utf8'))
   assert.equal(Object.keys(installed.dependencies), Object.keys(dependencies))
   assert.throws(() => readFileSync(join(project, 'node_modules/gaidaros/src/index.ts')))
@@ -30,7 +37,13 @@ test('every entry point loads', () => {
   const names = Object.keys(exports).filter((name) => !name.endsWith('.json'))
   writeFileSync(join(project, 'all.mjs'), names.map((name) => `await import('gaidaros${name.slice(1)}')`).join('\n'))
   run('node', ['all.mjs'])
-  const schema = JSON.parse(run('node', ['--input-type=module', '-e', `console.log(JSON.stringify((await import('gaidaros/schema.json', { with: { type: 'json' } })).default))`]))
+  const schema = JSON.parse(
+    run('node', [
+      '--input-type=module',
+      '-e',
+      `console.log(JSON.stringify((await import('gaidaros/schema.json', { with: { type: 'json' } })).default))`,
+    ]),
+  )
   assert.ok(schema.properties.listeners)
 })
 

@@ -168,7 +168,12 @@ function textOf(message: unknown, most: number): string {
           ? message
           : (JSON.stringify(message) ?? String(message))
     const bytes = Buffer.from(text.slice(0, most))
-    return bytes.length <= most ? text.slice(0, most) : bytes.subarray(0, most).toString().replace(/\ufffd$/, '')
+    return bytes.length <= most
+      ? text.slice(0, most)
+      : bytes
+          .subarray(0, most)
+          .toString()
+          .replace(/\ufffd$/, '')
   } catch {
     return '(not printable)'
   }
