@@ -175,7 +175,6 @@ test('what peers send writes no line of its own into the log', async () => {
   peer.leave()
   command.child.kill('SIGTERM')
   assert.is(await command.ended, 0)
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
   assert.not.match(command.stderr, /[\r\u001b\u2028]/)
   assert.not.match(command.stderr, /^gaidaros: forged/m)
   for (const line of command.stderr.split('\n')) assert.ok(Buffer.byteLength(line) <= 1_024)
