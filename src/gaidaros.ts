@@ -4,7 +4,9 @@
  * From a configuration to a server: read it, register what is built in, plug in what is named, find the handlers, plan the
  * listeners. Nothing is bound before `start()`.
  */
-import type { DependencyContainer } from 'tsyringe'
+import 'reflect-metadata'
+import { Script } from 'node:vm'
+import { container as root, type DependencyContainer, type InjectionToken } from 'tsyringe'
 import { type ClientConnection, openClient } from './core/client.js'
 import { type Clock, systemClock } from './core/clock.js'
 import { findHandlers, resolveHandler } from './core/config/handlers.js'
@@ -18,7 +20,7 @@ import { type Endpoint, parseEndpoint } from './core/endpoint.js'
 import { WiringError } from './core/errors.js'
 import { EventHub } from './core/events.js'
 import { type CodecRef, defineHandler, type HandlerDefinition, type HandlerLike } from './core/handler.js'
-import { hooksHandler } from './core/hooks.js'
+import { hooksHandler, scriptHandler } from './core/hooks.js'
 import type { Server } from './core/lifecycle.js'
 import { defaultLimits, defaultTimeouts, drainTimeoutMs, type TlsOptions } from './core/options.js'
 import { writePidFile } from './core/pid-file.js'
@@ -27,7 +29,21 @@ import type { Plugin } from './core/plugin.js'
 import { checkOptions, ServerRegistry } from './core/registry.js'
 import { GaidarosServer } from './core/server.js'
 import type { StandardSchemaV1 } from './core/standard-schema.js'
-import { CLOCK, CONFIGURATION, EVENTS, REGISTRY, SERVER } from './core/tokens.js'
+import {
+  CLOCK,
+  CODEC,
+  CONFIGURATION,
+  EVENTS,
+  EXECUTOR,
+  FRAMING,
+  LAYER,
+  MIDDLEWARE,
+  PAYLOAD,
+  PROTOCOL,
+  REGISTRY,
+  SERVER,
+  TRANSPORT,
+} from './core/tokens.js'
 import type { TransportOptions } from './core/transport.js'
 import { framers, payloads } from './plugins/codecs/index.js'
 import { middleware } from './plugins/middleware/index.js'
@@ -81,15 +97,18 @@ export async function createServer(options: ServerOptions = {}): Promise<Configu
     flags = [],
     container,
     providers,
-    clock = systemClock,
+    clock: givenClock,
     ...code
   } = options
+  const given = givenBy(container ?? root, providers ?? [])
+  const clock = givenClock ?? given<Clock>(CLOCK).at(-1) ?? systemClock
   const saysWhat = code.listen !== undefined || code.listeners !== undefined
   const loaded = await loadConfiguration({ cwd, config: config ?? !saysWhat, env, flags, code })
   const { values } = loaded
   const events = new EventHub()
   const registry = registerBuiltIns(new ServerRegistry({ events, clock }))
   for (const entry of values.plugins ?? []) await plug(registry, entry)
+  registry.replacing('the application’s container', () => registerGiven(registry, given))
 
   const found = await findHandlers(loaded, { definitionOf })
   const hooks = values.hooks === undefined ? undefined : await hooksHandler(values.hooks, { load: loadModule })
@@ -110,6 +129,7 @@ export async function createServer(options: ServerOptions = {}): Promise<Configu
     registry,
     shared: values,
     resolveHandler: async (ref, place) => {
+      if (ref instanceof Script) return scriptHandler(ref)
       const resolved = await resolveHandler(ref as string | HandlerLike | undefined, found, {
         definitionOf,
         place,
@@ -216,6 +236,29 @@ function registerBuiltIns(registry: ServerRegistry): ServerRegistry {
   for (const payload of payloads) registry.payload(payload as never)
   for (const step of middleware) registry.middleware(step as never)
   return registry
+}
+
+type Given = <T>(token: symbol) => readonly T[]
+
+/** What the application has registered for a token, in its container and in `providers`. */
+function givenBy(container: DependencyContainer, providers: readonly Provider[]): Given {
+  return <T>(token: symbol) => {
+    const known = token as InjectionToken<T>
+    const registered = container.isRegistered(known, true) ? container.resolveAll(known) : []
+    const own = providers.flatMap((provider) => (provider.token === token && 'useValue' in provider ? [provider.useValue as T] : []))
+    return [...registered, ...own]
+  }
+}
+
+function registerGiven(registry: ServerRegistry, given: Given): void {
+  for (const one of given(TRANSPORT)) registry.transport(one as never)
+  for (const one of given(CODEC)) registry.codec(one as never)
+  for (const one of given(FRAMING)) registry.framer(one as never)
+  for (const one of given(PAYLOAD)) registry.payload(one as never)
+  for (const one of given(MIDDLEWARE)) registry.middleware(one as never)
+  for (const one of given(EXECUTOR)) registry.executor(one as never)
+  for (const one of given(LAYER)) registry.layer(one as never)
+  for (const one of given(PROTOCOL)) registry.protocol(one as never)
 }
 
 /** A plugin by package or file, with options, or the thing itself. */

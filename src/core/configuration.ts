@@ -16,8 +16,11 @@ export type TimeoutOptions = { readonly [K in keyof Timeouts]?: Limit }
 /** Transports of third parties may take further keys here; each transport refuses those it does not know. */
 export type SocketOption = Partial<SocketOptions> & Readonly<Record<string, unknown>>
 
-/** A decorated name, `file#Export`, `package#Export`, `file`; in code also a class, function, method or definition. */
-export type HandlerRef = string | HandlerLike
+/**
+ * A decorated name, `file#Export`, `package#Export`, `file`; in code also a class, function, method, definition, or a compiled
+ * script whose value is one of these.
+ */
+export type HandlerRef = string | HandlerLike | import('node:vm').Script
 
 /** What may stand at a listener, and at the top for all listeners. A listener's own value wins; middleware adds up. */
 export interface SharedOptions {

@@ -171,7 +171,7 @@ export const limitRows: { readonly [K in keyof Limits]: OptionRow } = {
   peers: {
     default: 10_000,
     unit: 'count',
-    counter: 'refused.peers',
+    counter: 'fault.ACCEPT_FAILED',
     why: 'Peers a datagram listener remembers at a time: source addresses can be forged, so the table is bounded.',
   },
   whenPeersFull: {

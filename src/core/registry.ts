@@ -36,6 +36,8 @@ export class ServerRegistry implements Registry {
   readonly #executors: Shelf<AnyFactory<Executor>> = new Map()
   /** Who registers now; shown when two collide. */
   #by = 'gaidaros'
+  /** Whatever is registered now takes the place of what has its name. */
+  #isReplacing = false
 
   constructor(services: PluginServices) {
     this.#services = services
@@ -47,7 +49,7 @@ export class ServerRegistry implements Registry {
 
   transport(transport: Transport<never> | Transport, options: { readonly replace?: boolean } = {}): this {
     const thing = transport as Transport
-    if (options.replace) {
+    if (options.replace || this.#isReplacing) {
       this.#transports.delete(thing.name)
       for (const scheme of thing.schemes) this.#schemes.delete(scheme)
     }
@@ -56,25 +58,43 @@ export class ServerRegistry implements Registry {
     return this
   }
   codec<O>(factory: Factory<Codec, O> | Factory<Codec<never, never>, O>): this {
-    return put(this.#codecs, 'codec', factory.name, factory as unknown as AnyFactory<Codec>, this.#by, this)
+    return put(this.#free(this.#codecs, factory.name), 'codec', factory.name, factory as unknown as AnyFactory<Codec>, this.#by, this)
   }
   framer<O>(factory: Factory<Framing, O>): this {
-    return put(this.#framers, 'codec', factory.name, factory as AnyFactory<Framing>, this.#by, this)
+    return put(this.#free(this.#framers, factory.name), 'codec', factory.name, factory as AnyFactory<Framing>, this.#by, this)
   }
   payload<O>(factory: Factory<Payload, O>): this {
-    return put(this.#payloads, 'payload', factory.name, factory as AnyFactory<Payload>, this.#by, this)
+    return put(this.#free(this.#payloads, factory.name), 'payload', factory.name, factory as AnyFactory<Payload>, this.#by, this)
   }
   layer<O>(factory: Factory<Layer, O>): this {
-    return put(this.#layers, 'layer', factory.name, factory as AnyFactory<Layer>, this.#by, this)
+    return put(this.#free(this.#layers, factory.name), 'layer', factory.name, factory as AnyFactory<Layer>, this.#by, this)
   }
   protocol<O>(factory: Factory<Protocol, O>): this {
-    return put(this.#protocols, 'protocol', factory.name, factory as AnyFactory<Protocol>, this.#by, this)
+    return put(this.#free(this.#protocols, factory.name), 'protocol', factory.name, factory as AnyFactory<Protocol>, this.#by, this)
   }
   middleware<O>(factory: Factory<MiddlewareSet | ((...args: never[]) => unknown), O>): this {
-    return put(this.#middleware, 'middleware', factory.name, factory as AnyFactory<unknown>, this.#by, this)
+    return put(this.#free(this.#middleware, factory.name), 'middleware', factory.name, factory as AnyFactory<unknown>, this.#by, this)
   }
   executor<O>(factory: Factory<Executor, O>): this {
-    return put(this.#executors, 'executor', factory.name, factory as AnyFactory<Executor>, this.#by, this)
+    return put(this.#free(this.#executors, factory.name), 'executor', factory.name, factory as AnyFactory<Executor>, this.#by, this)
+  }
+
+  /** Runs `register` with leave to replace: for what the application itself put into its container. */
+  replacing(by: string, register: () => void): void {
+    const before = this.#by
+    this.#by = by
+    this.#isReplacing = true
+    try {
+      register()
+    } finally {
+      this.#by = before
+      this.#isReplacing = false
+    }
+  }
+
+  #free<T>(shelf: Shelf<T>, name: string): Shelf<T> {
+    if (this.#isReplacing) shelf.delete(name)
+    return shelf
   }
 
   /** @throws {WiringError} `BAD_PLUGIN` when its setup throws or its options do not fit. */

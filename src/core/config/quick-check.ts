@@ -5,6 +5,7 @@
  * Room: core, configuration. Careful in one direction only: what it accepts the schema accepts (a test holds one against
  * the other); whatever it is not sure of goes to the schema, which says what is wrong.
  */
+import { Script } from 'node:vm'
 import { limitRows, type OptionRow, timeoutRows } from '../options.js'
 import { type Branch, isBranch } from './tree.js'
 
@@ -13,7 +14,8 @@ type Test = (value: unknown) => boolean
 const isText: Test = (value) => typeof value === 'string'
 const isEndpoint: Test = (value) => typeof value === 'string' || value instanceof String
 const isThing: Test = (value) => (typeof value === 'string' && value !== '') || typeof value === 'function'
-const isHandler: Test = (value) => isThing(value) || (value as { kind?: unknown } | null)?.kind === 'gaidaros.handler'
+const isHandler: Test = (value) =>
+  isThing(value) || value instanceof Script || (value as { kind?: unknown } | null)?.kind === 'gaidaros.handler'
 const isCount: Test = (value) => Number.isSafeInteger(value) && (value as number) >= 0
 const isCodec: Test = (value) => {
   if (typeof value !== 'object' || value === null) return isThing(value)

@@ -4,6 +4,7 @@
  * Room: core, configuration; loaded only when a configuration is read (zod costs tens of milliseconds to load). Limits and
  * deadlines come from the table in core/options, so that no number stands twice.
  */
+import { Script } from 'node:vm'
 import { z } from 'zod'
 import { limitRows, type OptionRow, socketRows, timeoutRows } from '../options.js'
 
@@ -93,6 +94,7 @@ const handler = z
     (value) =>
       typeof value === 'string' ||
       typeof value === 'function' ||
+      value instanceof Script ||
       (value as { kind?: unknown } | null)?.kind === 'gaidaros.handler',
     'expected a handler: its name, "./file.ts#Export", or in code a class, function or defineHandler(…)',
   )
