@@ -3,7 +3,7 @@
  * connection, forgotten after 5 s of silence.
  *
  *   npx gaidaros serve --config examples/04-udp-time.ts
- *   echo now | ncat -u -i1 localhost 8037     → 2026-11-23T12:00:00.000Z
+ *   (echo now; sleep 1) | ncat -u localhost 8037 → 2026-11-23T12:00:00.000Z
  */
 import { defineConfig } from 'gaidaros'
 

@@ -20,7 +20,7 @@ if (process.argv.includes('serve')) {
   process.stderr.write(`talk to it (the same handler answers everywhere):
   tcp    echo Ada | ncat localhost 8080
   tls    (echo Ada; sleep 1) | openssl s_client -quiet -no_ign_eof -connect localhost:8443
-  udp    echo Ada | ncat -u -i1 localhost 8081
+  udp    (echo Ada; sleep 1) | ncat -u localhost 8081
   unix   echo Ada | ncat -U ./greeter.sock
 `)
 }

@@ -38,7 +38,8 @@ import { udp } from './transports/udp.js'
 import { unix } from './transports/unix.js'
 import { version } from './version.js'
 
-const defaultEndpoint = 'tcp://localhost:8080'
+/** Where is listened when nobody says where. */
+export const defaultEndpoint = 'tcp://localhost:8080'
 
 /** What `createServer` takes: a configuration, and what only code can give. */
 export interface ServerOptions extends Configuration {
@@ -158,6 +159,8 @@ class Configured extends GaidarosServer implements ConfiguredServer {
   }
 
   override async start(): Promise<this> {
+    // A second start is refused; it must not undo the first.
+    if (this.state !== 'created') return super.start()
     const { path, pidFile } = controlOf(this.configuration.values.control)
     if (pidFile !== undefined) this.#removePidFile = writePidFile(pidFile)
     void this.stopped.then(() => this.#endControl())
@@ -182,6 +185,8 @@ class Configured extends GaidarosServer implements ConfiguredServer {
       socket,
       handler,
       limits: { connections: 16 },
+      // `gaidaros stop` waits here for as long as the drain takes.
+      timeouts: { idleMs: 'unlimited' },
     })
     return control.start()
   }

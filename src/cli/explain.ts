@@ -8,7 +8,11 @@ import { defaultLimits, defaultTimeouts } from '../core/options.js'
 import type { PlacedMiddleware } from '../core/pipeline.js'
 import { createServer } from '../gaidaros.js'
 import type { Arguments } from './arguments.js'
+import { originName } from './inspect.js'
 import { optionsOf } from './serve.js'
+
+/** As wide as a line gets; a reason that does not fit stands on a line of its own. */
+const COLUMNS = 100
 
 export async function explain(given: Arguments): Promise<number> {
   const server = await createServer(optionsOf(given))
@@ -84,8 +88,15 @@ function render(facts: Facts): string {
   for (const [path, value] of Object.entries(facts.changed)) lines.push(['changed', `${path} = ${value}`, ''])
   return [
     `listener ${facts.listener}`,
-    ...lines.map(([left, middle, why]) => `  ${left.padEnd(11)} ${middle}${why ? `   [${why}]` : ''}`),
+    ...lines.map(([left, middle, why]) => line(`  ${left.padEnd(11)} ${middle}`, why)),
   ].join('\n')
+}
+
+function line(left: string, why: string): string {
+  if (why === '') return left
+  const reason = `[${originName(why)}]`
+  if (left.length + 3 + reason.length <= COLUMNS) return `${left}   ${reason}`
+  return `${left}\n${' '.repeat(14)}${reason}`
 }
 
 function differing<T extends object>(given: T, standard: T, group: string): Record<string, unknown> {

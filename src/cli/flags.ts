@@ -9,6 +9,8 @@ export interface Flag {
   readonly short?: string
   /** What its value is called; undefined for a switch. */
   readonly value?: string
+  /** May stand without its value: then what it belongs to is switched on. */
+  readonly isOptional?: boolean
   readonly repeats?: boolean
   readonly what: string
   /** The setting it stands for. */
@@ -38,7 +40,7 @@ const serving: readonly Flag[] = [
     value: 'NAME',
     repeats: true,
     path: 'middleware',
-    what: 'a step around each message: log, rate-limit …',
+    what: 'a step around handlers: log, rate-limit …',
   },
   { name: 'plugin', value: 'REF', repeats: true, path: 'plugins', what: 'a plugin: package or file' },
   { name: 'workers', value: 'N|auto', path: 'workers', what: 'server processes (1 in this version)' },
@@ -55,8 +57,9 @@ const running: readonly Flag[] = [
   {
     name: 'control',
     value: 'PATH',
+    isOptional: true,
     path: 'control.path',
-    what: 'answer status, suspend, resume, drain, stop at this Unix socket',
+    what: 'answer status, suspend, resume, drain, stop at a Unix socket; default ./gaidaros.sock',
   },
   {
     name: 'pid-file',
@@ -64,7 +67,11 @@ const running: readonly Flag[] = [
     path: 'control.pidFile',
     what: 'write the process id there; the control socket stands beside it',
   },
-  { name: 'verbose', short: 'v', what: 'log connections to standard error; twice: messages too' },
+  {
+    name: 'verbose',
+    short: 'v',
+    what: 'log connections to standard error; twice: pauses too, and errors with their stack',
+  },
   { name: 'quiet', short: 'q', what: 'log errors only' },
 ]
 const json: Flag = { name: 'json', what: 'as JSON' }
@@ -78,6 +85,8 @@ const timeout: Flag = { name: 'timeout-ms', value: 'N', what: 'time that connect
 export interface Command {
   readonly what: string
   readonly usage: string
+  /** How many words it takes besides options. */
+  readonly operands: number
   readonly flags: readonly Flag[]
   readonly examples: readonly string[]
 }
@@ -86,6 +95,7 @@ export const commands: Readonly<Record<string, Command>> = {
   serve: {
     what: 'serves until it is stopped',
     usage: '[options]',
+    operands: 0,
     flags: [...serving, ...running],
     examples: [
       'gaidaros serve --listen tcp://localhost:8080 --handler ./greeter.ts',
@@ -96,65 +106,75 @@ export const commands: Readonly<Record<string, Command>> = {
   handle: {
     what: 'serves one request of one connection, then exits (0 when answered)',
     usage: '[options]',
+    operands: 0,
     flags: [...serving, ...running],
     examples: ["gaidaros handle --listen tcp://localhost:0 --eval 'line => line'"],
   },
   check: {
     what: 'loads configuration and handlers, binds nothing',
     usage: '[options]',
+    operands: 0,
     flags: serving,
     examples: ['gaidaros check --config ./gaidaros.config.json'],
   },
   config: {
     what: 'prints the configuration in effect, each value with where it came from',
     usage: '[options]',
+    operands: 0,
     flags: [...serving, json],
     examples: ['gaidaros config', 'gaidaros config --json'],
   },
   explain: {
     what: 'prints each listener from endpoint to executor, and why',
     usage: '[options]',
+    operands: 0,
     flags: [...serving, json],
     examples: ['gaidaros explain --config ./gaidaros.config.json'],
   },
   init: {
     what: 'writes a small project that runs; `init transport` a transport with its conformance test',
     usage: '[transport] [FOLDER] [--name NAME]',
+    operands: 2,
     flags: [{ name: 'name', value: 'NAME', what: 'name of the package, or of the transport and its scheme' }],
     examples: ['gaidaros init my-server', 'gaidaros init transport my-transport --name mine'],
   },
   status: {
     what: 'what a running server does',
     usage: '[options]',
+    operands: 0,
     flags: [...remote, json],
     examples: ['gaidaros status'],
   },
   suspend: {
     what: 'newcomers wait',
     usage: '[LISTENER] [options]',
+    operands: 1,
     flags: remote,
     examples: ['gaidaros suspend public'],
   },
   resume: {
     what: 'newcomers are served again',
     usage: '[LISTENER] [options]',
+    operands: 1,
     flags: remote,
     examples: ['gaidaros resume public'],
   },
   drain: {
     what: 'begins the orderly end',
     usage: '[options]',
+    operands: 0,
     flags: [...remote, timeout],
     examples: ['gaidaros drain'],
   },
   stop: {
     what: 'the orderly end, and waits for it',
     usage: '[options]',
+    operands: 0,
     flags: [...remote, timeout],
     examples: ['gaidaros stop --timeout-ms 5000'],
   },
 }
 
 export function flagsOf(command: string): readonly Flag[] {
-  return [...(commands[command]?.flags ?? []), helpFlag]
+  return [...(Object.hasOwn(commands, command) ? (commands[command]?.flags ?? []) : []), helpFlag]
 }

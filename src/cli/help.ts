@@ -6,7 +6,8 @@
 import { commands, type Flag, flagsOf } from './flags.js'
 
 export function help(command?: string): string {
-  if (command === undefined || commands[command] === undefined) {
+  const chosen = command !== undefined && Object.hasOwn(commands, command) ? commands[command] : undefined
+  if (command === undefined || chosen === undefined) {
     const list = Object.entries(commands).map(([name, { what }]) => `  ${name.padEnd(9)} ${what}`)
     return `gaidaros: serves decorated handlers over any transport
 
@@ -21,7 +22,7 @@ With nothing said, \`gaidaros serve\` echoes lines on tcp://localhost:8080.
 Exit status: 0 done, 1 failed while running, 2 bad usage, configuration or bind, 130 or 143 stopped by a second signal.
 `
   }
-  const { what, usage, examples } = commands[command]
+  const { what, usage, examples } = chosen
   const flags = flagsOf(command).map(render)
   const width = Math.max(0, ...flags.map(([left]) => left.length))
   return `gaidaros ${command}: ${what}
@@ -34,7 +35,8 @@ ${examples.map((example) => `  $ ${example}`).join('\n')}
 `
 }
 
-function render({ name, short, value, what, repeats }: Flag): [string, string] {
+function render({ name, short, value, isOptional, what, repeats }: Flag): [string, string] {
   const dash = short === undefined ? '    ' : `-${short}, `
-  return [`${dash}--${name}${value === undefined ? '' : ` ${value}`}${repeats ? ' …' : ''}`, what]
+  const shown = value === undefined ? '' : isOptional ? ` [${value}]` : ` ${value}`
+  return [`${dash}--${name}${shown}${repeats ? ' …' : ''}`, what]
 }

@@ -15,7 +15,7 @@ export function init({ operands, flags }: Arguments): number {
   if (more.length > 0) throw new ConfigError('BAD_USAGE', `init: one folder is enough, got ${operands.join(' ')}`)
   const folder = resolve(folderName)
   const name = typeof flags.name === 'string' ? flags.name : basename(folder)
-  if (!/^[a-z][a-z0-9-]*$/.test(name)) {
+  if (!/^[a-z][a-z0-9]*(-[a-z0-9]+)*$/.test(name)) {
     throw new ConfigError(
       'BAD_USAGE',
       `init: \`${name}\` is no name for a package: lower case letters, digits and dashes; choose one with --name`,

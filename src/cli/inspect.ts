@@ -3,12 +3,17 @@
  *
  * Room: the command line.
  */
-import { createServer } from '../gaidaros.js'
+import { relative } from 'node:path'
+import { type LoadedConfiguration, loadConfiguration } from '../core/config/index.js'
+import { createServer, defaultEndpoint } from '../gaidaros.js'
 import type { Arguments } from './arguments.js'
 import { optionsOf } from './serve.js'
 
 export async function check(given: Arguments): Promise<number> {
   const server = await createServer(optionsOf(given))
+  for (const { plan } of server.listeners) {
+    for (const { transport, endpoint, options } of plan.bindings) await transport.check?.(endpoint, options)
+  }
   const handlers = new Set([...server.listeners].map((listener) => listener.plan.handler.definition.name))
   const { file } = server.configuration
   process.stdout.write(
@@ -17,20 +22,38 @@ export async function check(given: Arguments): Promise<number> {
   return 0
 }
 
+/** Reads no handler and no plugin: a configuration can be looked at while these are broken. */
 export async function printConfiguration(given: Arguments): Promise<number> {
-  const server = await createServer(optionsOf(given))
-  const entries = server.configuration.entries().map(({ path, value, origin, secret }) => {
-    return { path, value: secret ? '(hidden)' : shown(value), origin: origin.name, kind: origin.kind }
-  })
+  const { config = true, flags = [] } = optionsOf(given)
+  const loaded = await loadConfiguration({ cwd: process.cwd(), config, env: process.env, flags })
+  const rows = rowsOf(loaded)
   if (given.flags.json) {
-    const all = Object.fromEntries(entries.map(({ path, value, origin, kind }) => [path, { value, origin, kind }]))
+    const all = Object.fromEntries(rows.map(({ path, value, origin, kind }) => [path, { value, origin, kind }]))
     process.stdout.write(`${JSON.stringify(all, null, 2)}\n`)
     return 0
   }
-  const lines = entries.map(({ path, value, origin }) => [`${path} = ${JSON.stringify(value)}`, origin] as const)
+  const lines = rows.map(
+    ({ path, value, origin }) => [`${path} = ${JSON.stringify(value)}`, originName(origin)] as const,
+  )
   const width = Math.min(72, Math.max(...lines.map(([left]) => left.length)))
-  for (const [left, origin] of lines) process.stdout.write(`${left.padEnd(width)}  # ${origin}\n`)
+  process.stdout.write(lines.map(([left, origin]) => `${left.padEnd(width)}  # ${origin}\n`).join(''))
   return 0
+}
+
+function rowsOf(loaded: LoadedConfiguration): { path: string; value: unknown; origin: string; kind: string }[] {
+  const rows = loaded.entries().map(({ path, value, origin, secret }) => {
+    return { path, value: secret ? '(hidden)' : shown(value), origin: origin.name, kind: origin.kind as string }
+  })
+  if (Object.keys(loaded.values.listeners ?? {}).length === 0) {
+    rows.push({ path: 'listeners.default.endpoint', value: defaultEndpoint, origin: 'default', kind: 'default' })
+  }
+  return rows.sort((a, b) => (a.path < b.path ? -1 : 1))
+}
+
+/** Files as seen from here. */
+export function originName(name: string): string {
+  const near = name.startsWith('/') ? relative(process.cwd(), name) : name
+  return near === '' || near.startsWith('..') ? name : near
 }
 
 /** What a value looks like in data; things of code by name. */

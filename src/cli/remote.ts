@@ -5,9 +5,12 @@
  */
 import type { ClientConnection } from '../core/client.js'
 import type { Status } from '../core/control.js'
-import { ConfigError, ConnectionError, toError } from '../core/errors.js'
+import { ConfigError, ConnectionError, FrameError, toError } from '../core/errors.js'
+import { printable } from '../core/printable.js'
 import { connect } from '../gaidaros.js'
 import type { Arguments } from './arguments.js'
+
+const ANSWER_MS = 10_000
 
 interface Answer {
   readonly ok: boolean
@@ -17,23 +20,21 @@ interface Answer {
 
 export async function remote(given: Arguments): Promise<number> {
   const { command, operands, flags } = given
-  const path = socketOf(given)
-  const connection = await open(path)
+  const [listener] = operands
+  const timeoutMs = flags['timeout-ms'] as string | undefined
+  if (timeoutMs !== undefined && !/^\d{1,15}$/.test(timeoutMs)) {
+    throw new ConfigError('BAD_USAGE', `--timeout-ms: expected a whole number of milliseconds, got \`${timeoutMs}\``)
+  }
+  const connection = await open(socketOf(given))
   try {
-    const timeoutMs = flags['timeout-ms'] === undefined ? undefined : Number(flags['timeout-ms'])
-    if (Number.isNaN(timeoutMs))
-      throw new ConfigError('BAD_USAGE', `--timeout-ms: expected milliseconds, got ${flags['timeout-ms']}`)
-    const answer = await connection.request<Answer>(
-      {
-        id: 1,
-        command,
-        ...(operands[0] === undefined ? {} : { listener: operands[0] }),
-        ...(timeoutMs === undefined ? {} : { timeoutMs }),
-      },
-      { timeoutMs: 10_000 },
-    )
+    const asked = { id: 1, command, listener, ...(timeoutMs === undefined ? {} : { timeoutMs: Number(timeoutMs) }) }
+    const answer = await connection.request<Answer>(asked, { timeoutMs: ANSWER_MS })
+    if (typeof answer?.ok !== 'boolean') {
+      const message = `${connection.endpoint} is no control socket: the answer has no \`ok\``
+      throw new FrameError('MALFORMED', message)
+    }
     if (!answer.ok) {
-      process.stderr.write(`gaidaros: ${answer.error}\n`)
+      process.stderr.write(`gaidaros: ${printable(String(answer.error))}\n`)
       return 1
     }
     if (command === 'status') print(answer.result as Status, Boolean(flags.json))
@@ -42,10 +43,10 @@ export async function remote(given: Arguments): Promise<number> {
       // The control socket is the last thing to go.
       await connection.closed
       process.stdout.write('stopped\n')
-    } else
-      process.stdout.write(
-        `${command === 'suspend' ? 'suspended' : 'resumed'} ${(answer.result as string[]).join(', ')}\n`,
-      )
+    } else {
+      const names = (answer.result as string[]).map(printable).join(', ')
+      process.stdout.write(`${command === 'suspend' ? 'suspended' : 'resumed'} ${names}\n`)
+    }
     return 0
   } finally {
     connection.abort()
@@ -60,12 +61,14 @@ function socketOf({ flags }: Arguments): string {
 
 async function open(path: string): Promise<ClientConnection> {
   try {
-    return await connect(`unix:${path}`, { codec: 'json-lines' })
+    // `stop` waits for as long as the server drains.
+    const timeouts = { idleMs: 'unlimited' } as const
+    return await connect(`unix:${path}`, { codec: 'json-lines', timeouts })
   } catch (thrown) {
     const cause = toError(thrown)
     throw new ConnectionError(
       'REFUSED',
-      `no server answers at the control socket ${path}; start one with --control ${path} (or --set control=true), or name its socket with --control`,
+      `no server answers at the control socket ${path}; start one with --control ${path}, or name its socket with --control or --pid-file`,
       { cause },
     )
   }
@@ -78,18 +81,19 @@ function print(status: Status, asJson: boolean): void {
   }
   const { pid, version, state, uptimeMs, connections, listeners, counters, memory } = status
   const mib = (bytes: number) => `${(bytes / 1024 / 1024).toFixed(1)} MiB`
-  const rows = [['LISTENER', 'STATE', 'CONNECTIONS', 'ENDPOINT']]
+  const rows: [string, string, string, string][] = [['LISTENER', 'STATE', 'CONNECTIONS', 'ENDPOINT']]
   for (const { name, state: now, connections: count, limit, endpoints } of listeners) {
-    endpoints.forEach((endpoint, i) =>
-      rows.push(i === 0 ? [name, now, `${count} of ${limit}`, endpoint] : ['', '', '', endpoint]),
-    )
+    const [first = '', ...more] = endpoints
+    rows.push([name, now, `${count} of ${limit}`, first])
+    for (const endpoint of more) rows.push(['', '', '', endpoint])
   }
-  const widths = [0, 1, 2].map((column) => Math.max(...rows.map((row) => (row[column] as string).length)))
-  const table = rows.map((row) => row.map((cell, i) => (i < 3 ? cell.padEnd(widths[i] as number) : cell)).join('  '))
-  process.stdout.write(
-    `gaidaros ${version}, process ${pid}: ${state} for ${Math.round(uptimeMs / 1_000)} s, ${connections} connections, ${mib(memory.residentBytes)} resident\n\n`,
-  )
-  process.stdout.write(`${table.join('\n')}\n`)
+  const widths = [0, 1, 2].map((column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)))
+  const table = rows.map((row) => printable(row.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join('  ')))
+  const seconds = Math.round(uptimeMs / 1_000)
   const counted = Object.entries(counters).sort(([a], [b]) => (a < b ? -1 : 1))
+  process.stdout.write(
+    `gaidaros ${version}, process ${pid}: ${state}, up ${seconds} s, ${connections} connection${connections === 1 ? '' : 's'}, ` +
+      `${mib(memory.residentBytes)} resident\n\n${table.join('\n')}\n`,
+  )
   if (counted.length > 0) process.stdout.write(`\n${counted.map(([name, count]) => `${name}=${count}`).join('  ')}\n`)
 }

@@ -6,7 +6,8 @@
 import { toError } from '../core/errors.js'
 import { type EventName, type Events, eventNames } from '../core/events.js'
 import type { Server } from '../core/lifecycle.js'
-import { pairs, printable } from '../core/printable.js'
+import { pairs } from '../core/printable.js'
+import { logLine } from './output.js'
 
 const MOST_A_SECOND = 20
 
@@ -67,11 +68,11 @@ function limited(name: string): (line: string) => void {
   return (line) => {
     const now = Math.floor(performance.now() / 1_000)
     if (now !== second) {
-      if (left > 0) process.stderr.write(`${name}: ${left} more lines of this kind were left out\n`)
+      if (left > 0) logLine(`${name}: ${left} more lines of this kind were left out`)
       second = now
       written = left = 0
     }
     if (++written > MOST_A_SECOND) left++
-    else process.stderr.write(`${printable(line)}\n`)
+    else logLine(line)
   }
 }

@@ -61,7 +61,8 @@ export class Greeter {
 }
 
 export function transportFiles(name: string): Files {
-  const variable = name.replace(/-([a-z0-9])/g, (_, letter: string) => letter.toUpperCase())
+  // With a suffix, because a name may be a word of the language, or of the file.
+  const variable = `${name.replace(/-([a-z0-9])/g, (_, letter: string) => letter.toUpperCase())}Transport`
   return {
     'package.json': json({
       name: `gaidaros-transport-${name}`,
@@ -103,6 +104,7 @@ contract, with what each side must do, is in gaidaros' types (Transport, Link, L
 }
 
 function transportSource(name: string, variable: string): string {
+  const link = `${variable[0]?.toUpperCase()}${variable.slice(1, -'Transport'.length)}Link`
   return `import { createServer, connect as dial } from 'node:net'
 import { BindError, ConnectionError, Endpoint } from 'gaidaros'
 
@@ -110,7 +112,7 @@ const HIGH = 64 * 1024
 const LOW = 16 * 1024
 
 /** One peer. Pushes what comes into the sink; takes what goes out. */
-class ${pascal(variable)}Link {
+class ${link} {
   state = undefined
   /** The buffers given to data() are never written again. */
   stable = true
@@ -196,7 +198,7 @@ export const ${variable} = {
     const held = new Set()
     let isPaused = false
     let isUnbound = false
-    const serve = (socket) => new ${pascal(variable)}Link(socket, sink)
+    const serve = (socket) => new ${link}(socket, sink)
     const server = createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true }, (socket) => {
       if (isUnbound && isPaused) {
         socket.destroy()
@@ -257,7 +259,7 @@ export const ${variable} = {
       socket.once('connect', () => {
         socket.removeListener('error', refuse)
         signal.removeEventListener('abort', giveUp)
-        resolve(new ${pascal(variable)}Link(socket, sink))
+        resolve(new ${link}(socket, sink))
       })
       if (signal.aborted) giveUp()
       else signal.addEventListener('abort', giveUp, { once: true })
@@ -265,10 +267,6 @@ export const ${variable} = {
   },
 }
 `
-}
-
-function pascal(name: string): string {
-  return `${name[0]?.toUpperCase()}${name.slice(1)}`
 }
 
 function json(value: unknown): string {

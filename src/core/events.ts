@@ -10,14 +10,21 @@ import type { Endpoint } from './endpoint.js'
 
 /** Every event with its fields. The channel of `connection.opened` is `gaidaros.connection.opened`. */
 export interface Events {
+  /** `created → starting → ready → draining → stopped`. */
   'server.state': { readonly from: string; readonly to: string }
+  /** An address is bound; one event for each endpoint. */
   'listener.bound': { readonly listener: string; readonly endpoint: Endpoint }
+  /** Its address is given up; connections may still be there. */
   'listener.unbound': { readonly listener: string; readonly endpoint: Endpoint }
+  /** Newcomers wait from now on. */
   'listener.suspended': { readonly listener: string }
+  /** Newcomers are served again; those who waited first. */
   'listener.resumed': { readonly listener: string }
   /** A peer that was not let in, with the limit or middleware that said so. */
   'connection.refused': { readonly listener: string; readonly remote: Endpoint | undefined; readonly reason: string }
+  /** Let in by limits and middleware; `@OnOpen` runs. */
   'connection.opened': { readonly connection: Connection }
+  /** Gone, with the one reason; once for each `connection.opened`. */
   'connection.closed': { readonly connection: Connection; readonly reason: CloseReason }
   /** A frame that broke a limit or the grammar; `connection.closed` follows. */
   'frame.refused': { readonly connection: Connection; readonly error: Error }
@@ -29,14 +36,17 @@ export interface Events {
   'connection.expired': { readonly connection: Connection; readonly code: string }
   /** Reading stopped or went on, because the peer or the handler is slow. */
   'connection.paused': { readonly connection: Connection; readonly cause: 'write' | 'unprocessed' | 'application' }
+  /** Reading goes on. */
   'connection.resumed': { readonly connection: Connection }
   /** A handshake or accept failed before there was a connection. */
   'listener.fault': { readonly listener: string; readonly error: Error; readonly remote: Endpoint | undefined }
   /** A limit was reached and the listener does not accept, or accepts again. */
   'limit.reached': { readonly listener: string; readonly limit: string; readonly value: number }
+  /** It accepts again. */
   'limit.cleared': { readonly listener: string; readonly limit: string }
   /** Something the server had constructed threw when it was disposed; the rest was disposed all the same. */
   'disposal.failed': { readonly name: string; readonly error: Error }
+  /** The orderly end has begun. */
   'drain.started': { readonly deadline: Date; readonly connections: number }
   /** Connections cut at the deadline are `forced`. */
   'drain.finished': { readonly forced: number; readonly durationMs: number }

@@ -1,31 +1,65 @@
 /**
  * The file that tells others our process id.
  *
- * Room: core, mechanism. Written exclusively; one left by a process that is gone is replaced.
+ * Room: core, mechanism. Written whole or not at all, and exclusively; one left by a process that is gone is replaced.
  */
-import { readFileSync, unlinkSync, writeFileSync } from 'node:fs'
+import { linkSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs'
 import { BindError, toError } from './errors.js'
 
-/** @throws {BindError} `PATH_OCCUPIED` when that process lives. @returns what removes the file again. */
+const MOST_ATTEMPTS = 3
+
+/**
+ * Writes it, and removes it when the process ends, however it ends but by SIGKILL.
+ *
+ * @throws {BindError} `PATH_OCCUPIED` when the process named in it lives; `PATH_INVALID` when it cannot be written.
+ * @returns what removes the file earlier.
+ */
 export function writePidFile(path: string): () => void {
   for (let attempt = 1; ; attempt++) {
     try {
-      writeFileSync(path, `${process.pid}\n`, { flag: 'wx', mode: 0o644 })
-      return () => remove(path)
+      create(path)
+      const atExit = () => remove(path)
+      process.once('exit', atExit)
+      return () => {
+        process.removeListener('exit', atExit)
+        remove(path)
+      }
     } catch (thrown) {
       const cause = toError(thrown) as Error & { code?: string }
-      if (cause.code !== 'EEXIST' || attempt > 2) {
+      if (cause.code !== 'EEXIST' || attempt > MOST_ATTEMPTS) {
         throw new BindError('PATH_INVALID', `pid file ${path} cannot be written: ${cause.message}`, { path, cause })
       }
-      const pid = Number(readFileSync(path, 'utf8').trim())
-      if (Number.isInteger(pid) && pid > 0 && pid !== process.pid && isAlive(pid)) {
-        throw new BindError('PATH_OCCUPIED', `pid file ${path}: process ${pid} runs; stop it, or take another file`, {
-          path,
-          pid,
-        })
-      }
-      unlinkSync(path)
     }
+    const pid = readPid(path)
+    if (pid !== undefined && pid !== process.pid && isAlive(pid)) {
+      const message = `pid file ${path}: process ${pid} runs; stop it, or take another file`
+      throw new BindError('PATH_OCCUPIED', message, { path, pid })
+    }
+    unlink(path)
+  }
+}
+
+/** By a link, because it either fails or shows a file that has its content: nobody ever reads an empty one. */
+function create(path: string): void {
+  const whole = `${path}.${process.pid}`
+  writeFileSync(whole, `${process.pid}\n`, { mode: 0o644 })
+  try {
+    linkSync(whole, path)
+  } catch (error) {
+    // File systems without links (link(2), EPERM).
+    if (!['EPERM', 'ENOTSUP', 'ENOSYS'].includes((error as { code: string }).code)) throw error
+    writeFileSync(path, `${process.pid}\n`, { flag: 'wx', mode: 0o644 })
+  } finally {
+    unlink(whole)
+  }
+}
+
+function readPid(path: string): number | undefined {
+  try {
+    const pid = Number(readFileSync(path, 'utf8').trim())
+    return Number.isInteger(pid) && pid > 0 ? pid : undefined
+  } catch {
+    return undefined
   }
 }
 
@@ -39,9 +73,13 @@ function isAlive(pid: number): boolean {
 }
 
 function remove(path: string): void {
+  if (readPid(path) === process.pid) unlink(path)
+}
+
+function unlink(path: string): void {
   try {
-    if (readFileSync(path, 'utf8').trim() === String(process.pid)) unlinkSync(path)
+    unlinkSync(path)
   } catch {
-    // Gone already.
+    // Gone already, or not ours to remove: the next attempt says so.
   }
 }

@@ -21,6 +21,13 @@ export interface Transport<Options = unknown> {
   /** What a listener or link made with these will do. Held against the handler's `needs` before anything is bound. */
   capabilities(endpoint: Endpoint, options: TransportOptions<Options>): Capabilities
   /**
+   * Refuses what `listen` would refuse without trying the address, such as a certificate that cannot be read. Binds
+   * nothing; `gaidaros check` asks it. Left out: there is nothing to find before the bind.
+   *
+   * @throws {ConfigError | BindError} as `listen` would.
+   */
+  check?(endpoint: Endpoint, options: TransportOptions<Options>): void | Promise<void>
+  /**
    * Binds an endpoint and delivers its links to `sink` until `unbind`.
    *
    * @returns once bound; links may open before it resolves.

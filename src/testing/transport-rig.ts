@@ -49,6 +49,7 @@ export interface LinkPair extends BoundListener {
 
 // Not declared, not promised: the try is cut short.
 const PROBE_TIMEOUT_MS = 1_000
+const QUIET_TURNS = 20
 
 export class TransportRig {
   readonly subject: TransportSubject
@@ -204,8 +205,10 @@ export class TransportRig {
   }
 
   /** Gives what must not happen the time to happen: the absence of a callback has no event to wait for. */
-  quiet(): Promise<void> {
-    return new Promise((resolve) => setTimeout(resolve, this.quietMs))
+  async quiet(): Promise<void> {
+    await new Promise((resolve) => setTimeout(resolve, this.quietMs))
+    // On a machine that was busy the timer is due before anything else had its turn: time alone proves nothing.
+    for (let turn = 0; turn < QUIET_TURNS; turn++) await new Promise((resolve) => setImmediate(resolve))
   }
 
   /** Cuts every link and unbinds every listener; failures here are the business of the cases about ending. */

@@ -29,6 +29,10 @@ export const tls: Transport<TcpOptions> = {
   options: tcpOptions,
   capabilities: () => capabilities,
 
+  async check(_endpoint, options) {
+    await TlsHandshakes.prepare(options.tls)
+  },
+
   async listen(endpoint, options, sink) {
     const scope = streamScope(endpoint, 'accepted', options, sink)
     // Before the bind: with a bad certificate nothing is bound.

@@ -1,8 +1,8 @@
 // time limit: 180 s
 /** Every built-in codec keeps every promise of the published suite, over 100,000 generated cases each. */
 import { test } from 'uvu'
-import type { Codec } from '#src/core/codec.js'
 import { systemClock } from '#src/core/clock.js'
+import type { Codec } from '#src/core/codec.js'
 import { EventHub } from '#src/core/events.js'
 import { ServerRegistry } from '#src/core/registry.js'
 import { framers, payloads } from '#src/plugins/codecs/index.js'
@@ -19,7 +19,8 @@ const text = (random: Random): string => {
   return Array.from({ length: random.below(60) }, () => all[random.below(all.length)]).join('')
 }
 const bytes = (random: Random): Buffer => Buffer.from(Array.from({ length: random.below(60) }, () => random.below(256)))
-const value = (random: Random): unknown => [text(random), random.below(1_000_000), { a: [text(random), null, true] }, []][random.below(4)]
+const value = (random: Random): unknown =>
+  [text(random), random.below(1_000_000), { a: [text(random), null, true] }, []][random.below(4)]
 const cases = 100_000
 
 const subjects: readonly {
@@ -31,7 +32,11 @@ const subjects: readonly {
 }[] = [
   { name: 'line', ref: 'line', messages: text },
   { name: 'delimiter', ref: { name: 'delimiter', delimiter: '|~' } as never, messages: (random) => text(random) },
-  { name: 'fixed', ref: { name: 'fixed', size: 16 } as never, messages: (random) => Buffer.alloc(16, random.below(256)) },
+  {
+    name: 'fixed',
+    ref: { name: 'fixed', size: 16 } as never,
+    messages: (random) => Buffer.alloc(16, random.below(256)),
+  },
   { name: 'length-field', ref: 'length-field', messages: bytes, malformed: ['\xff\xff\xff\xff'] },
   {
     name: 'length-field 2 le',

@@ -32,7 +32,19 @@ test('--version and --help answer', async () => {
   assert.is((await result(['--version'])).out.trim(), version)
   const { out, status } = await result(['--help'])
   assert.is(status, 0)
-  for (const command of ['serve', 'handle', 'check', 'config', 'explain', 'init', 'status', 'suspend', 'resume', 'drain', 'stop']) {
+  for (const command of [
+    'serve',
+    'handle',
+    'check',
+    'config',
+    'explain',
+    'init',
+    'status',
+    'suspend',
+    'resume',
+    'drain',
+    'stop',
+  ]) {
     assert.match(out, new RegExp(`^  ${command} `, 'm'))
     assert.match((await result([command, '--help'])).out, new RegExp(`usage: gaidaros ${command}`))
   }
@@ -126,7 +138,10 @@ test('handle exits 1 when nothing was asked', async () => {
 for (const [args, expected] of [
   [['serv'], /nearest: `serve`/],
   [['serve', '--lisen', 'x'], /nearest: `--listen`/],
-  [['serve', '--set', 'limits.frameByts=1'], /limits\.frameByts: unknown key `frameByts`; nearest: `frameBytes`.*--set/],
+  [
+    ['serve', '--set', 'limits.frameByts=1'],
+    /limits\.frameByts: unknown key `frameByts`; nearest: `frameBytes`.*--set/,
+  ],
   [['serve', '--listen', 'tpc://localhost:1'], /unknown scheme `tpc`; nearest: `tcp`/],
   [['serve', '--codec', 'lin'], /unknown codec `lin`; nearest: `line`/],
   [['serve', '--handler', './none.ts'], /there is no file .*none\.ts/],
@@ -144,7 +159,10 @@ for (const [args, expected] of [
 }
 
 test('check names every fault and binds nothing', async () => {
-  write('bad.json', JSON.stringify({ listen: 'tcp://localhost:0', limits: { frameBytes: '1MB' }, timeouts: { idelMs: 1 } }))
+  write(
+    'bad.json',
+    JSON.stringify({ listen: 'tcp://localhost:0', limits: { frameBytes: '1MB' }, timeouts: { idelMs: 1 } }),
+  )
   const { status, err } = await result(['check', '--config', 'bad.json'])
   assert.is(status, 2)
   assert.match(err, /limits\.frameBytes: expected .*got "1MB" \(.*bad\.json\)/)
@@ -154,7 +172,9 @@ test('check names every fault and binds nothing', async () => {
 
 test('config shows where each value came from, and no secret', async () => {
   write('shown.json', JSON.stringify({ listen: local, limits: { inFlight: 3 }, tls: { passphrase: 'hunter2' } }))
-  const { out } = await result(['config', '--config', 'shown.json', '--set', 'timeouts.idleMs=5'], { GAIDAROS_LIMITS__FRAME_BYTES: '99' })
+  const { out } = await result(['config', '--config', 'shown.json', '--set', 'timeouts.idleMs=5'], {
+    GAIDAROS_LIMITS__FRAME_BYTES: '99',
+  })
   assert.match(out, /^limits\.inFlight = 3 +# .*shown\.json$/m)
   assert.match(out, /^limits\.frameBytes = 99 +# GAIDAROS_LIMITS__FRAME_BYTES$/m)
   assert.match(out, /^timeouts\.idleMs = 5 +# --set$/m)
@@ -239,7 +259,10 @@ test('an error nobody caught ends the server in order, with 1', async () => {
 
 test('a reader that goes away does not make the command fail', () => {
   const cli = join(root, 'dist/cli.js')
-  const { stderr } = spawnSync('bash', ['-c', `"${process.execPath}" "${cli}" config | head -1`], { encoding: 'utf8', cwd })
+  const { stderr } = spawnSync('bash', ['-c', `"${process.execPath}" "${cli}" config | head -1`], {
+    encoding: 'utf8',
+    cwd,
+  })
   assert.not.match(stderr, /EPIPE/)
 })
 
@@ -255,9 +278,12 @@ test('a project written by init runs', async () => {
   assert.is((await result(['init', at('fresh-project')])).status, 0)
   mkdirSync(at('fresh-project/node_modules'))
   symlinkSync(root, at('fresh-project/node_modules/gaidaros'))
-  const command = gaidaros(['serve', '--set', `listeners.public.endpoint=${local}`, '--set', `listeners.local.endpoint=unix:${at('f.sock')}`], {
-    cwd: at('fresh-project'),
-  })
+  const command = gaidaros(
+    ['serve', '--set', `listeners.public.endpoint=${local}`, '--set', `listeners.local.endpoint=unix:${at('f.sock')}`],
+    {
+      cwd: at('fresh-project'),
+    },
+  )
   const { public: port = 0 } = await command.ready()
   const peer = await Peer.open(port)
   await peer.send('Ada\n').hears('hello Ada, over tcp')

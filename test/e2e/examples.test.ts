@@ -44,7 +44,10 @@ test('each has at most 40 lines of code and a command in its head', () => {
   assert.ok(sources.length >= 10)
   for (const file of sources) {
     const source = readFileSync(join(root, 'examples', file), 'utf8')
-    const code = source.replace(/\/\*[\s\S]*?\*\//g, '').split('\n').filter((line) => line.trim() !== '' && !line.trim().startsWith('//'))
+    const code = source
+      .replace(/\/\*[\s\S]*?\*\//g, '')
+      .split('\n')
+      .filter((line) => line.trim() !== '' && !line.trim().startsWith('//'))
     assert.ok(code.length <= 40, `${file} has ${code.length} lines of code`)
     assert.match(source, /npx gaidaros serve|npm start/, file)
   }
@@ -114,7 +117,10 @@ test('05 one handler on five transports, with the clients of its instructions', 
   if (hasTool('socat')) {
     assert.is(await talk('socat', ['-t2', '-', `TCP:127.0.0.1:${ports.public}`], 'Bob\n'), 'hello Bob, over tcp\n')
     assert.is(await talk('socat', ['-t1', '-', `UDP:127.0.0.1:${ports.datagram}`], 'Bob\n'), 'hello Bob, over udp\n')
-    assert.is(await talk('socat', ['-t2', '-', `UNIX-CONNECT:${join(folder, 'greeter.sock')}`], 'Bob\n'), 'hello Bob, over unix\n')
+    assert.is(
+      await talk('socat', ['-t2', '-', `UNIX-CONNECT:${join(folder, 'greeter.sock')}`], 'Bob\n'),
+      'hello Bob, over unix\n',
+    )
   } else skip('05 by socat', 'socat is not installed')
   const secure = ['s_client', '-quiet', '-no_ign_eof', '-connect', `127.0.0.1:${ports.secure}`]
   assert.is(await talk('openssl', secure, 'Ada\n'), 'hello Ada, over tls\n')

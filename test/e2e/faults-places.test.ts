@@ -248,7 +248,11 @@ test('F17 a peer that vanishes is noticed by keep-alive', async () => {
        ip addr add 10.231.7.1/24 dev ${near} && ip link set ${near} up
        ip netns exec ${space} ip addr add 10.231.7.2/24 dev ${far} && ip netns exec ${space} ip link set ${far} up`)
   try {
-    const { port, until, server } = await serve({ listen: 'tcp://10.231.7.1:0', socket: { keepAlive: 1_000 }, handler: () => undefined })
+    const { port, until, server } = await serve({
+      listen: 'tcp://10.231.7.1:0',
+      socket: { keepAlive: 1_000 },
+      handler: () => undefined,
+    })
     const peer = spawn('ip', [
       'netns',
       'exec',

@@ -224,7 +224,11 @@ test('a client refuses a certificate it cannot trust, with the reason', async ()
 for (const [what, options, expected] of [
   ['no certificate', {}, /tls\.cert.*openssl/s],
   ['a file that is not there', { cert: './no.pem', key: './no.key' }, /no\.pem/],
-  ['a key of another certificate', { cert: tls.cert, key: (await issued('other')).key }, /does not belong to the certificate/],
+  [
+    'a key of another certificate',
+    { cert: tls.cert, key: (await issued('other')).key },
+    /does not belong to the certificate/,
+  ],
 ] as const) {
   test(`${what} is an error before anything is bound`, async () => {
     const failure = await serve({ listen, tls: options, handler: echo }).catch((error) => error)

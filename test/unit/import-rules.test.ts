@@ -15,7 +15,9 @@ interface File {
 /** Type-only imports count: they bind rooms together as well. */
 function importsOf(source: string): string[] {
   const code = source.replace(/\/\*[\s\S]*?\*\//g, '').replace(/`(?:[^`\\]|\\.)*`/g, '``')
-  const found = code.matchAll(/(?:^|\n)\s*(?:import|export)\s[^'"\n;]*?(?:\n[^'"]*?)?from\s+'([^']+)'|(?:^|\n)import\s+'([^']+)'|import\('([^']+)'\)/g)
+  const found = code.matchAll(
+    /(?:^|\n)\s*(?:import|export)\s[^'"\n;]*?(?:\n[^'"]*?)?from\s+'([^']+)'|(?:^|\n)import\s+'([^']+)'|import\('([^']+)'\)/g,
+  )
   return [...found].map((match) => (match[1] ?? match[2] ?? match[3]) as string)
 }
 
@@ -34,7 +36,8 @@ function targetOf(file: File, specifier: string): string | undefined {
 
 const sockets = new Set(['node:net', 'node:tls', 'node:dgram', 'net', 'tls', 'dgram'])
 const only: Readonly<Record<string, (path: string) => boolean>> = {
-  tsyringe: (path) => /^src\/core\/(container|construction|decorators|tokens)\.ts$/.test(path) || path === 'src/gaidaros.ts',
+  tsyringe: (path) =>
+    /^src\/core\/(container|construction|decorators|tokens)\.ts$/.test(path) || path === 'src/gaidaros.ts',
   cosmiconfig: (path) => path.startsWith('src/core/config/'),
   zod: (path) => path.startsWith('src/core/config/'),
   jiti: (path) => path.startsWith('src/core/config/'),
@@ -53,16 +56,25 @@ function violations(file: File): string[] {
       if (target !== undefined && to !== 'core') say('core imports core only')
       if (sockets.has(specifier)) say('core knows no sockets')
     }
-    if (room === 'transports' && target !== undefined && to !== 'core' && to !== 'transports') say('transports know core only')
+    if (room === 'transports' && target !== undefined && to !== 'core' && to !== 'transports')
+      say('transports know core only')
     if (room === 'plugins') {
-      if (target !== undefined && to !== 'core' && dirname(target).split('/')[2] !== path.split('/')[2]) say('plugins know core only')
+      if (target !== undefined && to !== 'core' && dirname(target).split('/')[2] !== path.split('/')[2])
+        say('plugins know core only')
       const isFilter = path === 'src/plugins/middleware/ip-filter.ts'
       if (sockets.has(specifier) && !isFilter) say('sockets belong to transports')
     }
-    if (room === 'testing' && target !== undefined && to !== 'core' && to !== 'testing' && !/^src\/transports\/memory/.test(target)) {
+    if (
+      room === 'testing' &&
+      target !== undefined &&
+      to !== 'core' &&
+      to !== 'testing' &&
+      !/^src\/transports\/memory/.test(target)
+    ) {
       say('testing knows core and the memory transport')
     }
-    if (room === 'cli' && target !== undefined && (to === 'transports' || to === 'plugins')) say('the command line goes through the door')
+    if (room === 'cli' && target !== undefined && (to === 'transports' || to === 'plugins'))
+      say('the command line goes through the door')
     const isAllowed = only[specifier]
     if (path.startsWith('src/') && isAllowed !== undefined && !isAllowed(path)) say('only its own room imports it')
   }
@@ -112,7 +124,11 @@ test('the rules find what breaks them', () => {
   assert.is(violations(file('src/transports/x.ts', '../plugins/codecs/line.js')).length, 1)
   assert.is(violations(file('src/plugins/codecs/x.ts', '../middleware/log.js', 'node:net')).length, 2)
   assert.equal(circles([file('src/a.ts', './b.js'), file('src/b.ts', './a.js')]).length, 1)
-  assert.equal(importsOf(`import type { A } from './a.js'\nimport './b.js'\nawait import('./c.js')`), ['./a.js', './b.js', './c.js'])
+  assert.equal(importsOf(`import type { A } from './a.js'\nimport './b.js'\nawait import('./c.js')`), [
+    './a.js',
+    './b.js',
+    './c.js',
+  ])
 })
 
 test.run()

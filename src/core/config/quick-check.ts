@@ -17,7 +17,10 @@ const isHandler: Test = (value) => isThing(value) || (value as { kind?: unknown 
 const isCount: Test = (value) => Number.isSafeInteger(value) && (value as number) >= 0
 const isCodec: Test = (value) => {
   if (typeof value !== 'object' || value === null) return isThing(value)
-  return typeof (value as { name?: unknown }).name === 'string' || typeof (value as { encode?: unknown }).encode === 'function'
+  return (
+    typeof (value as { name?: unknown }).name === 'string' ||
+    typeof (value as { encode?: unknown }).encode === 'function'
+  )
 }
 const listOf =
   (test: Test): Test =>
@@ -31,7 +34,8 @@ const isStep: Test = (value) => {
 
 const rowTest = ({ unit, choices, unlimited }: OptionRow): Test => {
   if (unit === 'choice') return (value) => choices?.includes(value as string) ?? false
-  return (value) => isCount(value) || (unlimited === true && (value === 'unlimited' || value === Number.POSITIVE_INFINITY))
+  return (value) =>
+    isCount(value) || (unlimited === true && (value === 'unlimited' || value === Number.POSITIVE_INFINITY))
 }
 const branchOf =
   (tests: Readonly<Record<string, Test>>): Test =>

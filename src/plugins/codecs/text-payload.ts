@@ -110,7 +110,8 @@ function readingAhead(): Read {
   let text = ''
   return (buffer, start, end, limit = end) => {
     if (buffer === known && start >= from && end <= from + text.length) return text.slice(start - from, end - from)
-    if (buffer === known || limit - end <= end - start || limit - start > AHEAD_BYTES) return readUtf8(buffer, start, end)
+    if (buffer === known || limit - end <= end - start || limit - start > AHEAD_BYTES)
+      return readUtf8(buffer, start, end)
     const all = readUtf8(buffer, start, limit)
     known = buffer
     from = start

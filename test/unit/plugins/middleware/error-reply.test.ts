@@ -94,7 +94,6 @@ test('what can be awaited runs once and is answered when it fails', async () => 
   let runs = 0
   // As the queries of some libraries are.
   const query = {
-    // biome-ignore lint/suspicious/noThenProperty: it is what is tested
     then(_resolve: unknown, reject: (error: Error) => void) {
       runs++
       reject(secret)
