@@ -181,15 +181,14 @@ function textOf(message: unknown, most: number): string {
 
 const ignore = () => {}
 
-/** As Node's own console does: a standard error nobody reads any more (EPIPE) must not end the process. */
 function toStderr(line: string): void {
-  const { stderr } = process
-  stderr.once('error', ignore)
-  stderr.write(line, stderrFailed)
-  stderr.removeListener('error', ignore)
+  process.stderr.write(line, written)
 }
 
-/** Called before the stream emits the error, if it does. */
-function stderrFailed(error?: Error | null): void {
+/**
+ * A standard error that nobody reads any more (EPIPE) or that has no room (ENOSPC) must not end the process. Called before
+ * the stream emits the error; as Node's own console does, it listens only where the application does not.
+ */
+function written(error?: Error | null): void {
   if (error && process.stderr.listenerCount('error') === 0) process.stderr.once('error', ignore)
 }

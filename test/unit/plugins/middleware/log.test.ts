@@ -190,25 +190,33 @@ test('a place to write to that throws harms no connection, and is said once', as
   assert.match(warnings[0] ?? '', 'disk full')
 })
 
-test('a standard error that nobody reads any more does not end the process', async () => {
-  const source = `
-    import { log } from '#src/plugins/middleware/log.js'
-    const { value } = log.options['~standard'].validate({})
-    const set = log.create(value, { clock: { now: () => 0 } })
-    const connection = { id: '1', endpoint: 'e', stats: {}, closed: new Promise(() => {}) }
-    process.stdin.once('data', () => {
-      for (let i = 0; i < 3; i++) set.connection({ connection }, () => {})
-      setImmediate(() => setImmediate(() => process.exit(7)))
-    })
-    console.log('up')`
-  const child = spawn(process.execPath, ['--input-type=module', '-e', source], { stdio: 'pipe' })
-  await new Promise((resolve) => child.stdout.once('data', resolve))
-  const closed = new Promise((resolve) => child.stderr.once('close', resolve))
-  child.stderr.destroy()
-  await closed
-  child.stdin.write('go')
-  assert.is(await new Promise((resolve) => child.once('exit', resolve)), 7)
-})
+const program = `
+  import { log } from '#src/plugins/middleware/log.js'
+  const { value } = log.options['~standard'].validate({})
+  const set = log.create(value, { clock: { now: () => 0 } })
+  const connection = { id: '1', endpoint: 'e', stats: {}, closed: new Promise(() => {}) }
+  process.stdin.once('data', () => {
+    for (let i = 0; i < 3; i++) set.connection({ connection }, () => {})
+    setImmediate(() => setImmediate(() => process.exit(7)))
+  })
+  console.log('up')`
+
+for (const [what, shell] of [
+  ['that nobody reads any more', 'exec "$0" "$@"'],
+  ['without room', 'exec "$0" "$@" 2>/dev/full'],
+] as const) {
+  test(`a standard error ${what} does not end the process`, async () => {
+    const node = [process.execPath, '--input-type=module', '-e', program]
+    const child = spawn('sh', ['-c', shell, ...node], { stdio: 'pipe' })
+    const isUp = new Promise((resolve) => child.stdout.once('data', resolve))
+    const isClosed = new Promise((resolve) => child.stderr.once('close', resolve))
+    await isUp
+    child.stderr.destroy()
+    await isClosed
+    child.stdin.write('go')
+    assert.is(await new Promise((resolve) => child.once('exit', resolve)), 7)
+  })
+}
 
 test('the next step is called once and its result is given back untouched', async () => {
   const { played } = logged()
