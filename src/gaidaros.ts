@@ -6,7 +6,7 @@
  */
 import 'reflect-metadata'
 import { Script } from 'node:vm'
-import { container as root, type DependencyContainer, type InjectionToken } from 'tsyringe'
+import { type DependencyContainer, type InjectionToken, container as root } from 'tsyringe'
 import { type ClientConnection, openClient } from './core/client.js'
 import { type Clock, systemClock } from './core/clock.js'
 import { findHandlers, resolveHandler } from './core/config/handlers.js'
@@ -25,7 +25,7 @@ import type { Server } from './core/lifecycle.js'
 import { defaultLimits, defaultTimeouts, drainTimeoutMs, type TlsOptions } from './core/options.js'
 import { writePidFile } from './core/pid-file.js'
 import { Planner, settle } from './core/planner.js'
-import type { Plugin } from './core/plugin.js'
+import type { AnyPlugin } from './core/plugin.js'
 import { checkOptions, ServerRegistry } from './core/registry.js'
 import { GaidarosServer } from './core/server.js'
 import type { StandardSchemaV1 } from './core/standard-schema.js'
@@ -245,7 +245,9 @@ function givenBy(container: DependencyContainer, providers: readonly Provider[])
   return <T>(token: symbol) => {
     const known = token as InjectionToken<T>
     const registered = container.isRegistered(known, true) ? container.resolveAll(known) : []
-    const own = providers.flatMap((provider) => (provider.token === token && 'useValue' in provider ? [provider.useValue as T] : []))
+    const own = providers.flatMap((provider) =>
+      provider.token === token && 'useValue' in provider ? [provider.useValue as T] : [],
+    )
     return [...registered, ...own]
   }
 }
@@ -263,10 +265,10 @@ function registerGiven(registry: ServerRegistry, given: Given): void {
 
 /** A plugin by package or file, with options, or the thing itself. */
 async function plug(registry: ServerRegistry, entry: NonNullable<Configuration['plugins']>[number]): Promise<void> {
-  if (typeof entry !== 'string' && !Array.isArray(entry)) return registry.plug(entry as Plugin<never>, {})
+  if (typeof entry !== 'string' && !Array.isArray(entry)) return registry.plug(entry as AnyPlugin, {})
   const [name, options] = (typeof entry === 'string' ? [entry, {}] : entry) as [string, unknown]
   const module = await loadModule(name)
-  const plugin = (module.default ?? module.plugin) as Plugin<never> | undefined
+  const plugin = (module.default ?? module.plugin) as AnyPlugin | undefined
   if (plugin === undefined) {
     throw new WiringError(
       'BAD_PLUGIN',
@@ -283,7 +285,7 @@ export interface ConnectOptions {
   readonly socket?: SocketOption
   readonly limits?: LimitOptions
   readonly timeouts?: TimeoutOptions
-  readonly plugins?: readonly Plugin<never>[]
+  readonly plugins?: readonly AnyPlugin[]
   readonly signal?: AbortSignal
   readonly clock?: Clock
 }

@@ -35,6 +35,7 @@ export { type OptionField, type OptionSchema, optionSchema } from './core/option
 export type { Limits, SocketOptions, Timeouts, TlsOptions } from './core/options.js'
 export type { Middleware, MiddlewareSet } from './core/pipeline.js'
 export {
+  type AnyPlugin,
   definePlugin,
   type Factory,
   type Framing,

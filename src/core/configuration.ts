@@ -7,7 +7,7 @@
 import type { Endpoint } from './endpoint.js'
 import type { CodecRef, HandlerLike, MiddlewareRef, Named, NamedExecutor } from './handler.js'
 import type { Limits, SocketOptions, Timeouts, TlsOptions } from './options.js'
-import type { Plugin } from './plugin.js'
+import type { AnyPlugin } from './plugin.js'
 
 /** A number, or the word that lifts a limit. */
 export type Limit = number | 'unlimited'
@@ -78,7 +78,7 @@ export interface Configuration extends SharedOptions {
   readonly listen?: string | Endpoint | readonly (string | Endpoint)[]
   readonly listeners?: Readonly<Record<string, ListenerOptions>>
   readonly hooks?: HookOptions
-  readonly plugins?: readonly (string | readonly [string, unknown] | Plugin<never> | Plugin)[]
+  readonly plugins?: readonly (string | readonly [string, unknown] | AnyPlugin)[]
   /** Server processes. */
   readonly workers?: number | 'auto' | { readonly count: number | 'auto'; readonly balance?: string }
   readonly drain?: { readonly timeoutMs?: number }

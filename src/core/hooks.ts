@@ -69,6 +69,15 @@ export function evalHandler(source: string): HandlerDefinition {
   return defineHandler({ name: 'eval', message: value as (message: unknown) => unknown })
 }
 
+/**
+ * A compiled script as a handler: what it yields is called for each message, or it is run for each with `input` as its
+ * global.
+ */
+export function scriptHandler(script: Script): HandlerDefinition {
+  const hook = scriptHook(script)
+  return defineHandler({ name: 'script', message: (message: unknown) => hook(message) })
+}
+
 function construct(
   module: Readonly<Record<string, unknown>>,
   { module: file, class: name = '', args = [] }: HookOptions,
@@ -122,11 +131,20 @@ function toHook(
 /** A script that yields a function stands for it; another is run for each call, with `input` as its global. */
 function scriptHook(script: Script): Hook {
   const context = createContext({ input: undefined })
-  const first: unknown = script.runInContext(context)
+  const first = yieldOf(script, context)
   if (typeof first === 'function') return first as Hook
   return (...args) => {
     context.input = args[0]
     return script.runInContext(context)
+  }
+}
+
+/** One that is meant for each call may fail without its input; that says nothing. */
+function yieldOf(script: Script, context: object): unknown {
+  try {
+    return script.runInContext(context as never)
+  } catch {
+    return undefined
   }
 }
 

@@ -82,6 +82,10 @@ export interface Plugin<Options = unknown> {
   setup(registry: Registry, options: Options): void | Promise<void>
 }
 
+/** A plugin whatever its options are. */
+// biome-ignore lint/suspicious/noExplicitAny: only the plugin itself knows them
+export type AnyPlugin = Plugin<any>
+
 /** Types a plugin; the default export of its module. */
 export function definePlugin<Options = Record<string, never>>(plugin: Plugin<Options>): Plugin<Options> {
   return plugin

@@ -11,7 +11,7 @@ import { framed } from './framed.js'
 import type { CodecRef, MiddlewareRef, Named } from './handler.js'
 import { nearest } from './nearest.js'
 import { type MiddlewareSet, toMiddlewareSet } from './pipeline.js'
-import type { Factory, Framing, Layer, Plugin, PluginServices, Protocol, Registry } from './plugin.js'
+import type { AnyPlugin, Factory, Framing, Layer, PluginServices, Protocol, Registry } from './plugin.js'
 import { issuePath, type StandardSchemaV1 } from './standard-schema.js'
 import type { Transport } from './transport.js'
 
@@ -58,25 +58,74 @@ export class ServerRegistry implements Registry {
     return this
   }
   codec<O>(factory: Factory<Codec, O> | Factory<Codec<never, never>, O>): this {
-    return put(this.#free(this.#codecs, factory.name), 'codec', factory.name, factory as unknown as AnyFactory<Codec>, this.#by, this)
+    return put(
+      this.#free(this.#codecs, factory.name),
+      'codec',
+      factory.name,
+      factory as unknown as AnyFactory<Codec>,
+      this.#by,
+      this,
+    )
   }
   framer<O>(factory: Factory<Framing, O>): this {
-    return put(this.#free(this.#framers, factory.name), 'codec', factory.name, factory as AnyFactory<Framing>, this.#by, this)
+    return put(
+      this.#free(this.#framers, factory.name),
+      'codec',
+      factory.name,
+      factory as AnyFactory<Framing>,
+      this.#by,
+      this,
+    )
   }
   payload<O>(factory: Factory<Payload, O>): this {
-    return put(this.#free(this.#payloads, factory.name), 'payload', factory.name, factory as AnyFactory<Payload>, this.#by, this)
+    return put(
+      this.#free(this.#payloads, factory.name),
+      'payload',
+      factory.name,
+      factory as AnyFactory<Payload>,
+      this.#by,
+      this,
+    )
   }
   layer<O>(factory: Factory<Layer, O>): this {
-    return put(this.#free(this.#layers, factory.name), 'layer', factory.name, factory as AnyFactory<Layer>, this.#by, this)
+    return put(
+      this.#free(this.#layers, factory.name),
+      'layer',
+      factory.name,
+      factory as AnyFactory<Layer>,
+      this.#by,
+      this,
+    )
   }
   protocol<O>(factory: Factory<Protocol, O>): this {
-    return put(this.#free(this.#protocols, factory.name), 'protocol', factory.name, factory as AnyFactory<Protocol>, this.#by, this)
+    return put(
+      this.#free(this.#protocols, factory.name),
+      'protocol',
+      factory.name,
+      factory as AnyFactory<Protocol>,
+      this.#by,
+      this,
+    )
   }
   middleware<O>(factory: Factory<MiddlewareSet | ((...args: never[]) => unknown), O>): this {
-    return put(this.#free(this.#middleware, factory.name), 'middleware', factory.name, factory as AnyFactory<unknown>, this.#by, this)
+    return put(
+      this.#free(this.#middleware, factory.name),
+      'middleware',
+      factory.name,
+      factory as AnyFactory<unknown>,
+      this.#by,
+      this,
+    )
   }
   executor<O>(factory: Factory<Executor, O>): this {
-    return put(this.#free(this.#executors, factory.name), 'executor', factory.name, factory as AnyFactory<Executor>, this.#by, this)
+    return put(
+      this.#free(this.#executors, factory.name),
+      'executor',
+      factory.name,
+      factory as AnyFactory<Executor>,
+      this.#by,
+      this,
+    )
   }
 
   /** Runs `register` with leave to replace: for what the application itself put into its container. */
@@ -98,7 +147,7 @@ export class ServerRegistry implements Registry {
   }
 
   /** @throws {WiringError} `BAD_PLUGIN` when its setup throws or its options do not fit. */
-  async plug(plugin: Plugin<never>, options: unknown): Promise<void> {
+  async plug(plugin: AnyPlugin, options: unknown): Promise<void> {
     const where = `plugin \`${plugin.name}\``
     if (typeof plugin?.setup !== 'function') {
       throw new WiringError(

@@ -5,12 +5,12 @@
  * them for one server.
  */
 import type { Clock } from './clock.js'
+import type { Codec, Payload } from './codec.js'
 import type { Configuration } from './configuration.js'
 import type { Connection } from './connection.js'
 import type { EventSource } from './events.js'
-import type { Server } from './lifecycle.js'
-import type { Codec, Payload } from './codec.js'
 import type { Executor } from './executor.js'
+import type { Server } from './lifecycle.js'
 import type { MiddlewareSet } from './pipeline.js'
 import type { Factory, Framing, Layer, Protocol, Registry } from './plugin.js'
 import type { Transport } from './transport.js'

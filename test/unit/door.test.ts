@@ -62,7 +62,10 @@ test('a function, a definition, a class, a method and a script are handlers', as
 
 test('a file is searched for only where code does not say what to serve', async () => {
   const cwd = mkdtempSync(join(tmpdir(), 'door-'))
-  writeFileSync(join(cwd, 'package.json'), JSON.stringify({ gaidaros: { listen: 'memory:from-file', limits: { inFlight: 7 } } }))
+  writeFileSync(
+    join(cwd, 'package.json'),
+    JSON.stringify({ gaidaros: { listen: 'memory:from-file', limits: { inFlight: 7 } } }),
+  )
   const found = await createServer({ cwd, env: {} })
   assert.is(String(found.listeners.get('default')?.endpoint), 'memory:from-file')
   const own = await createServer({ cwd, env: {}, listen: 'memory:from-code' })
@@ -77,7 +80,10 @@ test('a file is searched for only where code does not say what to serve', async 
 })
 
 test('what the application registers for a token takes a built-in’s place', async () => {
-  const shout = { name: 'log', create: () => ({ name: 'log', message: (_context: unknown, next: () => unknown) => `${next()}!` }) }
+  const shout = {
+    name: 'log',
+    create: () => ({ name: 'log', message: (_context: unknown, next: () => unknown) => `${next()}!` }),
+  }
   const providers = [{ token: MIDDLEWARE, useValue: shout }]
   assert.is(await ask({ providers, middleware: ['log'], handler: (line: string) => line }, 'hi'), 'hi!')
 })
@@ -99,11 +105,20 @@ test('a clock among the providers is the server’s own', async () => {
 test('with time in the hand an idle peer is closed without waiting', async () => {
   const clock = createVirtualClock()
   const network = createMemoryNetwork({ seed: 7, clock })
-  const plugin = definePlugin({ name: 'network', setup: (registry) => void registry.transport(network.transport, { replace: true }) })
-  const server = await createServer({ config: false, clock, plugins: [plugin], listen: 'memory:idle', handler: (line: string) => line })
+  const plugin = definePlugin({
+    name: 'network',
+    setup: (registry) => void registry.transport(network.transport, { replace: true }),
+  })
+  const server = await createServer({
+    config: false,
+    clock,
+    plugins: [plugin],
+    listen: 'memory:idle',
+    handler: (line: string) => line,
+  })
   const closed = new Promise<string>((resolve) => server.on('connection.closed', ({ reason }) => resolve(reason.code)))
   await server.start()
-  const connecting = connect('memory:idle', { clock, plugins: [plugin] })
+  const connecting = connect('memory:idle', { clock, plugins: [plugin], timeouts: { idleMs: 'unlimited' } })
   await clock.advance(10)
   const client = await connecting
   await clock.advance(300_500)
@@ -118,9 +133,15 @@ test('with time in the hand an idle peer is closed without waiting', async () =>
 test('listeners come and go while the server runs', async () => {
   const server = await createServer({ config: false, listen: 'memory:first', handler: (line: string) => line })
   await server.start()
-  const added = await server.listeners.add('second', { endpoint: 'memory:second', handler: (line: string) => line.toUpperCase() })
+  const added = await server.listeners.add('second', {
+    endpoint: 'memory:second',
+    handler: (line: string) => line.toUpperCase(),
+  })
   assert.is(added.state, 'listening')
-  assert.equal([...server.listeners].map(({ name }) => name), ['default', 'second'])
+  assert.equal(
+    [...server.listeners].map(({ name }) => name),
+    ['default', 'second'],
+  )
   const client = await connect('memory:second')
   assert.is(await client.request('hi'), 'HI')
   for (const [options, code] of [
@@ -141,7 +162,11 @@ test('listeners come and go while the server runs', async () => {
 })
 
 test('needs are held against what a transport can, and both are named', async () => {
-  const handler = defineHandler({ name: 'Ledger', message: (line: string) => line, needs: { ordered: true, reliable: true } })
+  const handler = defineHandler({
+    name: 'Ledger',
+    message: (line: string) => line,
+    needs: { ordered: true, reliable: true },
+  })
   const failure = await createServer({ config: false, listen: 'udp://127.0.0.1:0', handler }).catch((error) => error)
   assert.is(failure.code, 'NEEDS_UNMET')
   assert.match(failure.message, /Ledger needs ordered.*udp/)
@@ -174,8 +199,8 @@ test('requests in order, with a time limit, and messages nobody asked for', asyn
   const messages = client.messages()
   assert.is((await messages.next()).value, 'welcome')
   assert.equal(await Promise.all(['1', '2', '3'].map((line) => client.request(line))), ['1', '2', '3'])
-  const late = await client.request('never', { timeoutMs: 30 }).catch((error) => error)
-  assert.match(late.message, /within 30 ms/)
+  const late = await client.request('never', { timeoutMs: 30 }).catch((error: Error) => error)
+  assert.match((late as Error).message, /within 30 ms/)
   const waiting = client.request('never').catch((error) => error.code)
   client.abort()
   assert.is(await waiting, 'CLOSED')
