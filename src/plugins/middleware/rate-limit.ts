@@ -13,6 +13,9 @@ import type { MiddlewareSet } from '../../core/pipeline.js'
 import type { Factory, PluginServices } from '../../core/plugin.js'
 import { sourceOf } from './source-of.js'
 
+/** What sums of floating-point numbers are off by at most, and far less than a timer is. */
+const ROUNDING_MS = 1e-6
+
 export interface RateLimitOptions {
   messages?: number
   bytes?: number
@@ -85,7 +88,8 @@ export const rateLimit: Factory<MiddlewareSet, RateLimitOptions> = {
       message(context, next) {
         const { connection, frameBytes } = context
         const budget = find(connection)
-        const waitMs = Math.ceil(budget.lack(frameBytes, clock.now()))
+        // A wait of 2006.0000000000002 ms is one of 2006: rounded up, the next would come too soon after it.
+        const waitMs = Math.ceil(budget.lack(frameBytes, clock.now()) - ROUNDING_MS)
         if (waitMs <= 0) {
           budget.spend(frameBytes)
           return next()

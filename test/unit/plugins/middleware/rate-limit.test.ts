@@ -266,7 +266,10 @@ test('what was delayed keeps to the rate too, in the order it came, and all of i
         }
       }
     }),
-    { numRuns: 200 },
+    {
+      numRuns: 200,
+      examples: [[[0, 76, 450, 468, 0].map((afterMs) => ({ afterMs, amount: 1 })), 1]],
+    },
   )
 })
 
