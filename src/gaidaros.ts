@@ -19,13 +19,13 @@ import { definitionOf, toDefinition } from './core/decorators.js'
 import { type Endpoint, parseEndpoint } from './core/endpoint.js'
 import { WiringError } from './core/errors.js'
 import { EventHub } from './core/events.js'
-import { type CodecRef, defineHandler, type HandlerDefinition, type HandlerLike } from './core/handler.js'
+import { type CodecRef, defineHandler, type HandlerDefinition, type HandlerLike, type Named } from './core/handler.js'
 import { hooksHandler, scriptHandler } from './core/hooks.js'
 import type { Server } from './core/lifecycle.js'
 import { defaultLimits, defaultTimeouts, drainTimeoutMs, type TlsOptions } from './core/options.js'
 import { writePidFile } from './core/pid-file.js'
 import { Planner, settle } from './core/planner.js'
-import type { AnyPlugin } from './core/plugin.js'
+import type { AnyPlugin, Layer, Protocol } from './core/plugin.js'
 import { checkOptions, ServerRegistry } from './core/registry.js'
 import { GaidarosServer } from './core/server.js'
 import type { StandardSchemaV1 } from './core/standard-schema.js'
@@ -46,7 +46,9 @@ import {
 } from './core/tokens.js'
 import type { TransportOptions } from './core/transport.js'
 import { framers, payloads } from './plugins/codecs/index.js'
+import { layers } from './plugins/layers/index.js'
 import { middleware } from './plugins/middleware/index.js'
+import { protocols } from './plugins/protocols/index.js'
 import { memory } from './transports/memory.js'
 import { tcp } from './transports/tcp.js'
 import { tls } from './transports/tls.js'
@@ -235,6 +237,8 @@ function registerBuiltIns(registry: ServerRegistry): ServerRegistry {
   for (const framer of framers) registry.framer(framer as never)
   for (const payload of payloads) registry.payload(payload as never)
   for (const step of middleware) registry.middleware(step as never)
+  for (const layer of layers) registry.layer(layer as never)
+  for (const protocol of protocols) registry.protocol(protocol as never)
   return registry
 }
 
@@ -281,6 +285,10 @@ async function plug(registry: ServerRegistry, entry: NonNullable<Configuration['
 export interface ConnectOptions {
   /** Default: `line`. */
   readonly codec?: CodecRef
+  /** Speaks its client side; the codec is the protocol's. */
+  readonly protocol?: Named | Protocol
+  /** From the wire inwards. */
+  readonly layers?: readonly (Named | Layer)[]
   readonly tls?: TlsOptions
   readonly socket?: SocketOption
   readonly limits?: LimitOptions
@@ -303,6 +311,8 @@ export async function connect(endpoint: string | Endpoint, options: ConnectOptio
   for (const plugin of options.plugins ?? []) await registry.plug(plugin, {})
   const parsed = parseEndpoint(endpoint, registry.schemes)
   const transport = registry.transportOf(parsed.scheme)
+  const protocol =
+    options.protocol === undefined ? undefined : registry.resolveProtocol(options.protocol, 'protocol').protocol
   const limits = settle(defaultLimits, options.limits)
   const timeouts = settle(defaultTimeouts, options.timeouts)
   const socket = checkOptions(transport.options as StandardSchemaV1 | undefined, options.socket ?? {}, 'socket')
@@ -312,7 +322,12 @@ export async function connect(endpoint: string | Endpoint, options: ConnectOptio
     transport,
     endpoint: parsed,
     options: { ...(socket as object), ...tlsOptions, limits, timeouts } as TransportOptions,
-    codec: registry.resolveCodec(options.codec ?? 'line', 'codec').codec,
+    codec:
+      options.codec !== undefined || protocol === undefined
+        ? registry.resolveCodec(options.codec ?? 'line', 'codec').codec
+        : (protocol.clientCodec ?? protocol.codec),
+    protocol,
+    layers: (options.layers ?? []).map((ref, index) => registry.resolveLayer(ref, `layers[${index}]`)),
     limits,
     timeouts,
     signal: AbortSignal.any([...deadline, ...(options.signal === undefined ? [] : [options.signal])]),

@@ -30,19 +30,24 @@ export {
   type Named,
   type Needs,
 } from './core/handler.js'
+export { LayerLink, LayerSink } from './core/layer-link.js'
 export type { ListenerHandle, Listeners, Server, ServerState, StopOptions } from './core/lifecycle.js'
 export { type OptionField, type OptionSchema, optionSchema } from './core/option-schema.js'
 export type { Limits, SocketOptions, Timeouts, TlsOptions } from './core/options.js'
 export type { Middleware, MiddlewareSet } from './core/pipeline.js'
 export {
   type AnyPlugin,
+  type Detection,
   definePlugin,
   type Factory,
   type Framing,
   type Layer,
+  type LayerScope,
+  type LayerStage,
   type Plugin,
   type PluginServices,
   type Protocol,
+  type ProtocolPort,
   type Registry,
 } from './core/plugin.js'
 export type { StandardSchemaV1 } from './core/standard-schema.js'

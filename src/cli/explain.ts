@@ -33,7 +33,8 @@ function factsOf({ name, plan }: ListenerHandle) {
     endpoints: bindings.map(({ endpoint, transport, capabilities }) => {
       return { endpoint: String(endpoint), transport: transport.name, ...capabilities }
     }),
-    layers: [] as string[],
+    layers: bindings[0]?.layers.map(({ name }) => name) ?? [],
+    candidates: chosen.candidates.map(({ codec, handler }) => ({ protocol: codec, handler })),
     codec: chosen.codec,
     middleware: steps(chosen.middleware),
     methods: definition.messages.map(({ route, method }) => ({
@@ -67,7 +68,8 @@ function render(facts: Facts): string {
       reasons.endpoint ?? '',
     ])
   }
-  lines.push(['layers', facts.layers.join(' → ') || 'none', ''])
+  lines.push(['layers', facts.layers.join(' → ') || 'none', reasons.layers ?? ''])
+  for (const { protocol, handler } of facts.candidates) lines.push(['detects', `${protocol} → ${handler}`, ''])
   lines.push(['codec', facts.codec, reasons.codec ?? ''])
   lines.push([
     'middleware',

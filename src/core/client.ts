@@ -12,8 +12,10 @@ import type { Endpoint } from './endpoint.js'
 import { ConnectionError } from './errors.js'
 import { EventHub } from './events.js'
 import type { BoundHandler, HandlerPlan } from './handler.js'
+import { checkStack, type PlacedLayer, stack } from './layer-stack.js'
 import { toBuffer } from './listener.js'
 import type { Limits, Timeouts } from './options.js'
+import type { Protocol } from './plugin.js'
 import { Session, type SessionScope } from './session.js'
 import type { Link, LinkSink, Transport, TransportOptions } from './transport.js'
 
@@ -40,6 +42,9 @@ export interface ClientParts {
   readonly endpoint: Endpoint
   readonly options: TransportOptions
   readonly codec: Codec
+  readonly protocol?: Protocol | undefined
+  /** From the wire inwards. */
+  readonly layers?: readonly PlacedLayer[]
   readonly limits: Readonly<Limits>
   readonly timeouts: Readonly<Timeouts>
   readonly signal: AbortSignal
@@ -211,7 +216,7 @@ class ClientSession extends Session implements ClientConnection {
  * @throws {ConnectionError} `REFUSED`, `CONNECT_TIMEOUT`, `NOT_SUPPORTED`.
  */
 export async function openClient(parts: ClientParts): Promise<ClientConnection> {
-  const { transport, endpoint, options, codec, limits, timeouts, signal } = parts
+  const { transport, endpoint, options, codec, limits, timeouts, signal, layers = [] } = parts
   if (transport.connect === undefined) {
     throw new ConnectionError(
       'NOT_SUPPORTED',
@@ -228,7 +233,7 @@ export async function openClient(parts: ClientParts): Promise<ClientConnection> 
       limits,
       // Replies are awaited by whoever asked; a message that waits to be read is no handler that hangs.
       timeouts: { ...timeouts, handlerMs: Number.POSITIVE_INFINITY },
-      protocol: undefined,
+      protocol: parts.protocol,
       order: 'serial',
       executor: undefined,
       connectionPipeline: undefined,
@@ -238,15 +243,29 @@ export async function openClient(parts: ClientParts): Promise<ClientConnection> 
     endpoint,
     listener: undefined,
     transport: transport.name,
-    capabilities: transport.capabilities(endpoint, options),
+    capabilities: checkStack(layers, transport.capabilities(endpoint, options), transport.name, 'layers'),
     once: false,
     closed: (session, reason) => {
       deadlines.close()
       ;(session as ClientSession).finish(reason)
     },
   }
-  const link = await transport.connect(endpoint, options, clientSink(scope), signal)
-  return link.state as ClientSession
+  const { kind } = scope.capabilities
+  const sink = clientSink(scope)
+  const outermost =
+    layers.length === 0
+      ? sink
+      : stack(layers, sink, {
+          side: 'connected',
+          endpoint,
+          listener: undefined,
+          kind,
+          limits,
+          timeouts,
+          tls: options.tls,
+        })
+  const link = await transport.connect(endpoint, options, outermost, signal)
+  return sink.opened(link, signal)
 }
 
 /** The client's handler: every message goes to whoever waits for it. */
@@ -270,17 +289,49 @@ const boundClient: BoundHandler = {
 let lastId = 0
 const nextClientId = () => `c${(++lastId).toString(36)}`
 
-function clientSink(scope: SessionScope): LinkSink {
+/** Core's side of one client connection. */
+function clientSink(
+  scope: SessionScope,
+): LinkSink & { opened(link: Link, signal: AbortSignal): Promise<ClientSession> } {
+  let session: ClientSession | undefined
+  let failure: Error | undefined
+  let settle = () => {}
   const sessionOf = (link: Link) => link.state as Session | undefined
   return {
     open(link) {
-      const session = new ClientSession(link, scope)
+      session = new ClientSession(link, scope)
       link.state = session
       session.start()
+      settle()
     },
     data: (link, buffer, start, end) => sessionOf(link)?.data(toBuffer(buffer), start, end),
     end: (link) => sessionOf(link)?.peerEnded(),
     drain: (link) => sessionOf(link)?.drained(),
     close: (link, error) => sessionOf(link)?.linkClosed(error),
+    fault(error) {
+      failure ??= error
+      settle()
+    },
+    /** The transport is through; a layer may still be at its greeting. */
+    async opened(link, signal) {
+      if (session === undefined && failure === undefined) {
+        const onAbort = () => {
+          failure ??= new ConnectionError(
+            'CONNECT_TIMEOUT',
+            `${scope.endpoint}: connected, but its layers were not ready in time`,
+          )
+          settle()
+        }
+        signal.addEventListener('abort', onAbort, { once: true })
+        await new Promise<void>((resolve) => {
+          settle = resolve
+          if (signal.aborted) onAbort()
+        })
+        signal.removeEventListener('abort', onAbort)
+      }
+      if (session !== undefined) return session
+      link.abort(failure)
+      throw failure
+    },
   }
 }

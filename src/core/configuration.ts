@@ -7,7 +7,7 @@
 import type { Endpoint } from './endpoint.js'
 import type { CodecRef, HandlerLike, MiddlewareRef, Named, NamedExecutor } from './handler.js'
 import type { Limits, SocketOptions, Timeouts, TlsOptions } from './options.js'
-import type { AnyPlugin } from './plugin.js'
+import type { AnyPlugin, Layer, Protocol } from './plugin.js'
 
 /** A number, or the word that lifts a limit. */
 export type Limit = number | 'unlimited'
@@ -26,9 +26,13 @@ export type HandlerRef = string | HandlerLike | import('node:vm').Script
 export interface SharedOptions {
   readonly handler?: HandlerRef
   readonly codec?: CodecRef
-  readonly protocol?: Named
+  /**
+   * A list: several on one endpoint, told apart by their first bytes (or by ALPN). Each may have its own `handler`; the last
+   * one may be a codec instead and takes what nobody has claimed.
+   */
+  readonly protocol?: Named | Protocol | readonly ProtocolChoice[]
   /** From the wire inwards. */
-  readonly layers?: readonly Named[]
+  readonly layers?: readonly (Named | Layer)[]
   readonly middleware?: readonly MiddlewareRef[]
   readonly tls?: TlsOptions
   readonly socket?: SocketOption
@@ -36,6 +40,17 @@ export interface SharedOptions {
   readonly timeouts?: TimeoutOptions
   readonly executor?: NamedExecutor
 }
+
+/** A protocol's name; or that with its handler and options; or a codec and handler for the rest. */
+export type ProtocolChoice =
+  | Named
+  | Protocol
+  | {
+      readonly name?: string
+      readonly codec?: CodecRef
+      readonly handler?: HandlerRef
+      readonly [option: string]: unknown
+    }
 
 export interface ListenerOptions extends SharedOptions {
   readonly endpoint: string | Endpoint | readonly (string | Endpoint)[]

@@ -101,6 +101,7 @@ export type ConnectionErrorCode =
   | 'SLOW_PEER' // more than writeHardBytes waited for a peer that does not read
   | 'RATE_LIMITED'
   | 'AMPLIFIED' // a reply over limits.replyRatio to a datagram peer; not sent
+  | 'UNDETECTED' // none of the listener's protocols is what the peer speaks, within detectBytes and detectMs
   | 'MESSAGE_TOO_LARGE' // a datagram over what the transport carries (EMSGSIZE)
   | 'NOT_SUPPORTED' // an operation this transport has not, such as upgrade('tls') on UDP
   | 'TRANSPORT_FAILED' // anything else; see cause

@@ -6,6 +6,7 @@
 import type { CloseReason } from './connection.js'
 import type { Endpoint } from './endpoint.js'
 import { AcceptError, BindError, GaidarosError, HandshakeError, ShutdownError, toError, WiringError } from './errors.js'
+import { stack } from './layer-stack.js'
 import type { ListenerHandle, ListenerState } from './lifecycle.js'
 import type { Limits } from './options.js'
 import type { Binding, ListenerPlan } from './plan.js'
@@ -71,9 +72,9 @@ export class ServerListener implements ListenerHandle {
     try {
       for (const binding of this.plan.bindings) {
         const sink = new ListenerSink(this, binding, this.#owner)
-        const listener = await binding.transport.listen(binding.endpoint, binding.options, sink)
+        const listener = await binding.transport.listen(binding.endpoint, binding.options, this.#layered(sink, binding))
         this.#bound.push(listener)
-        sink.scope.endpoint = listener.endpoint
+        sink.bound(listener.endpoint)
       }
     } catch (thrown) {
       await this.unbind()
@@ -87,6 +88,21 @@ export class ServerListener implements ListenerHandle {
     this.#endpoints = this.#bound.map((listener) => listener.endpoint)
     this.#state = 'listening'
     for (const endpoint of this.#endpoints) events.emit('listener.bound', { listener: this.name, endpoint })
+  }
+
+  #layered(sink: LinkSink, { layers, endpoint, capabilities, options }: Binding): LinkSink {
+    if (layers.length === 0) return sink
+    const { limits, timeouts } = this.plan
+    const { kind } = capabilities
+    return stack(layers, sink, {
+      side: 'accepted',
+      endpoint,
+      listener: this.name,
+      kind,
+      limits,
+      timeouts,
+      tls: options.tls,
+    })
   }
 
   /** Frees the addresses; connections stay. */
@@ -249,9 +265,11 @@ export class ServerListener implements ListenerHandle {
   }
 }
 
+type MutableScope = { -readonly [K in keyof SessionScope]: SessionScope[K] }
+
 /** Core's side of one bound endpoint: hands each call on to the link's session. */
 class ListenerSink implements LinkSink {
-  readonly scope: { -readonly [K in keyof SessionScope]: SessionScope[K] }
+  readonly scope: MutableScope
   readonly #listener: ServerListener
 
   constructor(listener: ServerListener, binding: Binding, owner: ListenerOwner) {
@@ -259,13 +277,23 @@ class ListenerSink implements LinkSink {
     this.scope = {
       host: owner.host,
       plan: listener.plan,
+      candidates: undefined,
       endpoint: binding.endpoint,
       listener: listener.name,
-      transport: binding.transport.name,
+      transport: binding.name,
       capabilities: binding.capabilities,
       once: owner.once,
       closed: (session, reason) => listener.forget(session, session.link, reason),
     }
+    const { candidates } = listener.plan
+    if (candidates === undefined) return
+    this.scope.candidates = candidates.map(({ protocol, plan }) => ({ protocol, scope: { ...this.scope, plan } }))
+  }
+
+  /** The endpoint really bound. */
+  bound(endpoint: Endpoint): void {
+    this.scope.endpoint = endpoint
+    for (const { scope } of this.scope.candidates ?? []) (scope as MutableScope).endpoint = endpoint
   }
 
   open(link: Link): void {

@@ -21,6 +21,7 @@ export interface Limits {
   peers: number
   whenPeersFull: 'evict' | 'refuse'
   replyRatio: number
+  detectBytes: number
 }
 
 /** Per listener; `timeouts` at the top sets them for all. Milliseconds of the monotonic clock. */
@@ -34,6 +35,7 @@ export interface Timeouts {
   handlerMs: number
   peerIdleMs: number
   connectMs: number
+  detectMs: number
 }
 
 /** The platform's socket options; each transport takes those it has. */
@@ -187,6 +189,12 @@ export const limitRows: { readonly [K in keyof Limits]: OptionRow } = {
     counter: 'failed.AMPLIFIED',
     why: 'Bytes sent to a datagram peer for each byte it sent. Source addresses can be forged, and a small request with a large reply is a weapon; 3 is what QUIC allows (RFC 9000, section 8.1). Off, because peers of closed networks may be pushed to.',
   },
+  detectBytes: {
+    default: 1_024,
+    unit: 'bytes',
+    counter: 'closed.UNDETECTED',
+    why: 'First bytes looked at to find out which of several protocols a peer speaks.',
+  },
 }
 
 export const timeoutRows: { readonly [K in keyof Timeouts]: OptionRow } = {
@@ -244,6 +252,13 @@ export const timeoutRows: { readonly [K in keyof Timeouts]: OptionRow } = {
     why: 'Idle expiry of a datagram peer, in place of idleMs: nothing tells us that it has left.',
   },
   connectMs: { default: 10_000, unit: 'ms', unlimited: true, why: 'For `connect` to reach the other side.' },
+  detectMs: {
+    default: 5_000,
+    unit: 'ms',
+    unlimited: true,
+    counter: 'closed.UNDETECTED',
+    why: 'From open until it is known which of several protocols the peer speaks.',
+  },
 }
 
 export const socketRows: { readonly [K in keyof SocketOptions]: OptionRow } = {

@@ -6,9 +6,11 @@
  */
 import type { Codec } from './codec.js'
 import type { ConnectionContext, MessageContext } from './context.js'
+import type { Candidate } from './detection.js'
 import type { Endpoint } from './endpoint.js'
 import type { Executor } from './executor.js'
 import type { HandlerPlan } from './handler.js'
+import type { PlacedLayer } from './layer-stack.js'
 import type { Limits, Timeouts } from './options.js'
 import type { Pipeline, PlacedMiddleware } from './pipeline.js'
 import type { Protocol } from './plugin.js'
@@ -20,6 +22,10 @@ export interface Binding {
   readonly transport: Transport
   readonly options: TransportOptions
   readonly capabilities: Capabilities
+  /** From the wire inwards. */
+  readonly layers: readonly PlacedLayer[]
+  /** The transport as the endpoint names it, where another one stands in for it (`Transport.over`). */
+  readonly name: string
 }
 
 /** Everything a session needs, shared by all connections of a listener. */
@@ -40,14 +46,25 @@ export interface SessionPlan {
   readonly methodPipelines: ReadonlyMap<string | undefined, Pipeline<MessageContext>> | undefined
 }
 
+/** One of several protocols that share an endpoint, and what serves it. */
+export interface CandidatePlan extends Candidate {
+  /** The protocol's name, or the codec's of the one that takes the rest. */
+  readonly name: string
+  readonly plan: SessionPlan
+}
+
 export interface ListenerPlan extends SessionPlan {
   readonly name: string
   readonly bindings: readonly Binding[]
+  /** Several protocols on one endpoint; the plan itself is the first one's. */
+  readonly candidates: readonly CandidatePlan[] | undefined
   /** For `explain`: what was chosen, by name. */
   readonly chosen: {
     readonly codec: string
     readonly executor: string
     readonly middleware: readonly PlacedMiddleware[]
+    /** Each of several protocols; empty where there is one. */
+    readonly candidates: readonly { readonly codec: string; readonly handler: string }[]
     /** Middleware of single methods, by route. */
     readonly methods: ReadonlyMap<string | undefined, readonly PlacedMiddleware[]>
     /** The handler's needs, as it stated them, and where each choice came from. */

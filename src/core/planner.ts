@@ -4,13 +4,15 @@
  *
  * Room: core, mechanism. Everything that can be wrong about a listener is found here, before anything is bound.
  */
-import type { HandlerRef, ListenerOptions, SharedOptions } from './configuration.js'
+import type { HandlerRef, ListenerOptions, ProtocolChoice, SharedOptions } from './configuration.js'
 import { type Endpoint, parseEndpoint } from './endpoint.js'
 import { ConfigError, FrameError, WiringError } from './errors.js'
-import type { HandlerDefinition, HandlerPlan, MiddlewareRef, Needs } from './handler.js'
+import type { CodecRef, HandlerDefinition, HandlerPlan, MiddlewareRef, Named, Needs } from './handler.js'
+import { checkStack, type PlacedLayer } from './layer-stack.js'
 import { defaultLimits, defaultTimeouts, type Limits, type Timeouts } from './options.js'
 import { compose, type MiddlewareLevel, type MiddlewareSet, type PlacedMiddleware } from './pipeline.js'
-import type { Binding, ListenerPlan } from './plan.js'
+import type { Binding, ListenerPlan, SessionPlan } from './plan.js'
+import type { Protocol } from './plugin.js'
 import { checkOptions, type ServerRegistry } from './registry.js'
 import { issuePath, type SchemaResult, type StandardSchemaV1, validate } from './standard-schema.js'
 import type { Capabilities, Transport, TransportOptions } from './transport.js'
@@ -26,10 +28,20 @@ export interface PlannerParts {
   origin(path: readonly string[]): string | undefined
 }
 
+/** One protocol of a listener; without one, its codec and handler alone. */
+interface Choice {
+  /** Where it stands, for errors. */
+  readonly place: string
+  readonly protocol: { readonly name: string; readonly protocol: Protocol } | undefined
+  readonly codec: CodecRef | undefined
+  readonly handler: HandlerRef | undefined
+}
+
 export class Planner {
   readonly #parts: PlannerParts
   /** Made once: what is global is shared by all listeners (a limit by source counts over all of them). */
   #global: readonly PlacedMiddleware[] | undefined
+  readonly #ofListener = new WeakMap<ListenerOptions, readonly PlacedMiddleware[]>()
   readonly #handlers = new Map<HandlerDefinition, HandlerPlan>()
 
   constructor(parts: PlannerParts) {
@@ -38,50 +50,133 @@ export class Planner {
 
   /** @throws {ConfigError | WiringError} Nothing is bound. */
   async plan(name: string, options: ListenerOptions): Promise<ListenerPlan> {
-    const { registry, shared, origin } = this.#parts
+    const { shared, origin } = this.#parts
     const at = `listeners.${name}`
     const where = (key: string) =>
       origin(['listeners', name, key]) ?? origin([key]) ?? (key in options || key in shared ? 'code' : 'default')
-    const definition = await this.#parts.resolveHandler(options.handler ?? shared.handler, `${at}.handler`)
-    const handler = this.#planHandler(definition)
-    const refused = options.layers ?? shared.layers
-    if (refused !== undefined && refused.length > 0) registry.resolveLayer(refused[0] as string, `${at}.layers`)
-
-    const protocolRef = options.protocol ?? shared.protocol
-    const protocol = protocolRef === undefined ? undefined : registry.resolveProtocol(protocolRef, `${at}.protocol`)
-    const codecRef = options.codec ?? shared.codec
-    const codec =
-      codecRef === undefined && protocol !== undefined
-        ? { name: protocol.name, codec: protocol.protocol.codec }
-        : registry.resolveCodec(codecRef ?? definition.options.codec ?? 'line', `${at}.codec`)
-    const executorRef = options.executor ?? shared.executor ?? definition.options.executor ?? 'inline'
-    const executor = registry.resolveExecutor(executorRef, `${at}.executor`)
-
+    const choices = this.#choices(options, at)
     const limits = settle<Limits>(defaultLimits, shared.limits, options.limits)
     const timeouts = settle<Timeouts>(defaultTimeouts, shared.timeouts, options.timeouts)
     checkLimits(limits, at)
     const bindings = this.#bindings(name, options, limits, timeouts)
-    for (const binding of bindings) checkNeeds(definition, name, binding)
+    const layers = bindings[0]?.layers ?? []
+    const planned = []
+    for (const choice of choices)
+      planned.push(await this.#session(name, options, choice, { limits, timeouts, bindings }, where))
+    const [first] = planned as [(typeof planned)[0]]
+    return {
+      ...first.plan,
+      name,
+      bindings,
+      candidates:
+        planned.length === 1
+          ? undefined
+          : planned.map(({ plan, chosen }) => ({ name: chosen.codec, protocol: plan.protocol, plan })),
+      chosen: {
+        ...first.chosen,
+        candidates:
+          planned.length === 1
+            ? []
+            : planned.map(({ plan, chosen }) => ({ ...chosen, handler: plan.handler.definition.name })),
+        reasons: {
+          ...first.chosen.reasons,
+          endpoint: where('endpoint'),
+          layers: layers.length > 0 ? where('layers') : '',
+        },
+      },
+    }
+  }
 
-    const middleware = [
+  /** The protocols of a listener, each with what it says of handler and codec; one without a protocol where none is named. */
+  #choices(options: ListenerOptions, at: string): readonly Choice[] {
+    const { registry, shared } = this.#parts
+    const given = options.protocol ?? shared.protocol
+    if (given === undefined) return [{ place: at, protocol: undefined, codec: undefined, handler: undefined }]
+    if (!Array.isArray(given)) {
+      const place = `${at}.protocol`
+      return [
+        {
+          place,
+          protocol: registry.resolveProtocol(given as Named | Protocol, place),
+          codec: undefined,
+          handler: undefined,
+        },
+      ]
+    }
+    const choices = (given as readonly ProtocolChoice[]).map((one, index): Choice => {
+      const place = `${at}.protocol[${index}]`
+      if (typeof one === 'string')
+        return { place, protocol: registry.resolveProtocol(one, place), codec: undefined, handler: undefined }
+      const { handler, codec, ...rest } = one as { handler?: HandlerRef; codec?: CodecRef; name?: string }
+      const isRest = rest.name === undefined && codec !== undefined && !('detect' in one)
+      const inFull = { ...rest, ...(codec === undefined ? {} : { codec }) }
+      const protocol = isRest ? undefined : registry.resolveProtocol(inFull as Named, place)
+      if (protocol === undefined && index < given.length - 1) {
+        throw new ConfigError(
+          'BAD_VALUE',
+          `${place}: takes everything; it has to stand last, behind the protocols that are told apart`,
+          { place },
+        )
+      }
+      return { place, protocol, codec: isRest ? codec : undefined, handler }
+    })
+    for (const { place, protocol } of choices) {
+      if (protocol === undefined || protocol.protocol.detect !== undefined || choices.length === 1) continue
+      const message = `${place}: protocol ${protocol.name} cannot be told from its first bytes; give it an endpoint of its own`
+      throw new ConfigError('BAD_VALUE', message, { place })
+    }
+    return choices
+  }
+
+  /** What a session of one protocol needs. */
+  async #session(
+    name: string,
+    options: ListenerOptions,
+    choice: Choice,
+    settled: { limits: Limits; timeouts: Timeouts; bindings: readonly Binding[] },
+    where: (key: string) => string,
+  ) {
+    const { registry, shared } = this.#parts
+    const at = `listeners.${name}`
+    const { protocol } = choice
+    const { limits, timeouts, bindings } = settled
+    const handlerRef = choice.handler ?? options.handler ?? shared.handler
+    const definition = await this.#parts.resolveHandler(
+      handlerRef,
+      choice.handler === undefined ? `${at}.handler` : `${choice.place}.handler`,
+    )
+    const handler = this.#planHandler(definition)
+    const codecRef = choice.codec ?? options.codec ?? shared.codec
+    const codec =
+      protocol !== undefined && (codecRef === undefined || choice.place !== `${at}.protocol`)
+        ? { name: protocol.name, codec: protocol.protocol.codec }
+        : registry.resolveCodec(codecRef ?? definition.options.codec ?? 'line', `${at}.codec`)
+    const executorRef = options.executor ?? shared.executor ?? definition.options.executor ?? 'inline'
+    const executor = registry.resolveExecutor(executorRef, `${at}.executor`)
+    for (const binding of bindings) {
+      checkNeeds(`handler ${definition.name}`, definition.options.needs, name, binding)
+      if (protocol !== undefined) checkNeeds(`protocol ${protocol.name}`, protocol.protocol.needs, name, binding)
+    }
+
+    const own = protocol?.protocol.middleware
+    const middleware: PlacedMiddleware[] = [
       ...this.#globalMiddleware(),
-      ...this.#place('listener', options.middleware, `${at}.middleware`),
+      ...this.#listenerMiddleware(name, options),
+      ...(own === undefined ? [] : [{ level: 'protocol' as const, set: own }]),
       ...schemaStep('handler', definition.options.schema),
       ...this.#place('handler', definition.options.middleware, `handler ${definition.name}`),
     ]
     const methods = new Map<string | undefined, readonly PlacedMiddleware[]>()
     for (const { route, middleware: refs, schema } of definition.messages) {
-      const own = [
+      const steps = [
         ...schemaStep('method', schema),
         ...this.#place('method', refs, `handler ${definition.name}, @OnMessage(${route ?? ''})`),
       ]
-      if (own.length > 0) methods.set(route, own)
+      if (steps.length > 0) methods.set(route, steps)
     }
     const onMessage = (steps: readonly PlacedMiddleware[]) =>
       compose(steps.flatMap(({ set }) => (set.message === undefined ? [] : [set.message])))
-    return {
-      name,
-      bindings,
+    const plan: SessionPlan = {
       codec: codec.codec,
       handler,
       limits,
@@ -97,33 +192,37 @@ export class Planner {
         methods.size === 0
           ? undefined
           : new Map(
-              [...methods].map(([route, own]) => [
+              [...methods].map(([route, steps]) => [
                 route,
-                onMessage([...middleware, ...own]) as NonNullable<ReturnType<typeof onMessage>>,
+                onMessage([...middleware, ...steps]) as NonNullable<ReturnType<typeof onMessage>>,
               ]),
             ),
+    }
+    const codecReason =
+      protocol !== undefined && codec.name === protocol.name
+        ? `protocol ${protocol.name}`
+        : codecRef !== undefined
+          ? where('codec')
+          : definition.options.codec
+            ? `handler ${definition.name}`
+            : 'default'
+    const executorReason =
+      options.executor || shared.executor
+        ? where('executor')
+        : definition.options.executor
+          ? `handler ${definition.name}`
+          : 'default'
+    return {
+      plan,
       chosen: {
         codec: codec.name,
         executor: executor.name,
         middleware,
         methods,
         reasons: {
-          endpoint: where('endpoint'),
-          handler: where('handler'),
-          codec:
-            codecRef !== undefined
-              ? where('codec')
-              : protocol
-                ? `protocol ${protocol.name}`
-                : definition.options.codec
-                  ? `handler ${definition.name}`
-                  : 'default',
-          executor:
-            options.executor || shared.executor
-              ? where('executor')
-              : definition.options.executor
-                ? `handler ${definition.name}`
-                : 'default',
+          handler: choice.handler === undefined ? where('handler') : choice.place,
+          codec: codecReason,
+          executor: executorReason,
           middleware: where('middleware'),
         },
       },
@@ -143,9 +242,14 @@ export class Planner {
     const given = Array.isArray(options.endpoint) ? options.endpoint : [options.endpoint]
     if (given.length === 0)
       throw new ConfigError('BAD_VALUE', `listeners.${name}.endpoint: expected at least one endpoint`)
+    const place = `listeners.${name}.layers`
+    const named = (options.layers ?? shared.layers ?? []).map((ref, index) =>
+      registry.resolveLayer(ref, `${place}[${index}]`),
+    )
     return (given as (string | Endpoint)[]).map((text) => {
       const endpoint = parseEndpoint(text, registry.schemes)
-      const transport = registry.transportOf(endpoint.scheme)
+      const asked = registry.transportOf(endpoint.scheme)
+      const { transport, layers } = this.#between(asked, named, place)
       const socket = { ...fitting(shared.socket, transport), ...options.socket }
       const checked = checkOptions(
         transport.options as StandardSchemaV1 | undefined,
@@ -155,14 +259,46 @@ export class Planner {
       const tls =
         shared.tls === undefined && options.tls === undefined ? {} : { tls: { ...shared.tls, ...options.tls } }
       const transportOptions: TransportOptions = { ...(checked as object), ...tls, limits, timeouts }
-      const capabilities = transport.capabilities(endpoint, transportOptions)
-      return { endpoint, transport, options: transportOptions, capabilities }
+      const capabilities = checkStack(layers, transport.capabilities(endpoint, transportOptions), asked.name, place)
+      return { endpoint, transport, options: transportOptions, capabilities, layers, name: asked.name }
     })
+  }
+
+  /** A layer that belongs before the handshake of `tls://` gets its place: TCP, that layer, and TLS as a layer. */
+  #between(
+    asked: Transport,
+    layers: readonly PlacedLayer[],
+    place: string,
+  ): { transport: Transport; layers: readonly PlacedLayer[] } {
+    if (asked.over === undefined) return { transport: asked, layers }
+    const { registry } = this.#parts
+    const repeated = layers.some(({ name }) => name === asked.over?.layer)
+    if (repeated) {
+      const message = `${place}: layer ${asked.over.layer} stands in the endpoint's scheme \`${asked.name}\` already; name it once`
+      throw new ConfigError('BAD_VALUE', message, { transport: asked.name })
+    }
+    const first = layers.findIndex(({ layer }) => layer.stage !== 'preamble')
+    const count = first === -1 ? layers.length : first
+    if (count === 0) return { transport: asked, layers }
+    const between = registry.resolveLayer(asked.over.layer, place)
+    return {
+      transport: registry.transportOf(asked.over.scheme),
+      layers: [...layers.slice(0, count), between, ...layers.slice(count)],
+    }
   }
 
   #globalMiddleware(): readonly PlacedMiddleware[] {
     this.#global ??= this.#place('global', this.#parts.shared.middleware, 'middleware')
     return this.#global
+  }
+
+  /** Made once a listener, so that its protocols share what counts. */
+  #listenerMiddleware(name: string, options: ListenerOptions): readonly PlacedMiddleware[] {
+    const known = this.#ofListener.get(options)
+    if (known !== undefined) return known
+    const placed = this.#place('listener', options.middleware, `listeners.${name}.middleware`)
+    this.#ofListener.set(options, placed)
+    return placed
   }
 
   #place(level: MiddlewareLevel, refs: readonly MiddlewareRef[] | undefined, place: string): PlacedMiddleware[] {
@@ -201,16 +337,17 @@ function fitting(socket: Readonly<Record<string, unknown>> | undefined, transpor
 }
 
 function checkNeeds(
-  definition: HandlerDefinition,
+  who: string,
+  needs: Needs | undefined,
   listener: string,
-  { endpoint, transport, capabilities }: Binding,
+  { endpoint, name, capabilities }: Binding,
 ): void {
-  const missing = unmet(definition.options.needs ?? {}, capabilities)
+  const missing = unmet(needs ?? {}, capabilities)
   if (missing === undefined) return
   throw new WiringError(
     'NEEDS_UNMET',
-    `handler ${definition.name} needs ${missing}; listener ${listener} (${endpoint}) is served by transport ${transport.name}`,
-    { handler: definition.name, listener, endpoint },
+    `${who} needs ${missing}; listener ${listener} (${endpoint}) is served by transport ${name}`,
+    { who, listener, endpoint },
   )
 }
 

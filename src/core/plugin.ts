@@ -7,11 +7,14 @@
 import type { Clock } from './clock.js'
 import type { Codec, Framer, Payload } from './codec.js'
 import type { Connection } from './connection.js'
+import type { Endpoint } from './endpoint.js'
 import type { EventHub } from './events.js'
 import type { Executor } from './executor.js'
+import type { Needs } from './handler.js'
+import type { Limits, Timeouts, TlsOptions } from './options.js'
 import type { Middleware, MiddlewareSet } from './pipeline.js'
 import type { StandardSchemaV1 } from './standard-schema.js'
-import type { Link, LinkSink, Transport } from './transport.js'
+import type { LinkSink, Transport } from './transport.js'
 
 /** What a factory may use besides its options. */
 export interface PluginServices {
@@ -44,9 +47,38 @@ export interface Framing {
   trim?(buffer: Buffer, start: number, end: number): number
 }
 
-/** A named codec with routing and error replies. */
+/** `yes`: it is mine; `no`: it cannot be; `more`: the bytes so far do not tell. */
+export type Detection = 'yes' | 'no' | 'more'
+
+/**
+ * A protocol: a codec with routes, its own words for errors and for leaving, and what it needs of a transport.
+ *
+ * One object serves all connections of a listener; what belongs to one connection lives in `connection.attributes`, in a
+ * WeakMap, or in the codec's `context.state`.
+ */
 export interface Protocol {
   readonly codec: Codec
+  /** The codec of the client's side, where the two differ. Default: `codec`. */
+  readonly clientCodec?: Codec
+  /** What it cannot do without; a misfit with the transport is an error at the start. */
+  readonly needs?: Needs
+  /**
+   * Its own steps, between the listener's middleware and the handler's: at connection level a greeting (send, then
+   * `next()`), at message level what it answers by itself (a ping) or turns into something better for the handler.
+   */
+  readonly middleware?: MiddlewareSet
+  /** Names in ALPN (RFC 7301): where several protocols share an endpoint, these are chosen by the handshake alone. */
+  readonly alpn?: readonly string[]
+  /**
+   * Looks at the first bytes of a connection, `buffer[start, end)`, where several protocols share an endpoint. Pure, and
+   * linear in what it looks at; asked again with more bytes after `more`.
+   */
+  detect?(buffer: Buffer, start: number, end: number): Detection
+  /**
+   * Takes the connection over: for protocols whose parser wants a stream (`port.connection.stream()`), such as Node's own
+   * HTTP server. Called once, when connection middleware has let the peer in; the codec then reads nothing.
+   */
+  serve?(port: ProtocolPort): void
   /** The wire form of an error, sent before the connection goes on or closes; undefined sends none. */
   errorReply?(error: Error, connection: Connection): unknown
   /** True when the connection may go on after this error was answered. Default: false. */
@@ -55,10 +87,66 @@ export interface Protocol {
   goodbye?(connection: Connection): unknown
 }
 
-/** Wraps a byte stream: bytes from the link below come out changed above, and the other way round. */
+/** What a protocol that takes the connection over may do with it. */
+export interface ProtocolPort {
+  readonly connection: Connection
+  /** Ceilings of this listener. */
+  readonly limits: Readonly<Limits>
+  readonly timeouts: Readonly<Timeouts>
+  /**
+   * Runs a message through middleware, route and handler, as if the codec had read it. Synchronous where they are.
+   *
+   * @returns the handler's reply, not encoded; or a promise of it. The handler's `@OnError` has had its say already.
+   * @throws what the handler threw, or UnroutedMessageError, for the protocol to answer.
+   */
+  handle(message: unknown, route: string | undefined, bytes: number): unknown
+  /** Settles with the reason once the server wants the connection gone (drain); the protocol ends it in its own words. */
+  readonly draining: Promise<void>
+}
+
+/** Where a layer may stand, seen from the wire: each stage comes before the next. */
+export type LayerStage = 'preamble' | 'security' | 'content'
+
+/**
+ * Wraps the bytes of a link: what comes from below goes up changed, and the other way round. A layer is a sink to what is
+ * below and hands links of its own to the sink above.
+ *
+ * Implementations must:
+ * - keep the promises of `Transport` towards `above`: `open` first, `close` once and last, nothing re-entrant from inside
+ *   the link's own methods;
+ * - own `below.state`, and leave the `state` of the links they make to whoever is above;
+ * - pass on `pause`, `resume`, `end`, `abort`, `feature` and `unread` where they do not mean something else by them;
+ * - bound what they hold: by `limits`, and by pausing what is below;
+ * - own a deadline for whatever they wait for before they open a link above (`services.clock`).
+ */
 export interface Layer {
-  /** @returns the link that the session (or the next layer) sees; it delivers to `above` what it makes of `below`. */
-  wrap(below: Link, above: LinkSink): { readonly link: Link; readonly sink: LinkSink }
+  /**
+   * `preamble`: before everything (PROXY protocol), `security` (TLS), `content` (compression). Left out: anywhere.
+   * Checked at the start.
+   */
+  readonly stage?: LayerStage
+  /** A switch in mid-life that the links below have to offer: `tls`. */
+  readonly requires?: string
+  /** Message transports can have it as well; bounds are kept. Default: streams only. */
+  readonly carriesMessages?: boolean
+  /** Layers its links can still switch to in mid-life, given those of what is below. Default: the same ones. */
+  upgrade?(below: readonly string[]): readonly string[]
+  /** Makes what every link of one bound endpoint (or one client connection) goes through. */
+  wrap(above: LinkSink, scope: LayerScope): LinkSink
+}
+
+/** Where a layer is put to work. */
+export interface LayerScope {
+  /** Who dialled. */
+  readonly side: 'accepted' | 'connected'
+  readonly endpoint: Endpoint
+  /** The listener's name; undefined on the client side. */
+  readonly listener: string | undefined
+  readonly kind: 'stream' | 'message'
+  readonly limits: Readonly<Limits>
+  readonly timeouts: Readonly<Timeouts>
+  /** The listener's `tls` key. */
+  readonly tls: TlsOptions | undefined
 }
 
 /** Where plugins add things; duplicates are refused with both places named. */

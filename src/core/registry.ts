@@ -216,13 +216,14 @@ export class ServerRegistry implements Registry {
     return { name: type, executor: this.#make(factory, options, place) }
   }
 
-  /** Layers and protocols have their places here; none is built in yet. */
-  resolveLayer(ref: Named, place: string): { name: string; layer: Layer } {
-    const { name, ...options } = typeof ref === 'string' ? { name: ref } : ref
+  resolveLayer(ref: Named | Layer, place: string): { name: string; layer: Layer } {
+    if (typeof ref === 'object' && 'wrap' in ref) return { name: 'given in code', layer: ref as Layer }
+    const { name, ...options } = (typeof ref === 'string' ? { name: ref } : ref) as Exclude<Named, string>
     return { name, layer: this.#make(find(this.#layers, 'layer', name, place), options, place) }
   }
-  resolveProtocol(ref: Named, place: string): { name: string; protocol: Protocol } {
-    const { name, ...options } = typeof ref === 'string' ? { name: ref } : ref
+  resolveProtocol(ref: Named | Protocol, place: string): { name: string; protocol: Protocol } {
+    if (typeof ref === 'object' && !('name' in ref)) return { name: 'given in code', protocol: ref as Protocol }
+    const { name, ...options } = (typeof ref === 'string' ? { name: ref } : ref) as Exclude<Named, string>
     return { name, protocol: this.#make(find(this.#protocols, 'protocol', name, place), options, place) }
   }
 

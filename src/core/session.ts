@@ -15,6 +15,7 @@ import type { CodecContext, FrameReader } from './codec.js'
 import type { CloseReason, Connection, ConnectionState, ConnectionStats } from './connection.js'
 import type { MessageContext } from './context.js'
 import type { Bucket, Deadlines, Expiring } from './deadlines.js'
+import { agreed, type Candidate, detect } from './detection.js'
 import { type DuplexFeed, duplexOf } from './duplex.js'
 import type { Endpoint } from './endpoint.js'
 import {
@@ -33,6 +34,7 @@ import type { BoundHandler } from './handler.js'
 import { Hold } from './hold.js'
 import { Outbox, type Piece } from './outbox.js'
 import type { SessionPlan } from './plan.js'
+import type { Protocol, ProtocolPort } from './plugin.js'
 import type { Capabilities, Link } from './transport.js'
 
 /** What sessions need of the server (or client) they belong to. */
@@ -48,6 +50,8 @@ export interface SessionHost {
 export interface SessionScope {
   readonly host: SessionHost
   readonly plan: SessionPlan
+  /** Several protocols on this endpoint: each with the scope of its sessions. Undefined: the plan is the one. */
+  readonly candidates?: readonly (Candidate & { readonly scope: SessionScope })[] | undefined
   readonly endpoint: Endpoint
   readonly listener: string | undefined
   readonly transport: string
@@ -84,12 +88,15 @@ interface Pending {
   over: boolean
   /** That nobody will get its reply was said already. */
   isTold: boolean
+  /** Told of a handler that hangs, where a protocol waits for it. */
+  readonly fail?: (error: Error) => void
 }
 
 export class Session implements Connection, Expiring {
   readonly id: string
   readonly #link: Link
-  readonly #scope: SessionScope
+  /** Another one once it is known which of several protocols the peer speaks. */
+  #scope: SessionScope
   readonly #context: CodecContext
   readonly #isStream: boolean
   readonly #hold = new Hold()
@@ -118,6 +125,10 @@ export class Session implements Connection, Expiring {
   #discarded = 0
   /** `end` or `close` was called by a handler that has yet to return its reply. */
   #deferred: 'end' | 'close' | undefined
+  /** It is not known yet what the peer speaks. */
+  #isDetecting = false
+  /** The protocol has taken the connection over. */
+  #port: Port | undefined
   #isInHandler = false
 
   #inFlight = 0
@@ -340,12 +351,49 @@ export class Session implements Connection, Expiring {
   /** Runs connection middleware and the handler's `open`. Called once, by the sink. */
   start(): void {
     this.#armDeadlines()
+    const { candidates } = this.#scope
+    if (candidates !== undefined) {
+      const chosen = agreed(candidates, this.#link)
+      if (chosen === undefined) {
+        this.#isDetecting = true
+        this.#armDeadlines()
+        return this.#detect(false)
+      }
+      this.#scope = chosen.scope
+    }
+    this.#letIn()
+  }
+
+  /** Asks the candidates. @param isFinal - No further bytes, or no time for them. */
+  #detect(isFinal: boolean): void {
+    const { candidates, plan, host } = this.#scope
+    const { buffer, start, end } = this.#hold
+    const isFull = end - start >= plan.limits.detectBytes
+    const most = Math.min(end, start + plan.limits.detectBytes)
+    const chosen = detect(candidates ?? [], buffer, start, most, isFinal || isFull)
+    if (chosen === 'more') return
+    this.#isDetecting = false
+    if (chosen !== undefined) {
+      this.#scope = chosen.scope
+      return this.#letIn()
+    }
+    const names = (candidates ?? []).length
+    const message = `none of ${names} protocols is what the peer speaks (${end - start} bytes in ${plan.timeouts.detectMs} ms at most)`
+    const error = new ConnectionError('UNDETECTED', message)
+    if (isFinal && !this.#hasPeerEnded) this.#expired('UNDETECTED')
+    host.count('refused.UNDETECTED')
+    this.#hold.clear()
+    this.#finish('UNDETECTED', 'server', error)
+  }
+
+  #letIn(): void {
     const pipeline = this.#scope.plan.connectionPipeline
+    const wasInTurn = this.#inTurn
     this.#inTurn = true
     if (pipeline === undefined) this.#open()
     else this.#passMiddleware(pipeline)
-    this.#inTurn = false
-    this.#flush()
+    this.#inTurn = wasInTurn
+    if (!wasInTurn) this.#flush()
   }
 
   #passMiddleware(pipeline: NonNullable<SessionPlan['connectionPipeline']>): void {
@@ -404,6 +452,7 @@ export class Session implements Connection, Expiring {
     this.#isOpen = true
     host.count('opened')
     if (host.events.wants('connection.opened')) host.events.emit('connection.opened', { connection: this })
+    if (plan.protocol?.serve !== undefined && this.#takeOver(plan.protocol)) return
     const open = this.#handler.open
     if (open !== undefined) {
       this.#isInHandler = true
@@ -421,6 +470,18 @@ export class Session implements Connection, Expiring {
       this.#release(OPENING)
     }
     this.#endDeferred()
+  }
+
+  /** Hands the connection to its protocol. The handler's `open` and `peerEnd` have no place in it; `close` has. */
+  #takeOver(protocol: Protocol): boolean {
+    this.#port = new Port(this)
+    this.#stops &= ~OPENING
+    try {
+      protocol.serve?.(this.#port)
+    } catch (thrown) {
+      this.#failed(thrown, 'the protocol', false)
+    }
+    return true
   }
 
   // ── bytes in ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -444,7 +505,8 @@ export class Session implements Connection, Expiring {
         if (rest < end) this.#keep(buffer, rest, end)
       } else {
         this.#hold.append(buffer, start, end, this.#reader?.need ?? 0)
-        if (this.#stops === 0) this.#pumpHeld(now)
+        if (this.#isDetecting) this.#detect(false)
+        if (this.#stops === 0 && this.#hold.size > 0) this.#pumpHeld(now)
       }
     } catch (thrown) {
       // Only a defect of ours or of a codec's route() comes here; it stays with its connection.
@@ -614,7 +676,8 @@ export class Session implements Connection, Expiring {
       route = codec.route?.(message)
       if (route !== undefined) method = handler.routes.get(route) ?? method
     }
-    if (method === undefined) {
+    // A protocol may answer by itself what the handler has no method for.
+    if (method === undefined && plan.protocol?.middleware?.message === undefined) {
       this.#unrouted(route)
       return
     }
@@ -625,7 +688,7 @@ export class Session implements Connection, Expiring {
           ? plan.messagePipeline
           : (plan.methodPipelines.get(handler.routes?.has(route as string) ? route : undefined) ?? plan.messagePipeline)
       if (plan.executor !== undefined) reply = this.#execute(message, route, end - start)
-      else if (pipeline === undefined) reply = method(message, this)
+      else if (pipeline === undefined) reply = (method as NonNullable<typeof method>)(message, this)
       else reply = pipeline(new Turn(this, message, route, end - start, method), runMethod)
     } catch (thrown) {
       this.#isInHandler = false
@@ -637,6 +700,77 @@ export class Session implements Connection, Expiring {
     if (typeof reply === 'string') this.#answerPlain(reply)
     else if (reply !== undefined) this.#answer(reply)
     if (this.#deferred !== undefined || this.#scope.once) this.#messageDone()
+  }
+
+  /**
+   * A message that a protocol has read by itself.
+   *
+   * @internal `ProtocolPort.handle`
+   */
+  handleFor(message: unknown, route: string | undefined, frameBytes: number): unknown {
+    const { plan } = this.#scope
+    const handler = this.#handler as BoundHandler
+    this.#messagesIn++
+    const isRouted = route !== undefined && handler.routes?.has(route)
+    const method = isRouted ? handler.routes?.get(route) : handler.message
+    const pipeline = plan.methodPipelines?.get(isRouted ? route : undefined) ?? plan.messagePipeline
+    let reply: unknown
+    try {
+      if (plan.executor !== undefined) reply = this.#execute(message, route, frameBytes)
+      else {
+        const turn = new Turn(this, message, route, frameBytes, method)
+        reply = pipeline === undefined ? runMethod(turn) : pipeline(turn, runMethod)
+      }
+    } catch (thrown) {
+      return this.#failedFor(thrown)
+    }
+    return isThenable(reply) ? this.#awaitFor(reply) : reply
+  }
+
+  /** Its `@OnError` answers, or else its protocol. */
+  #failedFor(thrown: unknown): unknown {
+    if (thrown instanceof UnroutedMessageError) this.#dropped(thrown)
+    const error = this.#report(thrown, 'the message')
+    const onError = this.#handler?.error
+    if (onError === undefined) throw error
+    return onError(toError(thrown), this)
+  }
+
+  #awaitFor(promise: PromiseLike<unknown>): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      const { clock, deadlines } = this.#scope.host
+      const pending: Pending = {
+        since: clock.now(),
+        stop: 0,
+        isMessage: true,
+        over: false,
+        isTold: false,
+        fail: reject,
+      }
+      this.#inFlight++
+      this.#pendings ??= []
+      this.#pendings.push(pending)
+      deadlines.arm(this, pending.since + this.#scope.plan.timeouts.handlerMs)
+      promise.then(
+        (reply) => {
+          if (this.#finishPending(pending)) resolve(reply)
+          else reject(this.#closedError())
+        },
+        (thrown) => {
+          if (!this.#finishPending(pending)) return reject(this.#closedError())
+          try {
+            resolve(this.#failedFor(thrown))
+          } catch (error) {
+            reject(error)
+          }
+        },
+      )
+    })
+  }
+
+  /** @internal */
+  get plan(): SessionPlan {
+    return this.#scope.plan
   }
 
   #execute(message: unknown, route: string | undefined, frameBytes: number): unknown {
@@ -666,8 +800,7 @@ export class Session implements Connection, Expiring {
   }
 
   #unrouted(route: string | undefined): void {
-    const what = route === undefined ? 'a message without a route' : `route \`${route}\``
-    const error = new UnroutedMessageError('UNROUTED', `no @OnMessage takes ${what}`, { route })
+    const error = unrouted(route)
     this.#dropped(error)
     this.#failed(error, 'routing', true)
   }
@@ -902,6 +1035,7 @@ export class Session implements Connection, Expiring {
     this.#wasPeerFirst = !this.#hasEnded
     this.#lastActivity = this.#scope.host.clock.now()
     if (this.#feed !== undefined) return this.#feed.end()
+    if (this.#isDetecting) this.#detect(true)
     if (this.#isDiscarding) return
     this.#scope.host.deadlines.arm(this, this.#lastActivity + this.#scope.plan.timeouts.halfClosedMs)
     this.#proceed()
@@ -1101,7 +1235,8 @@ export class Session implements Connection, Expiring {
     if (now >= this.#lingerUntil) return this.#link.abort(this.#reason?.error)
     const { timeouts } = this.#scope.plan
     const hung = this.#pendings?.[0]
-    if (hung !== undefined && now >= hung.since + timeouts.handlerMs) this.#handlerHangs(hung)
+    if (this.#isDetecting && now >= this.#openedAt + timeouts.detectMs) this.#detect(true)
+    else if (hung !== undefined && now >= hung.since + timeouts.handlerMs) this.#handlerHangs(hung)
     else if (this.#frameSince > 0 && now >= this.#frameSince + timeouts.frameMs) {
       this.#expired('TIMEOUT')
       this.#refuse(new FrameError('TIMEOUT', `a frame was not whole ${timeouts.frameMs} ms after its first byte`))
@@ -1132,6 +1267,7 @@ export class Session implements Connection, Expiring {
     const isHalf = this.#hasPeerEnded || this.#hasEnded
     const idleMs = isHalf ? Math.min(timeouts.halfClosedMs, timeouts.idleMs) : timeouts.idleMs
     let next = this.#isResting ? this.#lastActivity + idleMs : host.clock.now() + idleMs
+    if (this.#isDetecting) next = Math.min(next, this.#openedAt + timeouts.detectMs)
     if (this.#bytesIn === 0) next = Math.min(next, Math.max(this.#openedAt + timeouts.firstByteMs))
     if (this.#frameSince > 0) next = Math.min(next, this.#frameSince + timeouts.frameMs)
     const oldest = this.#pendings?.[0]
@@ -1183,6 +1319,7 @@ export class Session implements Connection, Expiring {
       `the handler has not answered within handlerMs (${timeouts.handlerMs} ms)`,
     )
     this.#dropped(error)
+    if (pending.fail !== undefined) return pending.fail(error)
     this.#failed(error, 'the handler', pending.isMessage)
     this.#afterPending(pending)
   }
@@ -1193,6 +1330,7 @@ export class Session implements Connection, Expiring {
   drain(deadline: Date): void {
     if (this.#isDraining || this.#isClosed || this.#isDiscarding) return
     this.#isDraining = true
+    this.#port?.drain()
     const drain = this.#handler?.drain
     if (drain !== undefined) {
       try {
@@ -1212,6 +1350,8 @@ export class Session implements Connection, Expiring {
     if (this.#inFlight > 0 || (this.#stops & ~(WRITE_HIGH | PAUSED)) !== 0 || this.#isPumping) return
     if (this.#stops & WRITE_HIGH && this.#hold.size > 0) return
     if (this.#isDiscarding || this.#isClosed) return
+    // It was told; it ends the connection in its own words, or the deadline does.
+    if (this.#port !== undefined) return
     try {
       const goodbye = this.#scope.plan.protocol?.goodbye?.(this)
       if (goodbye !== undefined) this.#encodeOut(goodbye)
@@ -1284,6 +1424,33 @@ export class Session implements Connection, Expiring {
   }
 }
 
+/** The session as a protocol sees it that has taken the connection over. */
+class Port implements ProtocolPort {
+  readonly connection: Session
+  readonly draining: Promise<void>
+  #drain: () => void = ignore
+
+  constructor(session: Session) {
+    this.connection = session
+    this.draining = new Promise((resolve) => {
+      this.#drain = resolve
+    })
+  }
+
+  get limits(): SessionPlan['limits'] {
+    return this.connection.plan.limits
+  }
+  get timeouts(): SessionPlan['timeouts'] {
+    return this.connection.plan.timeouts
+  }
+  handle(message: unknown, route: string | undefined, bytes: number): unknown {
+    return this.connection.handleFor(message, route, bytes)
+  }
+  drain(): void {
+    this.#drain()
+  }
+}
+
 /** What middleware sees of one message; made only where there is middleware. */
 class Turn implements MessageContext {
   readonly connection: Session
@@ -1307,7 +1474,16 @@ class Turn implements MessageContext {
   }
 }
 
-const runMethod = (turn: MessageContext): unknown => (turn as Turn).method?.(turn.message, turn.connection)
+function runMethod(turn: MessageContext): unknown {
+  const { method, message, connection, route } = turn as Turn
+  if (method === undefined) throw unrouted(route)
+  return method(message, connection)
+}
+
+function unrouted(route: string | undefined): UnroutedMessageError {
+  const what = route === undefined ? 'a message without a route' : `route \`${route}\``
+  return new UnroutedMessageError('UNROUTED', `no @OnMessage takes ${what}`, { route })
+}
 const flushQueued = (session: Session): void => session.flushNow()
 
 function codeOf(error: Error, otherwise: string): string {

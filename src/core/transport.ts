@@ -18,6 +18,11 @@ export interface Transport<Options = unknown> {
   readonly schemes: readonly string[]
   /** Checks the listener's `socket` key; unknown keys are refused. Without it the key must be empty. */
   readonly options?: StandardSchemaV1<Options>
+  /**
+   * Another transport and the layer over it that together are this one (`tls` is `tcp` with the layer `tls`): used in its
+   * place where a layer has to stand in between, such as a PROXY protocol header before the handshake.
+   */
+  readonly over?: { readonly scheme: string; readonly layer: string }
   /** What a listener or link made with these will do. Held against the handler's `needs` before anything is bound. */
   capabilities(endpoint: Endpoint, options: TransportOptions<Options>): Capabilities
   /**
@@ -124,6 +129,11 @@ export interface Link {
   /** Stops `data` (already begun calls finish); what the peer sends stays with the transport or the kernel. */
   pause(): void
   resume(): void
+  /**
+   * Gives back bytes that `data` has just delivered, while paused: they are the first of what is delivered after `resume`,
+   * or the first that an upgrade reads. Left out: the link cannot take anything back.
+   */
+  unread?(bytes: Uint8Array): void
   /** Finishes our side after what was written. On a transport without half-close: ends the link. */
   end(): void
   /** Ends both sides now, dropping what was not sent; seen as a reset where the transport can. */

@@ -158,6 +158,11 @@ export class StreamLink implements Link {
     if (!(this.#flags & (GONE | SWITCHING))) this.#socket.resume()
   }
 
+  /** Node puts them in front of what it has read and not delivered; a TLS socket above reads them first. */
+  unread(bytes: Uint8Array): void {
+    if (!(this.#flags & GONE)) this.#socket.unshift(bytes)
+  }
+
   end(): void {
     if (this.#flags & SILENT) return
     this.#flags |= ENDED

@@ -32,10 +32,15 @@ export async function upgradeToTls(
     const settings = await once(clients, key, () => readClientTls(key))
     return secureClient(raw, endpoint, settings, handshakeMs, (secured) => secured)
   }
-  const handshakes = await once(servers, key, () => TlsHandshakes.prepare(key))
+  const handshakes = await serverHandshakes(key)
   return new Promise((resolve, reject) => {
     handshakes.begin(raw, handshakeMs, (error, secured) => (secured === undefined ? reject(error) : resolve(secured)))
   })
+}
+
+/** @throws {ConfigError} `BAD_VALUE` */
+export function serverHandshakes(options: TlsOptions): Promise<TlsHandshakes> {
+  return once(servers, options, () => TlsHandshakes.prepare(options))
 }
 
 function once<T>(cache: WeakMap<TlsOptions, Promise<T>>, key: TlsOptions, make: () => Promise<T>): Promise<T> {

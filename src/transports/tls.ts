@@ -27,6 +27,7 @@ export const tls: Transport<TcpOptions> = {
   name: 'tls',
   schemes: ['tls'],
   options: tcpOptions,
+  over: { scheme: 'tcp', layer: 'tls' },
   capabilities: () => capabilities,
 
   async check(_endpoint, options) {

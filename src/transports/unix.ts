@@ -21,6 +21,7 @@ import {
   unixOptions,
 } from './stream-options.js'
 import { checkUnixPath, makeWay, OwnSocketFile } from './unix-path.js'
+import { prepareUpgrade } from './upgrade-check.js'
 
 export type { UnixOptions } from './stream-options.js'
 
@@ -44,7 +45,10 @@ export const unix: Transport<UnixOptions> = {
   options: unixOptions,
   capabilities: () => capabilities,
 
+  check: (_endpoint, options) => prepareUpgrade(options.tls),
+
   async listen(endpoint, options, sink) {
+    await prepareUpgrade(options.tls)
     const { backlog = 511, mode = DEFAULT_MODE } = options
     const path = checkUnixPath(endpoint)
     await makeWay(endpoint, path)

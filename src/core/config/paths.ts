@@ -34,6 +34,9 @@ function anchorShared(settings: Branch, folder: string): Branch {
     const [file = '', ...rest] = result.handler.split('#')
     result.handler = [anchor(file, folder), ...rest].join('#')
   }
+  if (Array.isArray(result.protocol)) {
+    result.protocol = result.protocol.map((one) => (isBranch(one) ? anchorShared(one, folder) : one))
+  }
   if (isBranch(result.tls)) result.tls = anchorTls(result.tls, folder)
   return result
 }

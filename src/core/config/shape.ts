@@ -103,7 +103,18 @@ const handler = z
 const shared = {
   handler: handler.optional(),
   codec: named('How bytes become messages.').optional(),
-  protocol: named('A codec with routes and error replies.').optional(),
+  protocol: z
+    .custom<unknown>((value) => {
+      const list = Array.isArray(value) ? value : [value]
+      return (
+        list.length > 0 && list.every((one) => typeof one === 'string' || (typeof one === 'object' && one !== null))
+      )
+    }, 'expected a protocol, { "name": …, …options }, or a list of them')
+    .meta({
+      type: ['string', 'object', 'array'],
+      description: 'A codec with routes and error replies; a list shares one endpoint.',
+    } as never)
+    .optional(),
   layers: z.array(named('A layer.')).describe('What wraps the bytes, from the wire inwards.').optional(),
   middleware: z.array(named('A step around each message.')).optional(),
   tls: tls.optional(),

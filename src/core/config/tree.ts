@@ -97,7 +97,7 @@ export class Tree {
 }
 
 /** Keys where code may give the thing itself: an object with methods there is no settings. */
-const things = new Set(['codec', 'handler', 'protocol', 'executor'])
+const things = new Set(['codec', 'handler', 'protocol', 'executor', 'app'])
 
 /** Settings by key; not an array, not an instance, and not a thing of code. @param key - Where it stands. */
 export function isBranch(value: unknown, key = ''): value is Branch {
