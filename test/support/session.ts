@@ -7,7 +7,7 @@ import { EventHub, type EventName, eventNames } from '#src/core/events.js'
 import type { BoundHandler, HandlerPlan } from '#src/core/handler.js'
 import { defaultLimits, defaultTimeouts, type Limits, type Timeouts } from '#src/core/options.js'
 import type { SessionPlan } from '#src/core/plan.js'
-import { Session } from '#src/core/session.js'
+import { Session, type SessionScope } from '#src/core/session.js'
 import type { Capabilities, Link } from '#src/core/transport.js'
 import { HandClock } from './clock.js'
 
@@ -69,6 +69,7 @@ export class PlayedLink implements Link {
 
 export interface Played {
   readonly session: Session
+  readonly scope: SessionScope
   readonly link: PlayedLink
   readonly clock: HandClock
   readonly events: string[]
@@ -89,6 +90,7 @@ export interface Play {
   readonly plan?: Partial<SessionPlan>
   readonly capabilities?: Partial<Capabilities>
   readonly once?: boolean
+  readonly candidates?: SessionScope['candidates']
 }
 
 export function play(given: Play): Played {
@@ -118,7 +120,8 @@ export function play(given: Play): Played {
   const handler = { bind: () => bound, release: () => {} } as unknown as HandlerPlan
   let session: Session
   const link = new PlayedLink(() => session)
-  session = new Session(link, {
+  const scope: SessionScope = {
+    ...(given.candidates === undefined ? {} : { candidates: given.candidates }),
     host: {
       clock,
       deadlines,
@@ -154,10 +157,12 @@ export function play(given: Play): Played {
     },
     once: given.once ?? false,
     closed: () => {},
-  })
+  }
+  session = new Session(link, scope)
   session.start()
   return {
     session,
+    scope,
     link,
     clock,
     events,
