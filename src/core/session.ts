@@ -34,8 +34,10 @@ import type { BoundHandler } from './handler.js'
 import { Hold } from './hold.js'
 import { Outbox, type Piece } from './outbox.js'
 import type { SessionPlan } from './plan.js'
-import type { Protocol, ProtocolPort } from './plugin.js'
+import type { Protocol } from './plugin.js'
+import { Port } from './protocol-port.js'
 import type { Capabilities, Link } from './transport.js'
+import { runMethod, Turn, unrouted } from './turn.js'
 
 /** What sessions need of the server (or client) they belong to. */
 export interface SessionHost {
@@ -1424,66 +1426,6 @@ export class Session implements Connection, Expiring {
   }
 }
 
-/** The session as a protocol sees it that has taken the connection over. */
-class Port implements ProtocolPort {
-  readonly connection: Session
-  readonly draining: Promise<void>
-  #drain: () => void = ignore
-
-  constructor(session: Session) {
-    this.connection = session
-    this.draining = new Promise((resolve) => {
-      this.#drain = resolve
-    })
-  }
-
-  get limits(): SessionPlan['limits'] {
-    return this.connection.plan.limits
-  }
-  get timeouts(): SessionPlan['timeouts'] {
-    return this.connection.plan.timeouts
-  }
-  handle(message: unknown, route: string | undefined, bytes: number): unknown {
-    return this.connection.handleFor(message, route, bytes)
-  }
-  drain(): void {
-    this.#drain()
-  }
-}
-
-/** What middleware sees of one message; made only where there is middleware. */
-class Turn implements MessageContext {
-  readonly connection: Session
-  message: unknown
-  readonly route: string | undefined
-  readonly frameBytes: number
-  readonly method: ((message: unknown, connection: Connection) => unknown) | undefined
-
-  constructor(
-    connection: Session,
-    message: unknown,
-    route: string | undefined,
-    frameBytes: number,
-    method: Turn['method'],
-  ) {
-    this.connection = connection
-    this.message = message
-    this.route = route
-    this.frameBytes = frameBytes
-    this.method = method
-  }
-}
-
-function runMethod(turn: MessageContext): unknown {
-  const { method, message, connection, route } = turn as Turn
-  if (method === undefined) throw unrouted(route)
-  return method(message, connection)
-}
-
-function unrouted(route: string | undefined): UnroutedMessageError {
-  const what = route === undefined ? 'a message without a route' : `route \`${route}\``
-  return new UnroutedMessageError('UNROUTED', `no @OnMessage takes ${what}`, { route })
-}
 const flushQueued = (session: Session): void => session.flushNow()
 
 function codeOf(error: Error, otherwise: string): string {
