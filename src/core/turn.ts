@@ -1,0 +1,42 @@
+/**
+ * One message on its way through middleware to its method.
+ *
+ * Room: core, mechanism of the session.
+ */
+import type { Connection } from './connection.js'
+import type { MessageContext } from './context.js'
+import { UnroutedMessageError } from './errors.js'
+
+/** What middleware sees of a message; made only where there is middleware. */
+export class Turn implements MessageContext {
+  readonly connection: Connection
+  message: unknown
+  readonly route: string | undefined
+  readonly frameBytes: number
+  readonly method: ((message: unknown, connection: Connection) => unknown) | undefined
+
+  constructor(
+    connection: Connection,
+    message: unknown,
+    route: string | undefined,
+    frameBytes: number,
+    method: Turn['method'],
+  ) {
+    this.connection = connection
+    this.message = message
+    this.route = route
+    this.frameBytes = frameBytes
+    this.method = method
+  }
+}
+
+export function runMethod(turn: MessageContext): unknown {
+  const { method, message, connection, route } = turn as Turn
+  if (method === undefined) throw unrouted(route)
+  return method(message, connection)
+}
+
+export function unrouted(route: string | undefined): UnroutedMessageError {
+  const what = route === undefined ? 'a message without a route' : `route \`${route}\``
+  return new UnroutedMessageError('UNROUTED', `no @OnMessage takes ${what}`, { route })
+}
