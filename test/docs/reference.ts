@@ -8,7 +8,9 @@ import { commands, flagsOf } from '#src/cli/flags.js'
 import type { OptionField } from '#src/core/option-schema.js'
 import { limitRows, type OptionRow, socketRows, timeoutRows } from '#src/core/options.js'
 import { framers, payloads } from '#src/plugins/codecs/index.js'
+import { layers } from '#src/plugins/layers/index.js'
 import { middleware } from '#src/plugins/middleware/index.js'
+import { protocols } from '#src/plugins/protocols/index.js'
 import { capabilityTable, readConformanceReports } from '#src/testing/index.js'
 import { memory } from '#src/transports/memory.js'
 import { tcp } from '#src/transports/tcp.js'
@@ -75,6 +77,10 @@ Each transport takes those it has, and refuses the rest by name.
 ${head}${rows(socketRows)}
 
 ${sections('Transports: the `socket` key', [tcp, tls, unix, udp, memory] as never)}
+
+${sections('Layers', layers as never)}
+
+${sections('Protocols', protocols as never)}
 
 ${sections('Codecs', framers as never)}
 
