@@ -12,18 +12,27 @@ import { type Clock, systemClock } from './core/clock.js'
 import { findHandlers, resolveHandler } from './core/config/handlers.js'
 import type { Assignment, LoadedConfiguration } from './core/config/index.js'
 import { loadConfiguration, loadModule } from './core/config/index.js'
-import type { Configuration, LimitOptions, SocketOption, TimeoutOptions } from './core/configuration.js'
+import type { Configuration, HookOptions, LimitOptions, SocketOption, TimeoutOptions } from './core/configuration.js'
 import { type Provider, ServerContainer } from './core/container.js'
 import { controlHandler } from './core/control.js'
 import { definitionOf, toDefinition } from './core/decorators.js'
 import { type Endpoint, parseEndpoint } from './core/endpoint.js'
 import { WiringError } from './core/errors.js'
 import { EventHub } from './core/events.js'
-import { type CodecRef, defineHandler, type HandlerDefinition, type HandlerLike, type Named } from './core/handler.js'
-import { hooksHandler, scriptHandler } from './core/hooks.js'
+import {
+  type CodecRef,
+  defineHandler,
+  type HandlerDefinition,
+  type HandlerLike,
+  isHandlerDefinition,
+  type Named,
+} from './core/handler.js'
+import { type HookedHandler, hooksHandler, scriptHandler } from './core/hooks.js'
 import type { Server } from './core/lifecycle.js'
 import { defaultLimits, defaultTimeouts, drainTimeoutMs, type TlsOptions } from './core/options.js'
 import { writePidFile } from './core/pid-file.js'
+import { cameFrom, sourceOf } from './core/places/handler-source.js'
+import { isPortable } from './core/places/wire.js'
 import { Planner, settle } from './core/planner.js'
 import type { AnyPlugin, Layer, Protocol } from './core/plugin.js'
 import { checkOptions, ServerRegistry } from './core/registry.js'
@@ -45,7 +54,9 @@ import {
   TRANSPORT,
 } from './core/tokens.js'
 import type { TransportOptions } from './core/transport.js'
+import { seedOf } from './place-handlers.js'
 import { framers, payloads } from './plugins/codecs/index.js'
+import { executors } from './plugins/executors/index.js'
 import { layers } from './plugins/layers/index.js'
 import { middleware } from './plugins/middleware/index.js'
 import { protocols } from './plugins/protocols/index.js'
@@ -108,14 +119,15 @@ export async function createServer(options: ServerOptions = {}): Promise<Configu
   const loaded = await loadConfiguration({ cwd, config: config ?? !saysWhat, env, flags, code })
   const { values } = loaded
   const events = new EventHub()
-  const registry = registerBuiltIns(new ServerRegistry({ events, clock }))
+  const places = { entry: new URL('./place.js', import.meta.url), seed: () => seedOf(loaded.directory, values) }
+  const registry = registerBuiltIns(new ServerRegistry({ events, clock, places }))
   for (const entry of values.plugins ?? []) await plug(registry, entry)
   registry.replacing('the application’s container', () => registerGiven(registry, given))
 
   const found = await findHandlers(loaded, { definitionOf })
   const hooks = values.hooks === undefined ? undefined : await hooksHandler(values.hooks, { load: loadModule })
-  const fallback: HandlerDefinition =
-    hooks === undefined ? echo : { ...hooks.definition, options: { ...hooks.definition.options, codec: hooks.codec } }
+  const fallback =
+    hooks === undefined ? cameFrom(echo, { eval: 'message => message' }) : hooked(hooks, values.hooks as HookOptions)
   const injection = new ServerContainer({
     ...(container === undefined ? {} : { parent: container }),
     ...(providers === undefined ? {} : { providers }),
@@ -132,12 +144,15 @@ export async function createServer(options: ServerOptions = {}): Promise<Configu
     shared: values,
     resolveHandler: async (ref, place) => {
       if (ref instanceof Script) return scriptHandler(ref)
+      if (isHandlerDefinition(ref) && sourceOf(ref) !== undefined) return ref
       const resolved = await resolveHandler(ref as string | HandlerLike | undefined, found, {
         definitionOf,
         place,
         loaded,
       })
-      return resolved === undefined ? fallback : toDefinition(resolved)
+      if (resolved === undefined) return fallback
+      const definition = toDefinition(resolved.handler)
+      return resolved.source === undefined ? definition : cameFrom(definition, resolved.source)
     },
     planHandler: (definition) => injection.plan(definition),
     origin: (path) => loaded.origin(path)?.name,
@@ -229,6 +244,12 @@ function controlOf(given: Configuration['control']): {
   return { path: path ?? pidFile?.replace(/(\.pid)?$/, '.sock') ?? './gaidaros.sock', pidFile }
 }
 
+/** Its functions may have been given in code, and then it has no source. */
+function hooked({ definition, codec }: HookedHandler, options: HookOptions): HandlerDefinition {
+  const whole: HandlerDefinition = { ...definition, options: { ...definition.options, codec } }
+  return isPortable(options) ? cameFrom(whole, { hooks: options }) : whole
+}
+
 /** What answers where nobody said what to do: each message goes back. */
 const echo = defineHandler({ name: 'echo', message: (message: unknown) => message })
 
@@ -239,6 +260,7 @@ function registerBuiltIns(registry: ServerRegistry): ServerRegistry {
   for (const step of middleware) registry.middleware(step as never)
   for (const layer of layers) registry.layer(layer as never)
   for (const protocol of protocols) registry.protocol(protocol as never)
+  for (const executor of executors) registry.executor(executor as never)
   return registry
 }
 

@@ -18,7 +18,7 @@ export { Handler, OnClose, OnDrain, OnError, OnIdle, OnMessage, OnOpen, OnPeerEn
 export { Endpoint, parseEndpoint } from './core/endpoint.js'
 export * from './core/errors.js'
 export { type EventName, type EventSource, type Events, eventNames } from './core/events.js'
-export type { Executor, Load, Task } from './core/executor.js'
+export type { Executor, Load, PlaceLoad, Placement, Task } from './core/executor.js'
 export { defineFeature, type FeatureToken, TLS, type TlsCertificate, type TlsFacts } from './core/feature.js'
 export { framed } from './core/framed.js'
 export {
@@ -28,6 +28,7 @@ export {
   type HandlerOptions,
   type MiddlewareRef,
   type Named,
+  type NamedExecutor,
   type Needs,
 } from './core/handler.js'
 export { LayerLink, LayerSink } from './core/layer-link.js'

@@ -18,6 +18,7 @@ const levels: Readonly<Record<EventName, number>> = {
   'listener.fault': 0,
   'limit.reached': 0,
   'limit.cleared': 1,
+  'executor.lost': 0,
   'message.dropped': 1,
   'server.state': 1,
   'listener.bound': 1,

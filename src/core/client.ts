@@ -235,7 +235,6 @@ export async function openClient(parts: ClientParts): Promise<ClientConnection> 
       timeouts: { ...timeouts, handlerMs: Number.POSITIVE_INFINITY },
       protocol: parts.protocol,
       order: 'serial',
-      executor: undefined,
       connectionPipeline: undefined,
       messagePipeline: undefined,
       methodPipelines: undefined,

@@ -17,6 +17,7 @@ import {
   type MessageFunction,
   type MessageMethod,
   type MiddlewareRef,
+  type NamedExecutor,
 } from './handler.js'
 import { nearest } from './nearest.js'
 import type { StandardSchemaV1 } from './standard-schema.js'
@@ -33,6 +34,7 @@ interface Mark {
   readonly route: string | undefined
   readonly middleware: readonly MiddlewareRef[]
   readonly schema: StandardSchemaV1 | undefined
+  readonly executor?: NamedExecutor | undefined
 }
 
 export interface OnMessageOptions {
@@ -40,6 +42,8 @@ export interface OnMessageOptions {
   readonly middleware?: readonly MiddlewareRef[]
   /** Checks the messages of this method; what it returns is what the method gets. */
   readonly schema?: StandardSchemaV1
+  /** Where this method runs, if not where its handler does: on an instance of its own, if that is another place. */
+  readonly executor?: NamedExecutor
 }
 
 /** TypeScript's and the language's own shape in one. */
@@ -84,8 +88,8 @@ export function OnMessage(route?: string | OnMessageOptions, options: OnMessageO
   const isRouted = typeof route === 'string'
   const isBare = typeof route === 'function' || (typeof route === 'object' && !isOptions(route))
   if (isBare) throw new WiringError('BAD_HANDLER', 'write @OnMessage() with parentheses')
-  const { middleware = [], schema } = isRouted || route === undefined ? options : route
-  return mark({ kind: 'message', route: isRouted ? route : undefined, middleware, schema })
+  const { middleware = [], schema, executor } = isRouted || route === undefined ? options : route
+  return mark({ kind: 'message', route: isRouted ? route : undefined, middleware, schema, executor })
 }
 
 /** A connection opened; what is returned is sent. Messages wait until it is done. */
@@ -168,7 +172,7 @@ function mark(one: Mark): MethodDecoratorOfBoth {
 }
 
 function isOptions(value: object): boolean {
-  return Object.keys(value).every((key) => key === 'middleware' || key === 'schema')
+  return Object.keys(value).every((key) => key === 'middleware' || key === 'schema' || key === 'executor')
 }
 
 /** The marks of a class and its parents, a child's method in place of its parent's. */
@@ -203,7 +207,13 @@ function define(target: Constructor, options: HandlerOptions): HandlerDefinition
     }
     const taken = messages.find(({ route }) => route === one.route)
     if (taken !== undefined) throw twice(target, `@OnMessage(${one.route ?? ''})`, taken.method as PropertyKey, key)
-    messages.push({ route: one.route, method: key, middleware: one.middleware, schema: one.schema })
+    messages.push({
+      route: one.route,
+      method: key,
+      middleware: one.middleware,
+      schema: one.schema,
+      executor: one.executor,
+    })
   }
   if (messages.length === 0 && Object.keys(hooks).length === 0) {
     throw new WiringError(

@@ -107,7 +107,12 @@ export type ConnectionErrorCode =
   | 'TRANSPORT_FAILED' // anything else; see cause
 
 /** The executor's: where the handler should have run. Reach: this message. */
-export class ExecutorError extends GaidarosError<'OVERLOADED' | 'TIMEOUT' | 'LOST'> {}
+export class ExecutorError extends GaidarosError<ExecutorErrorCode> {}
+export type ExecutorErrorCode =
+  | 'OVERLOADED' // its queue is full; refused at once
+  | 'TIMEOUT' // not answered within its deadline
+  | 'LOST' // the thread, process or node that had it is gone; whether it was handled is not known
+  | 'NOT_PORTABLE' // a message or reply that cannot leave its process, such as a function
 
 /** The server is ending: at the drain deadline, for whatever was still running. */
 export class ShutdownError extends GaidarosError<'SHUTDOWN'> {}

@@ -46,6 +46,13 @@ export interface Events {
   'limit.cleared': { readonly listener: string; readonly limit: string }
   /** Something the server had constructed threw when it was disposed; the rest was disposed all the same. */
   'disposal.failed': { readonly name: string; readonly error: Error }
+  /** A thread, process or node that ran handlers is gone; its connections are closed as LOST or reopened elsewhere. */
+  'executor.lost': {
+    readonly executor: string
+    readonly place: string
+    readonly error: Error
+    readonly connections: number
+  }
   /** The orderly end has begun. */
   'drain.started': { readonly deadline: Date; readonly connections: number }
   /** Connections cut at the deadline are `forced`. */
@@ -80,6 +87,7 @@ export const eventNames: readonly EventName[] = [
   'limit.reached',
   'limit.cleared',
   'disposal.failed',
+  'executor.lost',
   'drain.started',
   'drain.finished',
 ]

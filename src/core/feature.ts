@@ -11,9 +11,18 @@ export interface FeatureToken<T> {
   readonly type?: T
 }
 
+const tokens = new Map<string, FeatureToken<unknown>>()
+
 /** Names a kind of fact; plugins make their own. */
 export function defineFeature<T>(name: string): FeatureToken<T> {
-  return { feature: name }
+  const token: FeatureToken<T> = { feature: name }
+  tokens.set(name, token)
+  return token
+}
+
+/** Every kind of fact that somebody has named: what a handler in another process is told of its connection. */
+export function definedFeatures(): Iterable<FeatureToken<unknown>> {
+  return tokens.values()
 }
 
 /** What is known of a TLS connection once its handshake is done. */

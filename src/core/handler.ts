@@ -66,6 +66,8 @@ export interface MessageMethod {
   readonly method: PropertyKey | MessageFunction
   readonly middleware: readonly MiddlewareRef[]
   readonly schema: StandardSchemaV1 | undefined
+  /** Where this method runs, if not where the handler does. */
+  readonly executor?: NamedExecutor | undefined
 }
 
 export type HookName = 'open' | 'idle' | 'peerEnd' | 'drain' | 'error' | 'close'

@@ -12,6 +12,7 @@ import type { Connection } from './connection.js'
 import { ConfigError, FrameError, toError, WiringError } from './errors.js'
 import { defineHandler, type HandlerDefinition, isHandlerDefinition } from './handler.js'
 import { nearest } from './nearest.js'
+import { cameFrom } from './places/handler-source.js'
 
 type Hook = (...args: unknown[]) => unknown
 const hookNames = ['endRequest', 'splitRequest', 'decodeRequest', 'handleRequest', 'encodeResponse'] as const
@@ -59,14 +60,15 @@ export function evalHandler(source: string): HandlerDefinition {
       { cause },
     )
   }
-  if (isHandlerDefinition(value)) return value
+  if (isHandlerDefinition(value)) return cameFrom(value, { eval: source })
   if (typeof value !== 'function') {
     throw new ConfigError(
       'BAD_USAGE',
       `--eval: expected a function such as 'line => line.toUpperCase()', got ${typeof value}`,
     )
   }
-  return defineHandler({ name: 'eval', message: value as (message: unknown) => unknown })
+  const definition = defineHandler({ name: 'eval', message: value as (message: unknown) => unknown })
+  return cameFrom(definition, { eval: source })
 }
 
 /**

@@ -37,8 +37,6 @@ export interface SessionPlan {
   /** Its error replies and goodbye, where the listener speaks one. */
   readonly protocol: Protocol | undefined
   readonly order: 'serial' | 'concurrent'
-  /** Undefined: inline, and no task is made. */
-  readonly executor: Executor | undefined
   readonly connectionPipeline: Pipeline<ConnectionContext> | undefined
   /** For methods without middleware of their own. */
   readonly messagePipeline: Pipeline<MessageContext> | undefined
@@ -56,6 +54,8 @@ export interface CandidatePlan extends Candidate {
 export interface ListenerPlan extends SessionPlan {
   readonly name: string
   readonly bindings: readonly Binding[]
+  /** Where handlers of this listener run besides inline; started before anything is bound. */
+  readonly executors: readonly Executor[]
   /** Several protocols on one endpoint; the plan itself is the first one's. */
   readonly candidates: readonly CandidatePlan[] | undefined
   /** For `explain`: what was chosen, by name. */

@@ -7,10 +7,13 @@
 import type { HandlerRef, ListenerOptions, ProtocolChoice, SharedOptions } from './configuration.js'
 import { type Endpoint, parseEndpoint } from './endpoint.js'
 import { ConfigError, FrameError, WiringError } from './errors.js'
-import type { CodecRef, HandlerDefinition, HandlerPlan, MiddlewareRef, Named, Needs } from './handler.js'
+import type { Executor, Placement } from './executor.js'
+import { type Elsewhere, mixedPlan, runPlan } from './executor-plan.js'
+import type { CodecRef, HandlerDefinition, HandlerPlan, MiddlewareRef, Named, NamedExecutor, Needs } from './handler.js'
 import { checkStack, type PlacedLayer } from './layer-stack.js'
 import { defaultLimits, defaultTimeouts, type Limits, type Timeouts } from './options.js'
 import { compose, type MiddlewareLevel, type MiddlewareSet, type PlacedMiddleware } from './pipeline.js'
+import { sourceOf } from './places/handler-source.js'
 import type { Binding, ListenerPlan, SessionPlan } from './plan.js'
 import type { Protocol } from './plugin.js'
 import { checkOptions, type ServerRegistry } from './registry.js'
@@ -37,12 +40,21 @@ interface Choice {
   readonly handler: HandlerRef | undefined
 }
 
+interface ChosenExecutor {
+  readonly name: string
+  /** Undefined: inline. */
+  readonly executor: Executor | undefined
+  readonly place: string
+}
+
 export class Planner {
   readonly #parts: PlannerParts
   /** Made once: what is global is shared by all listeners (a limit by source counts over all of them). */
   #global: readonly PlacedMiddleware[] | undefined
   readonly #ofListener = new WeakMap<ListenerOptions, readonly PlacedMiddleware[]>()
   readonly #handlers = new Map<HandlerDefinition, HandlerPlan>()
+  /** By what names them: a listener, the top of the configuration, a handler, a method. */
+  readonly #executors = new Map<object, ChosenExecutor>()
 
   constructor(parts: PlannerParts) {
     this.#parts = parts
@@ -68,6 +80,7 @@ export class Planner {
       ...first.plan,
       name,
       bindings,
+      executors: [...new Set(planned.flatMap(({ executors }) => executors))],
       candidates:
         planned.length === 1
           ? undefined
@@ -145,14 +158,12 @@ export class Planner {
       handlerRef,
       choice.handler === undefined ? `${at}.handler` : `${choice.place}.handler`,
     )
-    const handler = this.#planHandler(definition)
     const codecRef = choice.codec ?? options.codec ?? shared.codec
     const codec =
       protocol !== undefined && (codecRef === undefined || choice.place !== `${at}.protocol`)
         ? { name: protocol.name, codec: protocol.protocol.codec }
         : registry.resolveCodec(codecRef ?? definition.options.codec ?? 'line', `${at}.codec`)
-    const executorRef = options.executor ?? shared.executor ?? definition.options.executor ?? 'inline'
-    const executor = registry.resolveExecutor(executorRef, `${at}.executor`)
+    const executor = this.#executor(options, definition, at)
     for (const binding of bindings) {
       checkNeeds(`handler ${definition.name}`, definition.options.needs, name, binding)
       if (protocol !== undefined) checkNeeds(`protocol ${protocol.name}`, protocol.protocol.needs, name, binding)
@@ -174,6 +185,8 @@ export class Planner {
       ]
       if (steps.length > 0) methods.set(route, steps)
     }
+    const placement = { source: sourceOf(definition), limits, timeouts }
+    const { handler, executors } = this.#placeHandler(definition, executor, placement, at)
     const onMessage = (steps: readonly PlacedMiddleware[]) =>
       compose(steps.flatMap(({ set }) => (set.message === undefined ? [] : [set.message])))
     const plan: SessionPlan = {
@@ -183,7 +196,6 @@ export class Planner {
       timeouts,
       protocol: protocol?.protocol,
       order: definition.options.order ?? 'serial',
-      executor: executor.executor,
       connectionPipeline: compose(
         middleware.flatMap(({ set }) => (set.connection === undefined ? [] : [set.connection])),
       ),
@@ -214,6 +226,7 @@ export class Planner {
           : 'default'
     return {
       plan,
+      executors,
       chosen: {
         codec: codec.name,
         executor: executor.name,
@@ -227,6 +240,57 @@ export class Planner {
         },
       },
     }
+  }
+
+  /** Where its handler runs: one pool for whatever names it once. */
+  #executor(options: ListenerOptions, definition: HandlerDefinition, at: string): ChosenExecutor {
+    const { shared } = this.#parts
+    const candidates = [
+      { owner: options, ref: options.executor, place: `${at}.executor` },
+      { owner: this, ref: shared.executor, place: 'executor' },
+      { owner: definition, ref: definition.options.executor, place: `handler ${definition.name}, executor` },
+    ]
+    const found = candidates.find(({ ref }) => ref !== undefined)
+    return found?.ref === undefined
+      ? { name: 'inline', executor: undefined, place: at }
+      : this.#makeExecutor(found.owner, found.ref, found.place)
+  }
+
+  #makeExecutor(owner: object, ref: NamedExecutor, place: string): ChosenExecutor {
+    const known = this.#executors.get(owner)
+    if (known !== undefined) return known
+    const made = { ...this.#parts.registry.resolveExecutor(ref, place), place }
+    this.#executors.set(owner, made)
+    return made
+  }
+
+  /** The handler's plan, seen through its executor and those of single methods. */
+  #placeHandler(
+    definition: HandlerDefinition,
+    { executor, place }: ChosenExecutor,
+    given: Omit<Placement, 'place' | 'hooks'>,
+    at: string,
+  ): { handler: HandlerPlan; executors: readonly Executor[] } {
+    const own = this.#planHandler(definition)
+    const executors: Executor[] = executor === undefined ? [] : [executor]
+    const isAway = executor?.place !== undefined
+    let handler = own
+    if (executor !== undefined)
+      handler = executor.place?.(own, { ...given, place, hooks: true }) ?? runPlan(own, executor)
+    const elsewhere = new Map<string | undefined, Elsewhere>()
+    for (const message of definition.messages) {
+      if (message.executor === undefined) continue
+      const where = `${at}: handler ${definition.name}, @OnMessage(${message.route ?? ''}), executor`
+      const { executor: one } = this.#makeExecutor(message, message.executor, where)
+      if (one !== undefined) executors.push(one)
+      const placed = one?.place?.(own, { ...given, place: where, hooks: false })
+      if (placed !== undefined) elsewhere.set(message.route, { plan: placed, seats: true })
+      else if (!isAway && one !== undefined) elsewhere.set(message.route, { run: one })
+      // Here, though its handler is away: an instance of its own, of which only this method is called.
+      else if (isAway) elsewhere.set(message.route, { plan: one === undefined ? own : runPlan(own, one), seats: false })
+    }
+    if (elsewhere.size > 0) handler = mixedPlan(handler, elsewhere)
+    return { handler, executors }
   }
 
   #planHandler(definition: HandlerDefinition): HandlerPlan {

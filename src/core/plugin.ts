@@ -21,6 +21,13 @@ export interface PluginServices {
   /** To listen, and to tell what nobody further out will see. */
   readonly events: EventHub
   readonly clock: Clock
+  /** How threads and processes begin that run handlers; undefined on the client's side, which has none. */
+  readonly places?: {
+    /** The module they run. */
+    readonly entry: URL
+    /** What they are told first. */
+    seed(): unknown
+  }
 }
 
 /** Makes a thing from the options that stood beside its name. */

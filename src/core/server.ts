@@ -143,6 +143,7 @@ export class GaidarosServer implements Server {
         listener.forceClose()
         await listener.unbind()
       }
+      await this.#drainExecutors([...this.#listeners.values()])
       await this.#release()
       this.#enter('stopped')
       this.#resolveStopped()
@@ -154,7 +155,7 @@ export class GaidarosServer implements Server {
 
   async #prepare(plan: ListenerPlan): Promise<void> {
     await this.#parts.prepare(plan)
-    await plan.executor?.start()
+    for (const executor of plan.executors) await executor.start()
   }
 
   async handle(): Promise<boolean> {
@@ -263,14 +264,19 @@ export class GaidarosServer implements Server {
     this.#deadline = clock.now() + FORCED_CLOSE_MS
     await this.#untilGone(listeners, this.#deadline)
     await unbound
-    for (const executor of new Set(listeners.map((listener) => listener.plan.executor))) {
-      await (executor as Executor | undefined)?.drain(this.#deadline)
-    }
+    await this.#drainExecutors(listeners)
     // 5. What was constructed goes last: close hooks may have needed it.
     await this.#release()
     if (wasReady) events.emit('drain.finished', { forced, durationMs: Math.round(clock.now() - began) })
     this.#enter('stopped')
     this.#resolveStopped()
+  }
+
+  /** After the last connection; what still runs there has {@link FORCED_CLOSE_MS}. */
+  async #drainExecutors(listeners: readonly ServerListener[]): Promise<void> {
+    const deadline = this.#host.clock.now() + FORCED_CLOSE_MS
+    const executors = new Set(listeners.flatMap((listener) => listener.plan.executors))
+    await Promise.all([...executors].map((executor: Executor) => executor.drain(deadline)))
   }
 
   /** Resolves when the listeners have no connection left, or at the deadline, which may be moved nearer meanwhile. */

@@ -10,10 +10,10 @@
  * - one reason of closing, settled by whoever comes first; one `closed`, last.
  */
 import type { Duplex } from 'node:stream'
+import { Attributes } from './attributes.js'
 import type { Clock } from './clock.js'
 import type { CodecContext, FrameReader } from './codec.js'
 import type { CloseReason, Connection, ConnectionState, ConnectionStats } from './connection.js'
-import type { MessageContext } from './context.js'
 import type { Bucket, Deadlines, Expiring } from './deadlines.js'
 import { agreed, type Candidate, detect } from './detection.js'
 import { type DuplexFeed, duplexOf } from './duplex.js'
@@ -149,7 +149,7 @@ export class Session implements Connection, Expiring {
   #lingerUntil = Number.POSITIVE_INFINITY
 
   #reason: CloseReason | undefined
-  #attributes: Map<unknown, unknown> | undefined
+  #attributes: Attributes | undefined
   #closedPromise: Promise<CloseReason> | undefined
   #resolveClosed: ((reason: CloseReason) => void) | undefined
   #drained: { promise: Promise<void>; resolve: () => void; reject: (error: Error) => void } | undefined
@@ -207,8 +207,12 @@ export class Session implements Connection, Expiring {
     return this.#isOpen ? 'open' : 'opening'
   }
   get attributes(): Map<unknown, unknown> {
-    this.#attributes ??= new Map()
+    this.#attributes ??= new Attributes()
     return this.#attributes
+  }
+  /** @internal Grows with each change of the attributes; 0 while there are none. */
+  get attributesVersion(): number {
+    return this.#attributes?.version ?? 0
   }
   get stats(): ConnectionStats {
     const age = this.#scope.host.clock.now() - this.#openedAt
@@ -689,8 +693,7 @@ export class Session implements Connection, Expiring {
         plan.methodPipelines === undefined
           ? plan.messagePipeline
           : (plan.methodPipelines.get(handler.routes?.has(route as string) ? route : undefined) ?? plan.messagePipeline)
-      if (plan.executor !== undefined) reply = this.#execute(message, route, end - start)
-      else if (pipeline === undefined) reply = (method as NonNullable<typeof method>)(message, this)
+      if (pipeline === undefined) reply = (method as NonNullable<typeof method>)(message, this)
       else reply = pipeline(new Turn(this, message, route, end - start, method), runMethod)
     } catch (thrown) {
       this.#isInHandler = false
@@ -718,11 +721,8 @@ export class Session implements Connection, Expiring {
     const pipeline = plan.methodPipelines?.get(isRouted ? route : undefined) ?? plan.messagePipeline
     let reply: unknown
     try {
-      if (plan.executor !== undefined) reply = this.#execute(message, route, frameBytes)
-      else {
-        const turn = new Turn(this, message, route, frameBytes, method)
-        reply = pipeline === undefined ? runMethod(turn) : pipeline(turn, runMethod)
-      }
+      const turn = new Turn(this, message, route, frameBytes, method)
+      reply = pipeline === undefined ? runMethod(turn) : pipeline(turn, runMethod)
     } catch (thrown) {
       return this.#failedFor(thrown)
     }
@@ -773,18 +773,6 @@ export class Session implements Connection, Expiring {
   /** @internal */
   get plan(): SessionPlan {
     return this.#scope.plan
-  }
-
-  #execute(message: unknown, route: string | undefined, frameBytes: number): unknown {
-    const { plan } = this.#scope
-    const executor = plan.executor as NonNullable<SessionPlan['executor']>
-    const handler = this.#handler as BoundHandler
-    const run = (turn: MessageContext) =>
-      executor.run({ connection: this, handler, message: turn.message, route, signal: this.signal })
-    const turn = new Turn(this, message, route, frameBytes, undefined)
-    const pipeline =
-      plan.methodPipelines?.get(handler.routes?.has(route as string) ? route : undefined) ?? plan.messagePipeline
-    return pipeline === undefined ? run(turn) : pipeline(turn, run)
   }
 
   /** After a message whose handling ended in the same turn. */

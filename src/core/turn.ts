@@ -6,6 +6,7 @@
 import type { Connection } from './connection.js'
 import type { MessageContext } from './context.js'
 import { UnroutedMessageError } from './errors.js'
+import type { Task } from './executor.js'
 
 /** What middleware sees of a message; made only where there is middleware. */
 export class Turn implements MessageContext {
@@ -39,4 +40,11 @@ export function runMethod(turn: MessageContext): unknown {
 export function unrouted(route: string | undefined): UnroutedMessageError {
   const what = route === undefined ? 'a message without a route' : `route \`${route}\``
   return new UnroutedMessageError('UNROUTED', `no @OnMessage takes ${what}`, { route })
+}
+
+/** Calls the method that a task is for. @throws {UnroutedMessageError} */
+export function runTask({ handler, message, route, connection }: Task): unknown {
+  const method = (route === undefined ? undefined : handler.routes?.get(route)) ?? handler.message
+  if (method === undefined) throw unrouted(route)
+  return method(message, connection)
 }

@@ -148,7 +148,7 @@ for (const [args, expected] of [
   [['serve', '--eval', 'line =>'], /--eval: SyntaxError/],
   [['serve', '--config', './none.json'], /there is no configuration file .*none\.json/],
   [['check', '--workers', '4'], /workers.*not in this version/],
-  [['serve', '--executor', 'thread'], /unknown executor `thread`/],
+  [['serve', '--executor', 'threads'], /unknown executor `threads`/],
 ] as const) {
   test(`${args.join(' ')}: exit 2, with what to do`, async () => {
     const { status, err, out } = await result(args)

@@ -136,7 +136,6 @@ export function play(given: Play): Played {
       timeouts: { ...defaultTimeouts, ...given.timeouts },
       protocol: undefined,
       order: given.order ?? 'serial',
-      executor: undefined,
       connectionPipeline: undefined,
       messagePipeline: undefined,
       methodPipelines: undefined,

@@ -8,6 +8,7 @@ import { join, resolve, sep } from 'node:path'
 import { ConfigError, WiringError } from '../errors.js'
 import type { HandlerDefinition, HandlerLike } from '../handler.js'
 import { nearest } from '../nearest.js'
+import type { HandlerSource } from '../places/handler-source.js'
 import type { LoadedConfiguration } from './index.js'
 import { isFileReference, loadModule, type Module } from './load-module.js'
 
@@ -65,11 +66,11 @@ export async function resolveHandler(
   ref: string | HandlerLike | undefined,
   found: ReadonlyMap<string, FoundHandler>,
   context: { readonly definitionOf: DefinitionOf; readonly place: string; readonly loaded: LoadedConfiguration },
-): Promise<HandlerLike | undefined> {
+): Promise<{ readonly handler: HandlerLike; readonly source: HandlerSource | undefined } | undefined> {
   const { definitionOf, place, loaded } = context
   if (ref === undefined) {
     if (found.size === 0) return undefined
-    if (found.size === 1) return [...found.values()][0]?.definition
+    if (found.size === 1) return foundAgain([...found.values()][0] as FoundHandler)
     const names = [...found.keys()].join(', ')
     throw new ConfigError(
       'BAD_VALUE',
@@ -77,9 +78,14 @@ export async function resolveHandler(
       { place },
     )
   }
-  if (typeof ref !== 'string') return ref
+  if (typeof ref !== 'string') {
+    const known = [...found.values()].find(
+      ({ definition }) => definition.target !== undefined && definition.target === ref,
+    )
+    return known === undefined ? { handler: ref, source: undefined } : foundAgain(known)
+  }
   const byName = found.get(ref)
-  if (byName !== undefined) return byName.definition
+  if (byName !== undefined) return foundAgain(byName)
   const [reference = '', exported] = ref.split('#')
   if (exported === undefined && !isFileReference(reference)) {
     const near = nearest(ref, found.keys())
@@ -92,7 +98,24 @@ export async function resolveHandler(
     )
   }
   const module = await loadModule(reference, loaded.directory)
-  return pick(module, exported, { reference, place, definitionOf })
+  return { handler: pick(module, exported, { reference, place, definitionOf }), source: { reference: ref } }
+}
+
+function foundAgain({ definition, from }: FoundHandler): { handler: HandlerLike; source: HandlerSource | undefined } {
+  const source = from === 'code' ? undefined : { reference: from, name: definition.name }
+  return { handler: definition, source }
+}
+
+/** Finds a handler again, in another place. @returns undefined when the module has none of that name. */
+export async function loadHandler(
+  { reference, name }: { readonly reference: string; readonly name?: string },
+  directory: string,
+  { definitionOf }: { readonly definitionOf: DefinitionOf },
+): Promise<HandlerLike | undefined> {
+  const [file = '', exported] = reference.split('#')
+  const module = await loadModule(file, directory)
+  if (name !== undefined) return handlersIn(module, definitionOf).find((one) => one.name === name)
+  return pick(module, exported, { reference: file, place: reference, definitionOf })
 }
 
 function pick(

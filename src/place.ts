@@ -1,0 +1,75 @@
+/**
+ * Where a thread or process begins that runs handlers for connections held elsewhere.
+ *
+ * A second door: it finds the handlers, puts together what they stand on, and answers whoever started it.
+ */
+import 'reflect-metadata'
+import { isMainThread, parentPort, workerData } from 'node:worker_threads'
+import { toError } from './core/errors.js'
+import type { Channel } from './core/places/channel.js'
+import { pipeChannel } from './core/places/pipe-channel.js'
+import { Place } from './core/places/place.js'
+import { openHandlers, type PlaceSeed } from './place-handlers.js'
+import { inheritedPipe } from './transports/inherited-pipe.js'
+
+const isThread = !isMainThread && (workerData as { gaidaros?: string } | null)?.gaidaros === 'place'
+const descriptor = process.env.GAIDAROS_PLACE
+
+const handlers = openHandlers()
+const place = new Place({
+  setUp: (seed) => handlers.setUp(seed as PlaceSeed),
+  load: (source) => handlers.load(source),
+  report: () => ({ memoryBytes: isThread ? process.memoryUsage().heapUsed : process.memoryUsage.rss() }),
+  finished: () => void leave(),
+})
+
+let isLeaving = false
+async function leave(): Promise<void> {
+  if (isLeaving) return
+  isLeaving = true
+  await handlers.dispose()
+  place.flush()
+  if (isThread) parentPort?.close()
+  else pipe?.end()
+}
+
+/** What a handler throws from nowhere ends the place, and is said before. */
+process.on('uncaughtException', (error) => {
+  place.break(toError(error))
+  // Written, then gone: the pool puts a new one in its place.
+  setImmediate(() => setImmediate(() => process.exit(1)))
+})
+
+let pipe: { end(): void } | undefined
+if (isThread && parentPort !== null) {
+  const port = parentPort
+  const channel: Channel = {
+    name: 'the server',
+    send(batch) {
+      const { buffer } = batch
+      port.postMessage(batch, buffer instanceof ArrayBuffer ? [buffer] : [])
+      return true
+    },
+    close: () => port.close(),
+  }
+  place.attach(channel)
+  port.on('message', (batch: Uint8Array) => place.data(Buffer.from(batch.buffer, batch.byteOffset, batch.byteLength)))
+} else if (descriptor !== undefined) {
+  delete process.env.GAIDAROS_PLACE
+  const opened = pipeChannel(inheritedPipe(Number(descriptor)), {
+    data: (batch) => place.data(batch),
+    drain: () => {},
+    close(error) {
+      // Whoever started this process is gone, or has ended it.
+      place.close(error)
+      setTimeout(() => process.exit(isLeaving ? 0 : 1), 1_000).unref()
+      void leave().then(() => process.exit(0))
+    },
+  })
+  pipe = opened
+  place.attach({ name: 'the server', send: (batch) => opened.send(batch), close: () => opened.end() })
+  // A signal to the group is the server's business: it drains, and tells.
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {})
+} else {
+  throw new Error('this module runs in a thread or process that Gaidaros has started')
+}

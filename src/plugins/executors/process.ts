@@ -1,0 +1,127 @@
+/**
+ * `process` and `process-pool`: handlers in child processes; one that crashes takes no other with it.
+ *
+ * Room: plugins/executors. Batches go over a pipe of our own, each behind its length, so that neither a handler's
+ * `process.send` nor its output can be taken for one, and none is larger than it may be.
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import type { Duplex } from 'node:stream'
+import { fileURLToPath } from 'node:url'
+import { ExecutorError, FrameError, WiringError } from '../../core/errors.js'
+import type { Executor } from '../../core/executor.js'
+import { optionSchema } from '../../core/option-schema.js'
+import type { Carrier, Channel, ChannelSink } from '../../core/places/channel.js'
+import { pipeChannel } from '../../core/places/pipe-channel.js'
+import type { Factory, PluginServices } from '../../core/plugin.js'
+import { Pool } from './pool.js'
+import { type PoolOptions, poolFields } from './pool-options.js'
+
+export interface ProcessPoolOptions extends PoolOptions {
+  execArgv: readonly string[]
+  heapMb: number
+}
+
+export interface ProcessOptions extends ProcessPoolOptions {
+  per: 'connection' | 'server'
+}
+
+const ownFields = {
+  execArgv: {
+    unit: 'list',
+    default: [],
+    why: 'Further arguments for Node, such as --cpu-prof.',
+  },
+  heapMb: {
+    unit: 'count',
+    default: 0,
+    why: 'Largest heap of each process in MiB (--max-old-space-size); 0 leaves it to Node.',
+  },
+} as const
+
+/** A pool of processes; a connection keeps its process. */
+export const processPool: Factory<Executor, ProcessPoolOptions> = {
+  name: 'process-pool',
+  options: optionSchema<ProcessPoolOptions>({ ...poolFields('processes'), ...ownFields }),
+  create: (options, services) => new Pool('process-pool', new Processes(options, services), options, services),
+}
+
+/** One process for the server, or one for each connection (`size` of them at most). */
+export const childProcess: Factory<Executor, ProcessOptions> = {
+  name: 'process',
+  options: optionSchema<ProcessOptions>({
+    ...poolFields('processes, where each connection has one', 16),
+    ...ownFields,
+    per: {
+      unit: 'choice',
+      choices: ['connection', 'server'],
+      default: 'server',
+      why: 'One process for all connections, or one for each.',
+    },
+  }),
+  create(options, services) {
+    const isPerConnection = options.per === 'connection'
+    const settled = isPerConnection ? options : { ...options, size: 1 }
+    return new Pool('process', new Processes(options, services), settled, services, isPerConnection)
+  },
+}
+
+/** For what a process still has to do once its pipe is closed. */
+const LAST_MS = 2_000
+
+class Processes implements Carrier {
+  readonly kind = 'process'
+  readonly #options: ProcessPoolOptions
+  readonly #services: PluginServices
+
+  constructor(options: ProcessPoolOptions, services: PluginServices) {
+    this.#options = options
+    this.#services = services
+  }
+
+  open(sink: ChannelSink): Channel {
+    const { places } = this.#services
+    if (places === undefined) throw new WiringError('BAD_STATE', 'executor process: nobody said how a process begins')
+    const { execArgv, heapMb } = this.#options
+    const heap = heapMb > 0 ? [`--max-old-space-size=${heapMb}`] : []
+    const child = spawn(process.execPath, [...process.execArgv, ...heap, ...execArgv, fileURLToPath(places.entry)], {
+      // Its words are ours; the fourth is the pipe.
+      stdio: ['ignore', 'inherit', 'inherit', 'pipe'],
+      env: { ...process.env, GAIDAROS_PLACE: '3' },
+    })
+    return channelOf(child, sink)
+  }
+}
+
+function channelOf(child: ChildProcess, sink: ChannelSink): Channel {
+  let reason: Error | undefined
+  let isOver = false
+  const finish = (error: Error) => {
+    if (isOver) return
+    isOver = true
+    sink.close(reason ?? error)
+  }
+  const name = `process ${child.pid ?? '(not started)'}`
+  child.on('error', (cause) => finish(new ExecutorError('LOST', `${name}: ${cause.message}`, { cause })))
+  child.on('exit', (status, signal) => {
+    const how = signal === null ? `with status ${status}` : `by ${signal}`
+    finish(new ExecutorError('LOST', `the process ended ${how}`, { status, signal }))
+  })
+  const pipe = pipeChannel(child.stdio[3] as unknown as Duplex, {
+    data: (batch) => sink.data(batch),
+    drain: () => sink.drain(),
+    close: (error) => {
+      // What it was is told better by the exit that follows; a broken frame by this alone.
+      if (error instanceof FrameError) reason ??= error
+      // One that has closed its pipe and goes on living is of no use.
+      setTimeout(() => child.kill('SIGKILL'), LAST_MS).unref()
+    },
+  })
+  return {
+    name,
+    send: (batch) => pipe.send(batch),
+    close(given) {
+      reason ??= given
+      child.kill('SIGKILL')
+    },
+  }
+}

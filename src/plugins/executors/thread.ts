@@ -1,0 +1,102 @@
+/**
+ * `thread` and `thread-pool`: handlers in worker threads of this process.
+ *
+ * Room: plugins/executors. A batch is transferred, not copied.
+ */
+import { type ResourceLimits, Worker } from 'node:worker_threads'
+import { ExecutorError, WiringError } from '../../core/errors.js'
+import type { Executor } from '../../core/executor.js'
+import { optionSchema } from '../../core/option-schema.js'
+import type { Carrier, Channel, ChannelSink } from '../../core/places/channel.js'
+import type { Factory, PluginServices } from '../../core/plugin.js'
+import { Pool } from './pool.js'
+import { type PoolOptions, poolFields } from './pool-options.js'
+
+export interface ThreadPoolOptions extends PoolOptions {
+  resourceLimits: ResourceLimits
+}
+
+export interface ThreadOptions extends ThreadPoolOptions {
+  per: 'connection' | 'server'
+}
+
+const resourceLimits = {
+  unit: 'any',
+  default: {},
+  why: 'Of each thread, as `node:worker_threads` takes them: maxOldGenerationSizeMb, stackSizeMb …',
+  check: (value: unknown) => (typeof value === 'object' && value !== null ? undefined : 'expected an object'),
+} as const
+
+/** A pool of threads; a connection keeps its thread. */
+export const threadPool: Factory<Executor, ThreadPoolOptions> = {
+  name: 'thread-pool',
+  options: optionSchema<ThreadPoolOptions>({ ...poolFields('threads'), resourceLimits }),
+  create: (options, services) => new Pool('thread-pool', new Threads(options, services), options, services),
+}
+
+/** One thread for the server, or one for each connection (`size` of them at most). */
+export const thread: Factory<Executor, ThreadOptions> = {
+  name: 'thread',
+  options: optionSchema<ThreadOptions>({
+    ...poolFields('threads, where each connection has one', 64),
+    resourceLimits,
+    per: {
+      unit: 'choice',
+      choices: ['connection', 'server'],
+      default: 'server',
+      why: 'One thread for all connections, or one for each.',
+    },
+  }),
+  create(options, services) {
+    const isPerConnection = options.per === 'connection'
+    const settled = isPerConnection ? options : { ...options, size: 1 }
+    return new Pool('thread', new Threads(options, services), settled, services, isPerConnection)
+  },
+}
+
+class Threads implements Carrier {
+  readonly kind = 'thread'
+  readonly #options: ThreadPoolOptions
+  readonly #services: PluginServices
+
+  constructor(options: ThreadPoolOptions, services: PluginServices) {
+    this.#options = options
+    this.#services = services
+  }
+
+  open(sink: ChannelSink): Channel {
+    const { places } = this.#services
+    if (places === undefined) throw new WiringError('BAD_STATE', 'executor thread: nobody said how a thread begins')
+    const worker = new Worker(places.entry, {
+      resourceLimits: this.#options.resourceLimits,
+      workerData: { gaidaros: 'place' },
+    })
+    let reason: Error | undefined
+    let why: Error | undefined
+    worker.on('message', (batch: Uint8Array) =>
+      sink.data(Buffer.from(batch.buffer, batch.byteOffset, batch.byteLength)),
+    )
+    // Uncaught in the thread, or out of memory; 'exit' follows.
+    worker.on('error', (error) => {
+      why = error
+    })
+    worker.on('exit', (code) => {
+      const cause = reason ?? why
+      const message = cause === undefined ? `the thread ended with status ${code}` : cause.message
+      sink.close(reason ?? new ExecutorError('LOST', message, { cause, status: code }))
+    })
+    const name = `thread ${worker.threadId}`
+    return {
+      name,
+      send(batch) {
+        const { buffer } = batch
+        worker.postMessage(batch, buffer instanceof ArrayBuffer ? [buffer] : [])
+        return true
+      },
+      close(given) {
+        reason ??= given
+        void worker.terminate()
+      },
+    }
+  }
+}
