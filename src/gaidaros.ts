@@ -55,7 +55,7 @@ import {
 } from './core/tokens.js'
 import type { TransportOptions } from './core/transport.js'
 import { seedOf } from './place-handlers.js'
-import { framers, payloads } from './plugins/codecs/index.js'
+import { codecs, framers, payloads } from './plugins/codecs/index.js'
 import { executors } from './plugins/executors/index.js'
 import { layers } from './plugins/layers/index.js'
 import { middleware } from './plugins/middleware/index.js'
@@ -257,6 +257,7 @@ function registerBuiltIns(registry: ServerRegistry): ServerRegistry {
   for (const transport of [tcp, tls, udp, unix, memory]) registry.transport(transport as never)
   for (const framer of framers) registry.framer(framer as never)
   for (const payload of payloads) registry.payload(payload as never)
+  for (const codec of codecs) registry.codec(codec as never)
   for (const step of middleware) registry.middleware(step as never)
   for (const layer of layers) registry.layer(layer as never)
   for (const protocol of protocols) registry.protocol(protocol as never)

@@ -93,6 +93,13 @@ export interface FrameReader {
    */
   next(buffer: Buffer, start: number, end: number): number
   /**
+   * Passes over bytes between frames that belong to none (white space between JSON values, an idle line's marks), so that
+   * they are not kept as the front of a frame that is late. Asked before `next`.
+   *
+   * @returns the index of the first byte that is not one of them.
+   */
+  skip?(buffer: Buffer, start: number, end: number): number
+  /**
    * The peer finished with `end - start` bytes unconsumed. Left out: any byte left is `TRUNCATED`.
    *
    * @returns as `next`: a last frame, or -1 for `TRUNCATED`.

@@ -48,11 +48,13 @@ class FramedCodec implements Codec {
   readonly #framing: Framing
   readonly #payload: Payload
   readonly #trims: boolean
+  readonly #unstuffs: boolean
 
   constructor(framing: Framing, payload: Payload) {
     this.#framing = framing
     this.#payload = payload
     this.#trims = framing.trim !== undefined
+    this.#unstuffs = framing.unstuff !== undefined
     if (framing.framer !== undefined) this.framer = framing.framer
     if (payload.isMessage !== undefined) this.isMessage = payload.isMessage.bind(payload)
     if (payload.route !== undefined) this.route = payload.route.bind(payload)
@@ -65,6 +67,10 @@ class FramedCodec implements Codec {
 
   decodeAt(buffer: Buffer, start: number, end: number, context: CodecContext): unknown {
     if (this.#trims && context.kind === 'message') return this.#decodeTrimmed(buffer, start, end, context)
+    if (this.#unstuffs && context.kind === 'stream') {
+      const plain = (this.#framing.unstuff as NonNullable<Framing['unstuff']>)(buffer, start, end)
+      return this.#payload.decodeAt(plain, 0, plain.length)
+    }
     return this.#payload.decodeAt(buffer, start, end, context.limit ?? end)
   }
 

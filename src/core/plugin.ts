@@ -48,6 +48,12 @@ export interface Framing {
   /** Bounds a payload on its way out: bytes stay bytes, text may stay text. Several pieces need not be joined. */
   frame(payload: Uint8Array | string): Uint8Array | string | readonly Uint8Array[]
   /**
+   * A frame's payload, where its bytes are stuffed (COBS, SLIP). Makes memory of its own; never writes into what it reads.
+   *
+   * @throws {FrameError} `MALFORMED`.
+   */
+  unstuff?(buffer: Buffer, start: number, end: number): Buffer
+  /**
    * On message transports, where no framing is read: where the payload really ends, when peers append a terminator out of
    * habit (a line feed after a datagram). What was cut is put behind each reply to that peer.
    */

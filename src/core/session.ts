@@ -604,6 +604,10 @@ export class Session implements Connection, Expiring {
     while (at < end && this.#stops === 0) {
       let after: number
       try {
+        if (reader.skip !== undefined) {
+          at = reader.skip(buffer, at, end)
+          if (at === end) break
+        }
         after = reader.next(buffer, at, end)
       } catch (error) {
         this.#isPumping = false

@@ -165,15 +165,19 @@ export const streamCases: readonly CodecCase[] = [
     const frame = largest.frame.subarray(0, Math.min(largest.frame.length, 8 * KiB))
     const isWhole = frame.length === largest.frame.length
     const tail = largest.frame.subarray(-8)
+    // What goes out behind the frame's last byte, such as a line feed behind a JSON value, is not waited for.
+    const first = rig.feeder(UNLIMITED)
+    let whole = 1
+    while (whole < frame.length && (offerSafely(first, frame, [whole]), first.messages.length === 0)) whole++
     const patterns = [...Array.from({ length: 256 }, (_, value) => Buffer.from([value])), tail]
     for (const pattern of patterns) {
       const feeder = rig.feeder(UNLIMITED)
       const work = Buffer.from(frame)
       const fault = `${hex(pattern)} put where it had looked already was found: work grows with the square of the frame`
-      const last = frame.length - (isWhole ? 1 : 0)
+      const last = isWhole ? whole - 1 : frame.length
       for (let end = 1; end <= last; end++) {
         const { error } = offerSafely(feeder, work, [end])
-        assert.ok(error === undefined && feeder.consumed === 0, fault)
+        assert.ok(error === undefined && feeder.messages.length === 0, fault)
         // A header may be read again, and so may the last bytes, where a terminator may have begun.
         const spoilt = end - 16
         if (spoilt >= 64) work[spoilt] = pattern[spoilt % pattern.length] as number

@@ -52,8 +52,13 @@ export class FrameFeeder {
   offer(buffer: Buffer, base: number, end: number): void {
     const reader = this.#reader
     for (;;) {
-      const start = this.consumed - base
+      let start = this.consumed - base
       if (start === end) return
+      if (reader.skip !== undefined) {
+        start = this.#skip(reader.skip(buffer, start, end), start, end)
+        this.consumed = base + start
+        if (start === end) return
+      }
       this.calls++
       const after = reader.next(buffer, start, end)
       if (after === -1) {
@@ -75,6 +80,11 @@ export class FrameFeeder {
       if (after === -1) return false
       this.#take(buffer, base, start, end, after)
     }
+  }
+
+  #skip(to: number, start: number, end: number): number {
+    if (to >= start && to <= end) return to
+    throw new ReaderFault(`skip: expected an index from ${start} to ${end}, got ${to}`)
   }
 
   #take(buffer: Buffer, base: number, start: number, end: number, after: number): void {

@@ -17,7 +17,7 @@ export function sameMessage(one: unknown, other: unknown): boolean {
     return one.every((item, i) => sameMessage(item, other[i]))
   }
   if (one instanceof Date || other instanceof Date) {
-    return one instanceof Date && other instanceof Date && one.getTime() === other.getTime()
+    return one instanceof Date && other instanceof Date && Object.is(one.getTime(), other.getTime())
   }
   if (one instanceof Map || one instanceof Set || other instanceof Map || other instanceof Set) {
     if (one.constructor !== other.constructor) return false

@@ -53,7 +53,7 @@ export const delimiter: Factory<Framing, DelimiterOptions> = {
       payload: 'text',
       framer: { open: (limits) => new DelimiterReader(bytes, limits) },
       frame(payload) {
-        if (refusesEmbedded) refuseEmbedded(payload, bytes)
+        if (refusesEmbedded) refuseEmbedded('delimiter', payload, bytes)
         if (typeof payload !== 'string') return enclose(nothing, payload, bytes)
         return text === undefined ? enclose(nothing, Buffer.from(payload), bytes) : payload + text
       },
@@ -62,10 +62,11 @@ export const delimiter: Factory<Framing, DelimiterOptions> = {
   },
 }
 
-const expected = `1 to ${LONGEST} bytes: text such as "\\\\r\\\\n" or "|", or a list of numbers from 0 to 255`
+/** What a mark may be, for errors. */
+export const expected = `1 to ${LONGEST} bytes: text such as "\\\\r\\\\n" or "|", or a list of numbers from 0 to 255`
 
 /** @returns undefined for what is no delimiter. */
-function readDelimiter(value: unknown): Buffer | undefined {
+export function readDelimiter(value: unknown): Buffer | undefined {
   const bytes = typeof value === 'string' ? readEscapes(value) : isBytes(value) ? Buffer.from(value) : undefined
   return bytes !== undefined && bytes.length >= 1 && bytes.length <= LONGEST ? bytes : undefined
 }
@@ -92,13 +93,13 @@ function readEscapes(text: string): Buffer | undefined {
   return Buffer.from(bytes)
 }
 
-function refuseEmbedded(payload: Uint8Array | string, bytes: Buffer): void {
+export function refuseEmbedded(codec: string, payload: Uint8Array | string, bytes: Buffer): void {
   // Searched together with the delimiter that follows: a payload's last bytes may begin one.
   const whole = Buffer.concat([typeof payload === 'string' ? Buffer.from(payload) : payload, bytes])
   if (whole.indexOf(bytes) === whole.length - bytes.length) return
   throw unfitReply(
-    'delimiter',
-    'the reply has a delimiter in it',
+    codec,
+    'the reply has the mark in it that ends it',
     "send its parts one by one, or set embedded: 'allow'",
   )
 }

@@ -87,6 +87,8 @@ export function drive(
     const end = before + upTo - consumed
     while (at < end) {
       let after: number
+      at = reader.skip?.(buffer, at, end) ?? at
+      if (at === end) break
       try {
         after = reader.next(buffer, at, end)
       } catch (error) {
