@@ -1,0 +1,273 @@
+/**
+ * `gzip`, `deflate`, `brotli`, `zstd`: a connection's bytes, compressed both ways as one stream.
+ *
+ * Room: plugins/layers. RFC 1952, 1950, 7932, 8878, by `node:zlib`. What is written in one turn is flushed at its end, so a
+ * message arrives without waiting for the next. A peer that sends little and means much is stopped at a ratio.
+ */
+import type { Transform } from 'node:stream'
+import * as zlib from 'node:zlib'
+import { ConfigError, FrameError } from '../../core/errors.js'
+import { LayerLink, LayerSink } from '../../core/layer-link.js'
+import { optionSchema } from '../../core/option-schema.js'
+import type { Factory, Layer, LayerScope } from '../../core/plugin.js'
+import type { Link, LinkSink } from '../../core/transport.js'
+
+export interface CompressionOptions {
+  level: number | undefined
+  ratio: number
+}
+
+/** The kind of stream, and how a turn's output is flushed so that the other side can read all of it. */
+interface Method {
+  compress(level: number | undefined): Transform
+  decompress(): Transform
+  readonly flush: number
+}
+
+/** Small outputs: each is a chance to stop. */
+const CHUNK_BYTES = 16 * 1024
+/** Up to here any ratio will do: short texts compress well, honestly. */
+const FREE_BYTES = 64 * 1024
+
+const { constants } = zlib
+type Params = Record<number, number>
+
+const methods: Readonly<Record<string, () => Method>> = {
+  gzip: () => ({
+    compress: (level) => zlib.createGzip(level === undefined ? {} : { level }),
+    decompress: () => zlib.createGunzip({ chunkSize: CHUNK_BYTES }),
+    flush: constants.Z_SYNC_FLUSH,
+  }),
+  deflate: () => ({
+    compress: (level) => zlib.createDeflate(level === undefined ? {} : { level }),
+    decompress: () => zlib.createInflate({ chunkSize: CHUNK_BYTES }),
+    flush: constants.Z_SYNC_FLUSH,
+  }),
+  brotli: () => ({
+    // Four is where it is as fast as gzip and smaller; the default of eleven is for files.
+    compress: (level = 4) =>
+      zlib.createBrotliCompress({ params: { [constants.BROTLI_PARAM_QUALITY]: level } as Params }),
+    decompress: () => zlib.createBrotliDecompress({ chunkSize: CHUNK_BYTES }),
+    flush: constants.BROTLI_OPERATION_FLUSH,
+  }),
+  zstd: () => {
+    const { createZstdCompress, createZstdDecompress } = zlib as unknown as {
+      createZstdCompress?: (options: object) => Transform
+      createZstdDecompress?: (options: object) => Transform
+    }
+    const { ZSTD_e_flush, ZSTD_c_compressionLevel } = constants as unknown as Record<string, number>
+    if (createZstdCompress === undefined || createZstdDecompress === undefined) {
+      const message = `layer zstd needs Node 22.15, 23.8 or newer; this is ${process.versions.node}; use gzip or brotli`
+      throw new ConfigError('BAD_VALUE', message, { layer: 'zstd' })
+    }
+    return {
+      compress: (level) =>
+        createZstdCompress(level === undefined ? {} : { params: { [ZSTD_c_compressionLevel as number]: level } }),
+      decompress: () => createZstdDecompress({ chunkSize: CHUNK_BYTES }),
+      flush: ZSTD_e_flush as number,
+    }
+  },
+}
+
+function compression(name: string, levels: string): Factory<Layer, CompressionOptions> {
+  return {
+    name,
+    options: optionSchema<CompressionOptions>({
+      level: { unit: 'count', max: 22, why: `How hard to try: ${levels}.` },
+      ratio: {
+        unit: 'number',
+        min: 1,
+        default: 100,
+        unlimited: true,
+        why: 'Most bytes that a byte received may stand for, beyond the first 64 KiB; the connection is ended as TOO_LARGE. 1,000 zeros compress to a few bytes.',
+      },
+    }),
+    create(options) {
+      const method = (methods[name] as () => Method)()
+      return {
+        stage: 'content',
+        upgrade: () => [],
+        wrap: (above, scope) => new CompressionSink(above, name, method, options, scope),
+      }
+    },
+  }
+}
+
+export const gzip = compression('gzip', '0 to 9, default 6')
+export const deflate = compression('deflate', '0 to 9, default 6')
+export const brotli = compression('brotli', '0 to 11, default 4')
+export const zstd = compression('zstd', '1 to 22, default 3')
+
+class CompressedLink extends LayerLink {
+  readonly #sink: CompressionSink
+  readonly #deflater: Transform
+  readonly inflater: Transform
+  #isFlushQueued = false
+  #hasEnded = false
+  #isWaiting = false
+  isOver = false
+  received = 0
+  fault: FrameError | undefined
+  produced = 0
+  /** Read from below, and not yet through the inflater. */
+  #pending = 0
+  #isPausedAbove = false
+  #isPausedBelow = false
+
+  constructor(below: Link, sink: CompressionSink) {
+    super(below)
+    this.#sink = sink
+    this.#deflater = sink.method.compress(sink.options.level)
+    this.inflater = sink.method.decompress()
+    this.#deflater.on('data', (chunk: Buffer) => {
+      if (!this.isOver && !this.below.write(chunk)) this.#isWaiting = true
+    })
+    this.#deflater.on('end', () => this.below.end())
+    this.#deflater.on('error', (error) => this.abort(error))
+    this.inflater.on('data', (chunk: Buffer) => sink.inflated(this, chunk))
+    this.inflater.on('end', () => sink.finished(this))
+    this.inflater.on('error', (error) => sink.corrupt(this, error))
+  }
+
+  override get stable(): boolean {
+    return true
+  }
+  override get buffered(): number {
+    return this.below.buffered + this.#deflater.writableLength
+  }
+  override write(bytes: Uint8Array): boolean {
+    if (this.#hasEnded || this.isOver) return true
+    this.#deflater.write(bytes)
+    if (!this.#isFlushQueued) {
+      this.#isFlushQueued = true
+      setImmediate(() => {
+        this.#isFlushQueued = false
+        if (!this.#hasEnded && !this.isOver) (this.#deflater as unknown as zlib.Gzip).flush(this.#sink.method.flush)
+      })
+    }
+    const isFree = this.buffered <= this.#sink.scope.limits.writeHighBytes && !this.#isWaiting
+    if (!isFree) this.#isWaiting = true
+    // Told once the deflater is empty, if nothing below is full.
+    if (!isFree) this.#deflater.once('drain', () => this.drained())
+    return isFree
+  }
+  override pause(): void {
+    this.#isPausedAbove = true
+    this.inflater.pause()
+    this.#hold()
+  }
+  override resume(): void {
+    this.#isPausedAbove = false
+    this.inflater.resume()
+    this.#letGo()
+  }
+  override end(): void {
+    if (this.#hasEnded) return
+    this.#hasEnded = true
+    this.#deflater.end()
+  }
+  override abort(reason?: Error): void {
+    this.dispose()
+    this.below.abort(reason)
+  }
+  override unread(): void {
+    throw new FrameError('MALFORMED', 'a compressed link takes nothing back')
+  }
+
+  /** What is below is writable again. */
+  drained(): void {
+    if (!this.#isWaiting || this.buffered > this.#sink.scope.limits.writeLowBytes) return
+    this.#isWaiting = false
+    this.#sink.above.drain(this)
+  }
+
+  feed(bytes: Buffer): void {
+    this.received += bytes.length
+    this.#pending += bytes.length
+    this.inflater.write(bytes, () => {
+      this.#pending -= bytes.length
+      this.#letGo()
+    })
+    if (this.#pending > this.#sink.scope.limits.readPauseBytes) this.#hold()
+  }
+
+  #hold(): void {
+    if (this.#isPausedBelow) return
+    this.#isPausedBelow = true
+    this.below.pause()
+  }
+  #letGo(): void {
+    if (!this.#isPausedBelow || this.#isPausedAbove || this.isOver) return
+    if (this.#pending > this.#sink.scope.limits.readPauseBytes) return
+    this.#isPausedBelow = false
+    this.below.resume()
+  }
+
+  dispose(): void {
+    this.isOver = true
+    this.#deflater.destroy()
+    this.inflater.destroy()
+  }
+}
+
+class CompressionSink extends LayerSink<CompressedLink> {
+  readonly name: string
+  readonly method: Method
+  readonly options: CompressionOptions
+  readonly scope: LayerScope
+
+  constructor(above: LinkSink, name: string, method: Method, options: CompressionOptions, scope: LayerScope) {
+    super(above)
+    this.name = name
+    this.method = method
+    this.options = options
+    this.scope = scope
+  }
+
+  protected override make(below: Link): CompressedLink {
+    return new CompressedLink(below, this)
+  }
+  override data(below: Link, buffer: Uint8Array, start: number, end: number): void {
+    const link = this.linkOf(below)
+    if (!link.isOver) link.feed(Buffer.from(buffer.subarray(start, end)))
+  }
+  override end(below: Link): void {
+    const link = this.linkOf(below)
+    if (!link.isOver) link.inflater.end()
+  }
+  override drain(below: Link): void {
+    this.linkOf(below).drained()
+  }
+  override close(below: Link, error?: Error): void {
+    const link = this.linkOf(below)
+    link.dispose()
+    this.above.close(link, error ?? link.fault)
+  }
+
+  inflated(link: CompressedLink, chunk: Buffer): void {
+    if (link.isOver) return
+    link.produced += chunk.length
+    const { ratio } = this.options
+    if (link.produced > FREE_BYTES && link.produced - FREE_BYTES > link.received * ratio) {
+      const message = `${link.received} bytes of ${this.name} stand for more than ${ratio} times as many (ratio)`
+      return this.fail(link, new FrameError('TOO_LARGE', message, { received: link.received, produced: link.produced }))
+    }
+    this.above.data(link, chunk, 0, chunk.length)
+  }
+  finished(link: CompressedLink): void {
+    if (!link.isOver) this.above.end(link)
+  }
+  corrupt(link: CompressedLink, cause: Error): void {
+    if (link.isOver) return
+    // The peer finished inside the stream: what it had to say is lost, and that is said.
+    const isCut = (cause as { code?: string }).code === 'Z_BUF_ERROR'
+    const what = isCut
+      ? 'the peer finished inside the compressed stream'
+      : `bytes that are no ${this.name}: ${cause.message}`
+    this.fail(link, new FrameError(isCut ? 'TRUNCATED' : 'MALFORMED', what, { cause }))
+  }
+  fail(link: CompressedLink, error: FrameError): void {
+    link.fault = error
+    link.abort(error)
+  }
+}

@@ -1,0 +1,231 @@
+/**
+ * `proxy-protocol`: who the peer really is, told by the proxy in front.
+ *
+ * Room: plugins/layers. haproxy.org, "The PROXY protocol". On the accepting side a header is required, from trusted
+ * sources only, before anything else (TLS included); nothing is guessed. On the connecting side it is sent first.
+ */
+import type { Endpoint } from '../../core/endpoint.js'
+import { ConfigError, HandshakeError, toError } from '../../core/errors.js'
+import { defineFeature, type FeatureToken } from '../../core/feature.js'
+import { LayerLink, LayerSink } from '../../core/layer-link.js'
+import { isAddress, Networks, plainAddress } from '../../core/networks.js'
+import { optionSchema } from '../../core/option-schema.js'
+import type { Factory, Layer, LayerScope, PluginServices } from '../../core/plugin.js'
+import type { Link, LinkSink } from '../../core/transport.js'
+import {
+  type ProxyAddress,
+  type ProxyHeader,
+  type ProxyTlv,
+  readProxyHeader,
+  writeProxyHeader,
+} from './proxy-header.js'
+
+/** What the proxy said of a connection. */
+export interface ProxyFacts extends ProxyHeader {
+  /** The address that connected to us: the proxy. */
+  readonly proxy: Endpoint | undefined
+  /** PP2_TYPE_ALPN, PP2_TYPE_AUTHORITY and PP2_TYPE_UNIQUE_ID, where they were sent. */
+  readonly alpn: string | undefined
+  readonly authority: string | undefined
+  readonly uniqueId: Buffer | undefined
+}
+
+/** `connection.feature(PROXY)`; undefined where no header came. */
+export const PROXY: FeatureToken<ProxyFacts> = defineFeature<ProxyFacts>('proxy')
+
+export interface ProxyProtocolOptions {
+  trusted: readonly string[] | undefined
+  timeoutMs: number
+  maxBytes: number
+  version: 1 | 2
+  source: string | undefined
+  destination: string | undefined
+}
+
+export const proxyProtocol: Factory<Layer, ProxyProtocolOptions> = {
+  name: 'proxy-protocol',
+  options: optionSchema<ProxyProtocolOptions>({
+    trusted: {
+      unit: 'list',
+      why: 'Required to accept: addresses and networks of the proxies (10.0.0.0/8). Whoever else connects is refused. Peers of Unix sockets, who have no address, are trusted: the file mode says who they are.',
+    },
+    timeoutMs: { unit: 'ms', min: 1, default: 5_000, why: 'For the whole header, from the connection on.' },
+    maxBytes: { unit: 'bytes', min: 16, max: 65_551, default: 4_096, why: 'Largest header of version 2.' },
+    version: { unit: 'choice', choices: [1, 2], default: 2, why: 'What is sent, where we connect.' },
+    source: { unit: 'text', why: 'Where we connect: for whom, host:port. Default: our own address.' },
+    destination: {
+      unit: 'text',
+      why: 'Where we connect: to whom that peer had connected. Default: the address we connect to.',
+    },
+  }),
+  create: (options, services) => ({
+    stage: 'preamble',
+    wrap: (above, scope) =>
+      scope.side === 'accepted' ? new ProxySink(above, options, scope, services) : new SendingSink(above, options),
+  }),
+}
+
+/** A link that knows better than the socket who its peer is. */
+class ProxyLink extends LayerLink {
+  #facts: ProxyFacts | undefined
+  #remote: Endpoint | undefined
+  #local: Endpoint | undefined
+  isOpen = false
+  isPaused = false
+  held = Buffer.alloc(0)
+  cancel: () => void = () => {}
+
+  override get remote(): Endpoint | undefined {
+    return this.#remote ?? this.below.remote
+  }
+  override get local(): Endpoint | undefined {
+    return this.#local ?? this.below.local
+  }
+  override pause(): void {
+    this.isPaused = true
+    super.pause()
+  }
+  override resume(): void {
+    this.isPaused = false
+    super.resume()
+  }
+  override feature<T>(token: FeatureToken<T>): T | undefined {
+    return token.feature === PROXY.feature ? (this.#facts as T | undefined) : super.feature(token)
+  }
+  learn(header: ProxyHeader): void {
+    const text = (type: number) => header.tlvs.find((tlv) => tlv.type === type)?.value
+    const { remote, local } = this.below
+    this.#facts = {
+      ...header,
+      proxy: remote,
+      alpn: text(1)?.toString(),
+      authority: text(2)?.toString(),
+      uniqueId: text(5),
+    }
+    if (header.source !== undefined) this.#remote = remote?.with({ ...header.source, path: undefined })
+    if (header.destination !== undefined) this.#local = local?.with({ ...header.destination, path: undefined })
+  }
+}
+
+class ProxySink extends LayerSink<ProxyLink> {
+  readonly #options: ProxyProtocolOptions
+  readonly #services: PluginServices
+  readonly #trusted: Networks
+
+  constructor(above: LinkSink, options: ProxyProtocolOptions, scope: LayerScope, services: PluginServices) {
+    super(above)
+    if (options.trusted === undefined) {
+      const message = `listener ${scope.listener}: layer proxy-protocol needs \`trusted\`, the networks of your proxies: whoever may send a header chooses the address that is logged and limited`
+      throw new ConfigError('BAD_VALUE', message, { option: 'trusted' })
+    }
+    this.#options = options
+    this.#services = services
+    this.#trusted = new Networks(options.trusted, 'proxy-protocol.trusted')
+  }
+
+  override open(below: Link): void {
+    const link = new ProxyLink(below)
+    below.state = link
+    const host = below.remote?.host
+    const address = host === undefined ? undefined : plainAddress(host)
+    if (address !== undefined && !(isAddress(address) && this.#trusted.has(address))) {
+      const message = `PROXY protocol: ${address} is none of the trusted proxies`
+      // Not from within open() of the same link.
+      queueMicrotask(() => this.#refuse(link, new HandshakeError('HANDSHAKE_FAILED', message)))
+      return
+    }
+    const { timeoutMs } = this.#options
+    link.cancel = this.#services.clock.after(timeoutMs, () => {
+      this.#refuse(
+        link,
+        new HandshakeError('HANDSHAKE_TIMEOUT', `PROXY protocol: no whole header within ${timeoutMs} ms`),
+      )
+    })
+  }
+
+  override data(below: Link, buffer: Uint8Array, start: number, end: number): void {
+    const link = this.linkOf(below)
+    if (link.isOpen) return this.above.data(link, buffer, start, end)
+    const bytes = Buffer.concat([link.held, buffer.subarray(start, end)])
+    let found: ReturnType<typeof readProxyHeader>
+    try {
+      found = readProxyHeader(bytes, this.#options.maxBytes)
+    } catch (thrown) {
+      return this.#refuse(link, toError(thrown))
+    }
+    link.held = bytes
+    if (found === undefined) return
+    link.cancel()
+    link.held = Buffer.alloc(0)
+    link.learn(found.header)
+    const rest = bytes.subarray(found.size)
+    link.isOpen = true
+    if (rest.length === 0 || below.unread === undefined) {
+      this.above.open(link)
+      if (rest.length > 0) this.above.data(link, rest, 0, rest.length)
+      return
+    }
+    // The rest may be the front of a handshake, which has to read it from below.
+    below.pause()
+    below.unread(rest)
+    this.above.open(link)
+    queueMicrotask(() => {
+      if (!link.isPaused) below.resume()
+    })
+  }
+
+  override end(below: Link): void {
+    const link = this.linkOf(below)
+    if (link.isOpen) this.above.end(link)
+    else this.#refuse(link, new HandshakeError('HANDSHAKE_FAILED', 'PROXY protocol: the peer left before its header'))
+  }
+  override drain(below: Link): void {
+    const link = this.linkOf(below)
+    if (link.isOpen) this.above.drain(link)
+  }
+  override close(below: Link, error?: Error): void {
+    const link = this.linkOf(below)
+    link.cancel()
+    if (link.isOpen) this.above.close(link, error)
+  }
+
+  #refuse(link: ProxyLink, error: Error): void {
+    link.cancel()
+    this.above.fault?.(error, link.below.remote)
+    link.below.abort(error)
+  }
+}
+
+/** Our own header goes out before anything else. */
+class SendingSink extends LayerSink {
+  readonly #options: ProxyProtocolOptions
+
+  constructor(above: LinkSink, options: ProxyProtocolOptions) {
+    super(above)
+    this.#options = options
+  }
+
+  override open(below: Link): void {
+    const { version, source, destination } = this.#options
+    const from = addressOf(source, 'source') ?? partsOf(below.local)
+    const to = addressOf(destination, 'destination') ?? partsOf(below.remote)
+    below.write(writeProxyHeader(version, from, to))
+    super.open(below)
+  }
+}
+
+function partsOf(endpoint: Endpoint | undefined): ProxyAddress | undefined {
+  const { host, port } = endpoint ?? {}
+  return host === undefined || port === undefined ? undefined : { host: plainAddress(host), port }
+}
+
+function addressOf(text: string | undefined, option: string): ProxyAddress | undefined {
+  if (text === undefined) return undefined
+  const [, six, four, port] = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(text) ?? []
+  const host = six ?? four ?? ''
+  if (isAddress(host) && Number(port) <= 65_535) return { host, port: Number(port) }
+  const message = `proxy-protocol.${option}: expected an address and port such as 192.0.2.7:443 or [2001:db8::1]:443, got \`${text}\``
+  throw new ConfigError('BAD_VALUE', message, { value: text })
+}
+
+export type { ProxyAddress, ProxyHeader, ProxyTlv }
