@@ -24,6 +24,7 @@ export function bulk(text: string): string {
 export function encodeReply(value: unknown, version: Version): Encoded {
   if (typeof value === 'string') return bulk(value)
   if (value === null) return version === 3 ? '_\r\n' : '$-1\r\n'
+  if (value === lastStatus && value !== undefined) return lastLine
   if (value instanceof Uint8Array) return bulkBytes(value)
   const out = new Out()
   write(out, value, version, 0)
@@ -96,7 +97,7 @@ function writeObject(out: Out, value: object | null, version: Version, depth: nu
       case undefined:
         break
       case 'simple':
-        out.text += `+${oneLine((marked as RespSimple).value)}\r\n`
+        out.text += statusLine(marked as RespSimple)
         return
       case 'push':
         return writeItems(out, version === 3 ? '>' : '*', (marked as RespPush).items, version, depth)
@@ -107,6 +108,19 @@ function writeObject(out: Out, value: object | null, version: Version, depth: nu
     if (prototype !== Object.prototype && prototype !== null) throw unfit(`RESP has no form for ${kindOf(value)}`)
     writeMap(out, Object.entries(value), version, depth)
   }
+}
+
+/** Most say one status all day. What is frozen stays what it was. */
+let lastStatus: unknown
+let lastLine = ''
+
+function statusLine(status: RespSimple): string {
+  const line = `+${oneLine(status.value)}\r\n`
+  if (Object.isFrozen(status)) {
+    lastStatus = status
+    lastLine = line
+  }
+  return line
 }
 
 function writeItems(out: Out, type: string, items: readonly unknown[], version: Version, depth: number): void {

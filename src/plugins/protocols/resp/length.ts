@@ -5,12 +5,15 @@
  */
 import { CR, LF, malformed, NINE, showByte, ZERO } from '../text-support.js'
 
+/** What was read last: a second result without an object for it. */
+export const last = { length: 0, from: 0 }
+
 const MINUS = 0x2d
 /** 2^53 has sixteen digits. */
 const MOST_DIGITS = 15
 
 /**
- * Reads a length; its value stands in `readLength.value`, -1 for a null.
+ * Reads a length; its value stands in `last.length`, -1 for a null.
  *
  * @param what - For the error: `the length of an argument`.
  * @returns the index behind CR LF; -1 when more bytes are needed.
@@ -35,7 +38,6 @@ export function readLength(buffer: Buffer, start: number, end: number, what: str
   if (at === start || buffer[at] !== CR) throw malformed(`${what} in digits and CR LF`, showByte(buffer[at]))
   if (at + 1 >= end) return -1
   if (buffer[at + 1] !== LF) throw malformed(`${what}, CR and LF`, showByte(buffer[at + 1]))
-  readLength.value = value
+  last.length = value
   return at + 2
 }
-readLength.value = 0

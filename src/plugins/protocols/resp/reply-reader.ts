@@ -6,7 +6,7 @@
  */
 import type { FrameLimits, FrameReader } from '../../../core/codec.js'
 import { CR, isCrlf, LF, malformed, showByte, tooLarge } from '../text-support.js'
-import { readLength } from './length.js'
+import { last, readLength } from './length.js'
 
 /** Replies of real servers stay below ten; each level costs a frame of the reader's stack. */
 export const MOST_NESTED = 64
@@ -79,7 +79,7 @@ export class ReplyReader implements FrameReader {
     if (times === undefined && !BULKS.has(type)) throw malformed('the type of a reply', showByte(type))
     const from = readLength(buffer, at + 1, end, 'the length of a reply')
     if (from < 0) return -1
-    const length = readLength.value
+    const length = last.length
     if (times !== undefined) {
       const count = Math.max(0, length) * times
       if (length < 0 && type !== 0x2a) throw malformed('the length of a reply', '-1')

@@ -5,7 +5,7 @@
  * resolves with them), pushes what `push()` makes. Attributes are read and dropped.
  */
 import { CR, isCrlf, malformed, readLatin1, readUtf8, showByte } from '../text-support.js'
-import { readLength } from './length.js'
+import { last, readLength } from './length.js'
 import { AGGREGATES, ATTRIBUTE, BULKS, LINES, MOST_NESTED } from './reply-reader.js'
 import type { ReadString } from './request.js'
 import { push, RespError } from './values.js'
@@ -39,7 +39,7 @@ class Cursor {
     const times = AGGREGATES.get(type)
     if (times === undefined && !BULKS.has(type)) throw malformed('the type of a reply', showByte(type))
     const from = readLength(this.#buffer, this.at + 1, this.#end, 'the length of a reply')
-    const length = readLength.value
+    const length = last.length
     if (from < 0) throw malformed('a whole reply', 'a part of one')
     this.at = from
     if (length < 0) return null

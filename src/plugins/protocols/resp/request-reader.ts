@@ -6,7 +6,7 @@
  */
 import type { FrameLimits, FrameReader } from '../../../core/codec.js'
 import { CR, isCrlf, LF, malformed, showByte, tooLarge } from '../text-support.js'
-import { readLength } from './length.js'
+import { last, readLength } from './length.js'
 
 const STAR = 0x2a
 const DOLLAR = 0x24
@@ -41,7 +41,7 @@ export class RequestReader implements FrameReader {
     if (at === start) {
       const after = readLength(buffer, at + 1, end, 'the number of arguments')
       if (after < 0) return -1
-      left = readLength.value
+      left = last.length
       at = after
       this.#check(at - start + Math.max(0, left) * LEAST_BULK)
     }
@@ -51,7 +51,7 @@ export class RequestReader implements FrameReader {
       if (buffer[at] !== DOLLAR) throw malformed("a bulk string's `$`", showByte(buffer[at]))
       const from = readLength(buffer, at + 1, end, 'the length of an argument')
       if (from < 0) break
-      const length = readLength.value
+      const length = last.length
       if (length < 0) throw malformed('an argument', 'null ($-1)')
       const after = from + length + 2
       need = after - start + (left - 1) * LEAST_BULK

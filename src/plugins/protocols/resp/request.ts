@@ -4,7 +4,8 @@
  * Room: plugins/protocols.
  */
 import { CR, isCrlf, LF, malformed, readLatin1, readUtf8, SPACE, showByte } from '../text-support.js'
-import { readLength } from './length.js'
+import { commandName } from './command-name.js'
+import { last, readLength } from './length.js'
 import type { RespCommand } from './values.js'
 
 const STAR = 0x2a
@@ -27,6 +28,7 @@ export function stringReader(strings: Strings): ReadString {
 }
 
 const NOTHING: readonly never[] = Object.freeze([])
+const empty: RespCommand<never> = Object.freeze({ command: '', args: NOTHING })
 
 /** A request's frame as a message; without arguments at all (`*0`, an empty line) the command is empty. */
 export function readRequest(
@@ -35,36 +37,47 @@ export function readRequest(
   end: number,
   read: ReadString,
 ): RespCommand<string | Buffer> {
-  if (start === end) return { command: '', args: NOTHING }
+  if (start === end) return empty
   if (buffer[start] !== STAR) return readInline(buffer.subarray(start, end), read)
   let at = readLength(buffer, start + 1, end, 'the number of arguments')
-  const count = at < 0 ? 0 : readLength.value
+  const count = at < 0 ? 0 : last.length
   // A frame from a stream was looked at already; this is for whoever decodes frames from elsewhere.
   if (at < 0 || count > (end - at) / 6) throw malformed('a whole request', 'a part of one')
-  let command = ''
-  let args: (string | Buffer)[] = NOTHING as never
-  for (let index = 0; index < count; index++) {
-    if (buffer[at] !== DOLLAR) throw malformed("a bulk string's `$`", showByte(buffer[at]))
-    const from = readLength(buffer, at + 1, end, 'the length of an argument')
-    const after = from + readLength.value + 2
-    if (from < 0 || after > end || after < from + 2 || !isCrlf(buffer, after - 2))
-      throw malformed('a whole request', 'a part of one')
-    if (index === 0) {
-      command = upper(readLatin1(buffer, from, after - 2))
-      if (count > 1) args = []
-    } else args.push(read(buffer, from, after - 2))
-    at = after
+  let request: RespCommand<string | Buffer> = empty
+  if (count > 0) {
+    at = bulkAt(buffer, at, end)
+    const command = commandName(buffer, last.from, at - 2)
+    // The usual ones at their size: an array that grows has room for seventeen.
+    if (count === 2) {
+      at = bulkAt(buffer, at, end)
+      request = { command, args: [read(buffer, last.from, at - 2)] }
+    } else if (count === 3) {
+      at = bulkAt(buffer, at, end)
+      const first = read(buffer, last.from, at - 2)
+      at = bulkAt(buffer, at, end)
+      request = { command, args: [first, read(buffer, last.from, at - 2)] }
+    } else {
+      const args: (string | Buffer)[] = []
+      for (let index = 1; index < count; index++) {
+        at = bulkAt(buffer, at, end)
+        args.push(read(buffer, last.from, at - 2))
+      }
+      request = { command, args }
+    }
   }
   if (at !== end) throw malformed('one request', 'bytes behind it')
-  return { command, args }
+  return request
 }
 
-/** Clients write commands in upper case, people do not. */
-function upper(name: string): string {
-  for (let index = 0; index < name.length; index++) {
-    if (name.charCodeAt(index) > 0x5a) return name.toUpperCase()
-  }
-  return name
+/** A bulk string; where its bytes begin stands in `last.from`. @returns the index behind its CR LF. */
+function bulkAt(buffer: Buffer, at: number, end: number): number {
+  if (buffer[at] !== DOLLAR) throw malformed("a bulk string's `$`", showByte(buffer[at]))
+  const from = readLength(buffer, at + 1, end, 'the length of an argument')
+  const after = from + last.length + 2
+  if (from < 0 || after > end || after < from + 2 || !isCrlf(buffer, after - 2))
+    throw malformed('a whole request', 'a part of one')
+  last.from = from
+  return after
 }
 
 /**
@@ -105,8 +118,8 @@ function readInline(line: Buffer, read: ReadString): RespCommand<string | Buffer
     words.push(Buffer.from(word.subarray(0, size)))
   }
   const [first] = words
-  if (first === undefined) return { command: '', args: NOTHING }
-  const command = upper(readLatin1(first, 0, first.length))
+  if (first === undefined) return empty
+  const command = commandName(first, 0, first.length)
   return { command, args: words.slice(1).map((bytes) => read(bytes, 0, bytes.length)) }
 }
 

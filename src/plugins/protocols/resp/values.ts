@@ -35,7 +35,7 @@ export interface RespGreeting {
  * set({ args: [key, value] }) { this.store.set(key, value); return simple('OK') }
  */
 export function simple(text: string): RespSimple {
-  return { [MARK]: 'simple', value: text }
+  return Object.freeze({ [MARK]: 'simple', value: text } as const)
 }
 
 /**
