@@ -41,3 +41,23 @@ export function readLength(buffer: Buffer, start: number, end: number, what: str
   last.length = value
   return at + 2
 }
+
+/**
+ * Where the words of the request lie that a reader found last, so that the codec, which is asked next, need not read their
+ * lengths again. Good for one look: `buffer` is taken back by it, so nothing is held and nothing goes stale.
+ */
+export const found: {
+  buffer: Buffer | undefined
+  start: number
+  end: number
+  count: number
+  readonly bounds: number[]
+} = {
+  buffer: undefined,
+  start: 0,
+  end: 0,
+  count: 0,
+  bounds: [0, 0, 0, 0, 0, 0, 0, 0],
+}
+/** Longer requests are read twice. */
+export const MOST_FOUND = 4

@@ -6,7 +6,7 @@
  */
 import type { FrameLimits, FrameReader } from '../../../core/codec.js'
 import { CR, isCrlf, LF, malformed, showByte, tooLarge } from '../text-support.js'
-import { last, readLength } from './length.js'
+import { found, last, MOST_FOUND, readLength } from './length.js'
 
 const STAR = 0x2a
 const DOLLAR = 0x24
@@ -38,10 +38,13 @@ export class RequestReader implements FrameReader {
     const limit = this.#limit
     let at = start + this.#good
     let left = this.#left
+    let count = MOST_FOUND + 1
+    let word = 0
+    const { bounds } = found
     if (at === start) {
       const after = readLength(buffer, at + 1, end, 'the number of arguments')
       if (after < 0) return -1
-      left = last.length
+      left = count = last.length
       at = after
       this.#check(at - start + Math.max(0, left) * LEAST_BULK)
     }
@@ -58,6 +61,10 @@ export class RequestReader implements FrameReader {
       if (need > limit) this.#check(need)
       if (after > end) break
       if (!isCrlf(buffer, after - 2)) throw malformed('CR LF behind an argument', showByte(buffer[after - 2]))
+      if (count <= MOST_FOUND) {
+        bounds[word++] = from
+        bounds[word++] = after - 2
+      }
       at = after
       left--
     }
@@ -70,6 +77,13 @@ export class RequestReader implements FrameReader {
     this.#good = this.#left = this.need = 0
     this.start = start
     this.end = at
+    found.buffer = undefined
+    if (count > 0 && count <= MOST_FOUND) {
+      found.buffer = buffer
+      found.start = start
+      found.end = at
+      found.count = count
+    }
     return at
   }
 
@@ -85,6 +99,7 @@ export class RequestReader implements FrameReader {
       const last = at > start && buffer[at - 1] === CR ? at - 1 : at
       if (last - start > limit) break
       this.#good = 0
+      found.buffer = undefined
       this.start = start
       this.end = last
       return at + 1

@@ -5,7 +5,7 @@
  */
 import { CR, isCrlf, LF, malformed, readLatin1, readUtf8, SPACE, showByte } from '../text-support.js'
 import { commandName } from './command-name.js'
-import { last, readLength } from './length.js'
+import { found, last, readLength } from './length.js'
 import type { RespCommand } from './values.js'
 
 const STAR = 0x2a
@@ -37,6 +37,17 @@ export function readRequest(
   end: number,
   read: ReadString,
 ): RespCommand<string | Buffer> {
+  if (found.buffer === buffer && found.start === start && found.end === end) {
+    found.buffer = undefined
+    const { bounds, count } = found
+    const command = commandName(buffer, bounds[0] as number, bounds[1] as number)
+    if (count === 1) return { command, args: NOTHING }
+    const first = read(buffer, bounds[2] as number, bounds[3] as number)
+    if (count === 2) return { command, args: [first] }
+    const second = read(buffer, bounds[4] as number, bounds[5] as number)
+    if (count === 3) return { command, args: [first, second] }
+    return { command, args: [first, second, read(buffer, bounds[6] as number, bounds[7] as number)] }
+  }
   if (start === end) return empty
   if (buffer[start] !== STAR) return readInline(buffer.subarray(start, end), read)
   let at = readLength(buffer, start + 1, end, 'the number of arguments')
