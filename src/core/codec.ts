@@ -41,6 +41,8 @@ export interface CodecContext {
   readonly connection: Connection
   /** `message`: the transport keeps boundaries, so no framing is read or written. */
   readonly kind: 'stream' | 'message'
+  /** Ceilings of this listener or client, for what a codec gathers over several frames. */
+  readonly limits: FrameLimits
   /**
    * Where the bytes that have come end in the buffer given to `decodeAt`: what lies between a frame and here stays as it is,
    * so a payload may look ahead. Set by the session before it hands out frames.

@@ -19,4 +19,12 @@ export interface MessageContext {
   readonly route: string | undefined
   /** Bytes of the frame's payload. */
   readonly frameBytes: number
+  /**
+   * Runs a further message as if it had come by itself, all middleware included: for protocols that bring several in one
+   * frame (a batch).
+   *
+   * @returns its reply, or a promise of it; nothing is sent.
+   * @throws what its handler threw, after the handler's `@OnError` had its say.
+   */
+  handle(message: unknown, route: string | undefined): unknown
 }

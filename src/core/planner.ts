@@ -195,7 +195,7 @@ export class Planner {
       limits,
       timeouts,
       protocol: protocol?.protocol,
-      order: definition.options.order ?? 'serial',
+      order: definition.options.order ?? protocol?.protocol.order ?? 'serial',
       connectionPipeline: compose(
         middleware.flatMap(({ set }) => (set.connection === undefined ? [] : [set.connection])),
       ),

@@ -80,6 +80,11 @@ export interface Protocol {
    * `next()`), at message level what it answers by itself (a ping) or turns into something better for the handler.
    */
   readonly middleware?: MiddlewareSet
+  /**
+   * How messages are handled where the handler does not say: `concurrent` for protocols whose replies name their requests.
+   * Default: `serial`.
+   */
+  readonly order?: 'serial' | 'concurrent'
   /** Names in ALPN (RFC 7301): where several protocols share an endpoint, these are chosen by the handshake alone. */
   readonly alpn?: readonly string[]
   /**

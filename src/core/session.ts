@@ -163,7 +163,13 @@ export class Session implements Connection, Expiring {
     this.#link = link
     this.#scope = scope
     this.#isStream = scope.capabilities.kind === 'stream'
-    this.#context = { connection: this, kind: scope.capabilities.kind, limit: 0, state: undefined }
+    this.#context = {
+      connection: this,
+      kind: scope.capabilities.kind,
+      limits: scope.plan.limits,
+      limit: 0,
+      state: undefined,
+    }
     this.id = scope.host.nextId()
     this.#openedAt = this.#lastActivity = scope.host.clock.now()
   }

@@ -29,6 +29,15 @@ export class Turn implements MessageContext {
     this.frameBytes = frameBytes
     this.method = method
   }
+
+  handle(message: unknown, route: string | undefined): unknown {
+    return (this.connection as HandlingConnection).handleFor(message, route, 0)
+  }
+}
+
+/** A session, as far as a turn knows it. */
+interface HandlingConnection extends Connection {
+  handleFor(message: unknown, route: string | undefined, frameBytes: number): unknown
 }
 
 export function runMethod(turn: MessageContext): unknown {

@@ -14,7 +14,7 @@ export type AnyCodec = Codec<any, any>
 export function contextFor(kind: 'stream' | 'message'): CodecContext {
   // What a codec may look at; most look at nothing.
   const connection = { id: 'conformance', attributes: new Map(), feature: () => undefined, transport: 'memory' }
-  return { connection: connection as unknown as Connection, kind, state: undefined }
+  return { connection: connection as unknown as Connection, kind, limits: defaultLimits, state: undefined }
 }
 
 /** A reader broke the contract of `FrameReader`: no `FrameError`, a defect. */

@@ -101,7 +101,7 @@ test('a terminator that is no UTF-8 is given back as bytes', () => {
 })
 
 test('a stream keeps no state in the context', () => {
-  const context: CodecContext = { connection: {} as never, kind: 'stream', state: undefined }
+  const context: CodecContext = { ...stream }
   assert.is(received(codecOf('line'), 'a', context), 'a')
   assert.is(context.state, undefined)
 })

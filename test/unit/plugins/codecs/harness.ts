@@ -262,8 +262,18 @@ export function checkRest(framing: Framing): void {
   assert.ok(ms < 100, `${ms} ms for 64 KiB`)
 }
 
-export const stream: CodecContext = { connection: {} as never, kind: 'stream', state: undefined }
-export const messages = (): CodecContext => ({ connection: {} as never, kind: 'message', state: undefined })
+export const stream: CodecContext = {
+  connection: {} as never,
+  kind: 'stream',
+  limits: limitsOf(1_048_576),
+  state: undefined,
+}
+export const messages = (): CodecContext => ({
+  connection: {} as never,
+  kind: 'message',
+  limits: limitsOf(1_048_576),
+  state: undefined,
+})
 
 /** For `assert.throws`. */
 export const fails =

@@ -102,7 +102,7 @@ export function play<O>(factory: Factory<MiddlewareSet, O>, given: unknown = {})
       return { opened, error, result }
     },
     message(connection, handler = (message) => message, { message = 'hello', frameBytes = 5, route } = {}) {
-      const context = { connection: connection.asConnection, message, frameBytes, route }
+      const context = { connection: connection.asConnection, message, frameBytes, route, handle: () => undefined }
       const step = set.message as Middleware<MessageContext>
       return step === undefined ? handler(message) : step(context, () => handler(context.message))
     },

@@ -1,0 +1,271 @@
+/**
+ * DNS, the server's side: questions to handlers by type, over UDP and TCP.
+ *
+ * Room: plugins/protocols. RFC 1035, RFC 7766 (TCP), RFC 6891 (EDNS). Records are read and written by the optional peer
+ * `dns-packet`; what a stranger may put into a header is checked before.
+ */
+import type { Codec, CodecContext, FrameLimits, FrameReader } from '../../core/codec.js'
+import type { Connection } from '../../core/connection.js'
+import { UnroutedMessageError } from '../../core/errors.js'
+import { optionSchema } from '../../core/option-schema.js'
+import { peerPackage } from '../../core/peer-package.js'
+import type { Factory, Protocol } from '../../core/plugin.js'
+import { isThenable, kindOf, malformed, tooLarge, unfitReply } from './text-support.js'
+
+export interface DnsOptions {
+  readonly payloadBytes: number
+  readonly recursion: boolean
+}
+
+export interface DnsQuestion {
+  readonly name: string
+  readonly type: string
+  readonly class: string
+}
+
+/** A question as a handler gets it. */
+export interface DnsQuery extends DnsQuestion {
+  readonly id: number
+  readonly recursionDesired: boolean
+  /** What the asker takes over UDP, from its OPT record (RFC 6891); undefined without one. */
+  readonly payloadBytes: number | undefined
+}
+
+/** A record as `dns-packet` has it: `{ type: 'A', name, ttl, data: '192.0.2.1' }`. */
+export interface DnsRecord {
+  readonly name: string
+  readonly type: string
+  readonly ttl?: number
+  readonly data?: unknown
+}
+
+/** More than a list of answers. */
+export interface DnsReply {
+  readonly answers?: readonly DnsRecord[]
+  readonly authorities?: readonly DnsRecord[]
+  readonly additionals?: readonly DnsRecord[]
+  readonly rcode?: keyof typeof RCODES
+  readonly authoritative?: boolean
+}
+
+/** RFC 1035, 4.1.1. */
+const RCODES = { NOERROR: 0, FORMERR: 1, SERVFAIL: 2, NXDOMAIN: 3, NOTIMP: 4, REFUSED: 5 } as const
+
+/** Thrown by a handler: the answer is this code. */
+export class DnsError extends Error {
+  constructor(readonly rcode: keyof typeof RCODES) {
+    super(rcode)
+  }
+}
+
+interface Library {
+  decode(bytes: Uint8Array, offset?: number): Record<string, unknown> & { questions?: DnsQuestion[] }
+  encode(packet: object): Buffer
+}
+
+/** What came, as far as it could be understood. */
+interface Received extends Partial<DnsQuery> {
+  readonly id: number
+  readonly opcode: number
+  readonly fault: keyof typeof RCODES | 'ignore' | undefined
+}
+
+const HEADER = 12
+const QR = 0x8000
+const AA = 0x0400
+const TC = 0x0200
+const RD = 0x0100
+const RA = 0x0080
+/** RFC 1035, 2.3.4: without EDNS. */
+const UDP_BYTES = 512
+const MOST_BYTES = 65_535
+
+/**
+ * The route is the question's type: `@OnMessage('A')`.
+ *
+ * A handler returns records, `{ answers, authorities, additionals, rcode, authoritative }`, or `null` for NXDOMAIN; `undefined`
+ * sends nothing. Id, question and RD are copied; what is too long for a datagram is cut to the TC bit, so that the asker
+ * comes again by TCP. Bytes that are no query are answered FORMERR, types nobody takes REFUSED, other operations NOTIMP, a
+ * handler that throws SERVFAIL (a `DnsError` its own code); replies of other servers are never answered.
+ *
+ * @throws {WiringError} `BAD_PLUGIN` without the package `dns-packet`. Reach: the start.
+ * @example
+ * { "endpoint": ["udp://[::]:53", "tcp://[::]:53"], "protocol": "dns", "handler": "./zone.ts" }
+ */
+export const dns: Factory<Protocol, DnsOptions> = {
+  name: 'dns',
+  options: optionSchema<DnsOptions>({
+    payloadBytes: {
+      unit: 'bytes',
+      min: 512,
+      max: 65_535,
+      default: 1_232,
+      why: 'Largest reply over UDP to those who take so much; this is what fits every network (dnsflagday.net, 2020).',
+    },
+    recursion: { unit: 'switch', default: false, why: 'Replies say that recursion is available.' },
+  }),
+  create(options) {
+    const library = peerPackage<Library>('dns-packet', 'protocol dns')
+    /** The query whose handling threw: the error reply needs its id. */
+    const failing = new WeakMap<Error, Received>()
+    const reply = (query: Received, given: unknown): Response | undefined => {
+      if (given === undefined) return undefined
+      if (given === null) return new Response(query, { rcode: 'NXDOMAIN' })
+      if (Array.isArray(given)) return new Response(query, { answers: given as DnsRecord[] })
+      if (typeof given === 'object') return new Response(query, given as DnsReply)
+      throw unfitReply('dns', `expected records or { answers … }, got ${kindOf(given)}`, 'return a list of records')
+    }
+    const failed = (query: Received, thrown: unknown): never => {
+      if (thrown instanceof Error) failing.set(thrown, query)
+      throw thrown
+    }
+    return {
+      codec: new DnsCodec(library, options),
+      middleware: {
+        name: 'dns',
+        message(context, next) {
+          const query = context.message as Received
+          if (query.fault === 'ignore') return undefined
+          if (query.fault !== undefined) return new Response(query, { rcode: query.fault })
+          try {
+            const given = next()
+            if (!isThenable(given)) return reply(query, given)
+            return Promise.resolve(given)
+              .then((settled) => reply(query, settled))
+              .catch((error) => failed(query, error))
+          } catch (error) {
+            return failed(query, error)
+          }
+        },
+      },
+      errorReply(error, _connection: Connection) {
+        const cause = error.cause instanceof Error ? error.cause : error
+        const query = failing.get(error) ?? failing.get(cause)
+        if (query === undefined) return undefined
+        if (cause instanceof DnsError) return new Response(query, { rcode: cause.rcode })
+        return new Response(query, { rcode: error instanceof UnroutedMessageError ? 'REFUSED' : 'SERVFAIL' })
+      },
+      survives: (error) => failing.has(error) || (error.cause instanceof Error && failing.has(error.cause)),
+    }
+  },
+}
+
+class Response {
+  constructor(
+    readonly query: Received,
+    readonly given: DnsReply,
+  ) {}
+}
+
+class DnsCodec implements Codec {
+  readonly framer = { open: (limits: FrameLimits): FrameReader => new TcpReader(limits) }
+  readonly #library: Library
+  readonly #options: DnsOptions
+
+  constructor(library: Library, options: DnsOptions) {
+    this.#library = library
+    this.#options = options
+  }
+
+  decode(frame: Uint8Array): Received {
+    const bytes = Buffer.from(frame.buffer, frame.byteOffset, frame.byteLength)
+    if (bytes.length < HEADER) throw malformed(`a header of ${HEADER} bytes`, `${bytes.length}`)
+    const id = bytes.readUInt16BE(0)
+    const flags = bytes.readUInt16BE(2)
+    const opcode = (flags >> 11) & 15
+    const recursionDesired = (flags & RD) !== 0
+    const of = (fault: Received['fault']): Received => ({ id, opcode, recursionDesired, fault })
+    // Two servers that answer each other's answers never stop.
+    if (flags & QR) return of('ignore')
+    if (opcode !== 0) return of('NOTIMP')
+    const [questions, answers, authorities, additionals] = [4, 6, 8, 10].map((at) => bytes.readUInt16BE(at)) as number[]
+    // One question is all that anybody asks; the rest of a query is at most an OPT record and a signature.
+    if (questions !== 1 || answers !== 0 || authorities !== 0 || (additionals as number) > 4) return of('FORMERR')
+    if (!hasPlainName(bytes)) return of('FORMERR')
+    try {
+      const packet = this.#library.decode(bytes)
+      const [question] = packet.questions ?? []
+      if (question === undefined) return of('FORMERR')
+      const opt = (packet.additionals as { type: string; udpPayloadSize?: number }[]).find(({ type }) => type === 'OPT')
+      return { ...of(undefined), ...question, payloadBytes: opt?.udpPayloadSize }
+    } catch {
+      return of('FORMERR')
+    }
+  }
+
+  route({ type }: Received): string | undefined {
+    return type
+  }
+
+  encode(message: unknown, { kind }: CodecContext): Buffer {
+    if (!(message instanceof Response)) {
+      throw unfitReply('dns', 'a message that answers no question', 'return the reply from the method')
+    }
+    const { query } = message
+    const most =
+      kind === 'stream'
+        ? MOST_BYTES
+        : Math.min(this.#options.payloadBytes, Math.max(UDP_BYTES, query.payloadBytes ?? 0))
+    let bytes = this.#write(message, 0)
+    if (bytes.length > most) bytes = this.#write(new Response(query, { rcode: message.given.rcode ?? 'NOERROR' }), TC)
+    if (kind === 'message') return bytes
+    return Buffer.concat([Buffer.from([bytes.length >> 8, bytes.length & 255]), bytes])
+  }
+
+  #write({ query, given }: Response, more: number): Buffer {
+    const { rcode = 'NOERROR', authoritative = true } = given
+    const flags =
+      (authoritative && rcode !== 'FORMERR' ? AA : 0) |
+      (query.recursionDesired ? RD : 0) |
+      (this.#options.recursion ? RA : 0) |
+      (query.opcode << 11) |
+      more |
+      RCODES[rcode]
+    const opt = { type: 'OPT', name: '.', udpPayloadSize: this.#options.payloadBytes, flags: 0, options: [] }
+    return this.#library.encode({
+      type: 'response',
+      id: query.id,
+      flags,
+      questions: query.name === undefined ? [] : [{ name: query.name, type: query.type, class: query.class }],
+      answers: given.answers ?? [],
+      authorities: given.authorities ?? [],
+      additionals: [...(given.additionals ?? []), ...(query.payloadBytes === undefined ? [] : [opt])],
+    })
+  }
+}
+
+/** The question's name: labels of at most 63 bytes, 255 in all, and no pointer, because nothing stands before it. */
+function hasPlainName(bytes: Buffer): boolean {
+  let at = HEADER
+  while (at < bytes.length) {
+    const length = bytes[at] as number
+    if (length === 0) return at - HEADER <= 254 && bytes.length - at >= 5
+    if (length > 63) return false
+    at += 1 + length
+  }
+  return false
+}
+
+/** RFC 1035, 4.2.2: two bytes of length. */
+class TcpReader implements FrameReader {
+  start = 0
+  end = 0
+  need = 0
+  readonly #limit: number
+
+  constructor(limits: FrameLimits) {
+    this.#limit = limits.frameBytes
+  }
+
+  next(buffer: Buffer, start: number, end: number): number {
+    if (end - start < 2) return -1
+    const length = buffer.readUInt16BE(start)
+    if (length > this.#limit) throw tooLarge('messages', this.#limit, 'frameBytes')
+    this.need = 2 + length
+    if (end - start < this.need) return -1
+    this.start = start + 2
+    this.end = start + this.need
+    this.need = 0
+    return this.end
+  }
+}
