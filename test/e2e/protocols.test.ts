@@ -15,7 +15,6 @@ import { hasTool } from '../support/tools.js'
 
 test.after(stopAll)
 
-
 /** Runs a program to its end. */
 function run(program: string, args: readonly string[], input = ''): Promise<{ status: number | null; output: string }> {
   return new Promise((resolve) => {
