@@ -1,0 +1,341 @@
+/**
+ * HTTP/1.1: Node's own server, fed connections of any stream transport.
+ *
+ * Room: plugins/protocols. RFC 9110, 9112. What answers is an application (a request listener, Express, Fastify), a
+ * fetch-style function, or the decorated handler, by method. `node:http` parses and writes; limits, deadlines, TLS, PROXY
+ * headers and drain are the listener's, as for every protocol.
+ */
+import {
+  createServer,
+  type IncomingMessage,
+  type RequestListener,
+  type Server,
+  type ServerResponse,
+  STATUS_CODES,
+} from 'node:http'
+import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import type { Codec } from '../../core/codec.js'
+import { FrameError, toError, UnroutedMessageError, WiringError } from '../../core/errors.js'
+import { TLS } from '../../core/feature.js'
+import { optionSchema } from '../../core/option-schema.js'
+import type { Detection, Factory, Protocol, ProtocolPort } from '../../core/plugin.js'
+
+/** What frameworks are, seen from here. */
+export type HttpApp = RequestListener | { ready(): PromiseLike<unknown>; routing: RequestListener }
+
+export interface HttpOptions {
+  readonly app?: HttpApp
+  readonly fetch?: (request: Request) => Response | Promise<Response>
+  readonly requestMs: number
+  readonly headerBytes: number
+}
+
+/** What `@OnMessage('GET')` gets. */
+export interface HttpRequest {
+  readonly method: string
+  /** Path and query, as they came. */
+  readonly url: string
+  readonly path: string
+  readonly query: URLSearchParams
+  readonly headers: IncomingMessage['headers']
+  /** The whole body; `limits.frameBytes` at most. */
+  bytes(): Buffer
+  text(): string
+  /** @throws SyntaxError */
+  json(): unknown
+}
+
+/**
+ * The route is the method. A handler returns text, bytes, an object (as JSON), a `Response`, or nothing (204); what nobody
+ * takes is 405, what throws 500 without its words, a body over `limits.frameBytes` 413.
+ *
+ * Headers have `timeouts.frameMs` to come, a whole request `requestMs`; then 408. Between requests `timeouts.idleMs` counts.
+ * At a drain requests under way are answered with `Connection: close`, idle connections end at once.
+ *
+ * @example
+ * protocol: { name: 'http', app: fastify }          // or an Express app, or (request, response) => …
+ * protocol: { name: 'http', fetch: (request) => new Response('hello') }
+ * { "listen": ["tcp://[::]:8080", "unix:./web.sock"], "protocol": "http", "handler": "./pages.ts" }
+ */
+export const http: Factory<Protocol, HttpOptions> = {
+  name: 'http',
+  options: optionSchema<HttpOptions>({
+    app: {
+      unit: 'any',
+      check: (app) =>
+        listenerOf(app as HttpApp) === undefined ? 'expected a request listener, or a Fastify instance' : undefined,
+      why: 'In code: `(request, response) => …`, an Express application or a Fastify instance.',
+    },
+    fetch: {
+      unit: 'any',
+      check: (value) =>
+        typeof value === 'function' ? undefined : 'expected a function (request: Request) => Response',
+      why: 'In code: a fetch-style handler; bodies stream both ways.',
+    },
+    requestMs: { unit: 'ms', min: 1, default: 300_000, unlimited: true, why: 'For a whole request, body included.' },
+    headerBytes: { unit: 'bytes', min: 256, default: 16_384, why: 'Largest head of a request; more is 431.' },
+  }),
+  create(options) {
+    if (options.app !== undefined && options.fetch !== undefined)
+      throw new WiringError('BAD_OPTION', 'protocol http: `app` and `fetch` both answer requests; give one')
+    let front: HttpFront | undefined
+    return {
+      codec: unread,
+      needs: { stream: true, ordered: true, reliable: true },
+      alpn: ['http/1.1'],
+      detect,
+      serve(port) {
+        front ??= new HttpFront(options, port)
+        front.take(port)
+      },
+    }
+  },
+}
+
+/** Everything is read by Node's parser. */
+const unread: Codec = {
+  decode: (frame) => frame,
+  encode: (message) => String(message),
+}
+
+const METHODS = ['GET ', 'POST ', 'PUT ', 'HEAD ', 'DELETE ', 'OPTIONS ', 'PATCH ', 'CONNECT ', 'TRACE ']
+
+function detect(buffer: Buffer, start: number, end: number): Detection {
+  const front = buffer.toString('latin1', start, Math.min(end, start + 8))
+  if (METHODS.some((method) => front.startsWith(method))) return 'yes'
+  return METHODS.some((method) => method.startsWith(front)) ? 'more' : 'no'
+}
+
+function listenerOf(app: HttpApp | undefined): RequestListener | undefined {
+  if (typeof app === 'function') return app
+  const { routing } = (app ?? {}) as { routing?: unknown }
+  return typeof routing === 'function' ? (routing as RequestListener) : undefined
+}
+
+/** Errors of Node's parser and of its watch, as statuses (node:http, 'clientError'). */
+const refusals: Readonly<Record<string, number>> = {
+  ERR_HTTP_REQUEST_TIMEOUT: 408,
+  HPE_HEADER_OVERFLOW: 431,
+  HPE_CHUNK_EXTENSIONS_OVERFLOW: 413,
+}
+
+/** What hangs on a stream that Node takes for a socket. */
+interface Seat {
+  readonly port: ProtocolPort
+  /** The response under way. */
+  response: ServerResponse | undefined
+  isDraining: boolean
+}
+
+class HttpFront {
+  readonly #server: Server
+  readonly #seats = new WeakMap<object, Seat>()
+  readonly #options: HttpOptions
+  /** Until the application is ready, connections wait. */
+  #ready: PromiseLike<unknown> | undefined
+
+  constructor(options: HttpOptions, { timeouts }: ProtocolPort) {
+    this.#options = options
+    const { app, requestMs, headerBytes } = options
+    const listener = listenerOf(app) ?? ((request, response) => void this.#answer(request, response))
+    this.#server = createServer(
+      {
+        headersTimeout: finite(Math.min(timeouts.frameMs, requestMs)),
+        requestTimeout: finite(requestMs),
+        connectionsCheckingInterval: Math.max(
+          50,
+          Math.min(1_000, finite(Math.min(timeouts.frameMs, requestMs)) / 4 || 1_000),
+        ),
+        maxHeaderSize: headerBytes,
+        // The transport did what was asked for.
+        noDelay: false,
+      },
+      (request, response) => {
+        const seat = this.#seats.get(request.socket)
+        if (seat !== undefined) this.#begin(seat, response)
+        listener(request, response)
+      },
+    )
+    // Node would write its answer and destroy the stream behind it; ours is sent first.
+    this.#server.on('clientError', (error: Error & { code?: string }, stream) => this.#refuse(error, stream))
+    // It never listens; this starts its watch over headersTimeout and requestTimeout (node:http, setupConnectionsTracking).
+    this.#server.emit('listening')
+    if (typeof app === 'object') {
+      this.#ready = app.ready()
+      this.#ready.then(() => {
+        this.#ready = undefined
+      })
+    }
+  }
+
+  take(port: ProtocolPort): void {
+    if (this.#ready === undefined) return this.#feed(port)
+    port.connection.pause()
+    this.#ready.then(
+      () => {
+        port.connection.resume()
+        this.#feed(port)
+      },
+      (error) => port.connection.abort(toError(error)),
+    )
+  }
+
+  #feed(port: ProtocolPort): void {
+    const { connection } = port
+    const stream = connection.stream()
+    const seat: Seat = { port, response: undefined, isDraining: false }
+    this.#seats.set(stream, seat)
+    const { remote, local } = connection
+    // What node:http and frameworks ask of a socket.
+    Object.assign(stream, {
+      remoteAddress: remote?.host,
+      remotePort: remote?.port,
+      localAddress: local?.host,
+      localPort: local?.port,
+      encrypted: connection.feature(TLS) !== undefined,
+      connection,
+      setTimeout: () => stream,
+      setNoDelay: () => stream,
+      setKeepAlive: () => stream,
+    })
+    // A peer that leaves in the middle is no failure of ours.
+    stream.on('error', () => {})
+    void port.draining.then(() => {
+      seat.isDraining = true
+      if (seat.response === undefined) stream.end()
+      else if (!seat.response.headersSent) seat.response.setHeader('Connection', 'close')
+      else seat.response.once('close', () => stream.end())
+    })
+    this.#server.emit('connection', stream)
+  }
+
+  #refuse(error: Error & { code?: string }, stream: object): void {
+    const seat = this.#seats.get(stream)
+    if (seat === undefined) return
+    const { connection } = seat.port
+    const status = refusals[error.code ?? ''] ?? 400
+    const isAnswered = seat.response?.headersSent === true || error.code === 'ECONNRESET'
+    if (!isAnswered) {
+      const head = `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`
+      void connection.write(Buffer.from(head))
+    }
+    void connection.close(status === 408 ? 'TIMEOUT' : status === 400 ? 'MALFORMED' : 'TOO_LARGE')
+  }
+
+  #begin(seat: Seat, response: ServerResponse): void {
+    seat.response = response
+    if (seat.isDraining) response.setHeader('Connection', 'close')
+    response.once('close', () => {
+      if (seat.response === response) seat.response = undefined
+    })
+  }
+
+  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const seat = this.#seats.get(request.socket) as Seat
+    try {
+      const { fetch } = this.#options
+      if (fetch !== undefined) return await send(response, await fetch(toRequest(request)), request)
+      const { limits } = seat.port
+      const body = await bodyOf(request, limits.frameBytes)
+      const message = toMessage(request, body)
+      const reply = await seat.port.handle(message, message.method, body.length)
+      await answer(response, reply, request)
+    } catch (thrown) {
+      fail(response, toError(thrown))
+    }
+  }
+}
+
+function finite(ms: number): number {
+  return Number.isFinite(ms) ? ms : 0
+}
+
+/** The body, bounded. @throws {FrameError} `TOO_LARGE`. */
+async function bodyOf(request: IncomingMessage, most: number): Promise<Buffer> {
+  if (Number(request.headers['content-length'] ?? 0) > most) throw tooLarge(most)
+  const chunks: Buffer[] = []
+  let size = 0
+  for await (const chunk of request) {
+    size += (chunk as Buffer).length
+    if (size > most) throw tooLarge(most)
+    chunks.push(chunk as Buffer)
+  }
+  return Buffer.concat(chunks)
+}
+
+function tooLarge(most: number): FrameError {
+  return new FrameError('TOO_LARGE', `bodies of at most ${most} bytes are taken (limits.frameBytes)`, { limit: most })
+}
+
+function toMessage(request: IncomingMessage, body: Buffer): HttpRequest {
+  const { method = 'GET', url = '/', headers } = request
+  const mark = url.indexOf('?')
+  return {
+    method,
+    url,
+    path: mark < 0 ? url : url.slice(0, mark),
+    query: new URLSearchParams(mark < 0 ? '' : url.slice(mark + 1)),
+    headers,
+    bytes: () => body,
+    text: () => body.toString(),
+    json: () => JSON.parse(body.toString()),
+  }
+}
+
+function toRequest(incoming: IncomingMessage): Request {
+  const { method = 'GET', url = '/', headers, socket } = incoming
+  const scheme = (socket as { encrypted?: boolean }).encrypted ? 'https' : 'http'
+  const target = new URL(url, `${scheme}://${headers.host ?? 'localhost'}`)
+  const list = new Headers()
+  for (let i = 0; i < incoming.rawHeaders.length; i += 2)
+    list.append(incoming.rawHeaders[i] as string, incoming.rawHeaders[i + 1] as string)
+  const hasBody = method !== 'GET' && method !== 'HEAD'
+  const body = hasBody ? { body: Readable.toWeb(incoming), duplex: 'half' } : {}
+  return new Request(target, { method, headers: list, ...body } as RequestInit)
+}
+
+/** What a handler returned; known sizes go out with their length. */
+async function answer(response: ServerResponse, reply: unknown, request: IncomingMessage): Promise<void> {
+  if (reply instanceof Response) return send(response, reply, request)
+  if (reply === undefined) {
+    response.writeHead(204).end()
+    return
+  }
+  const isBytes = reply instanceof Uint8Array
+  const body = typeof reply === 'string' || isBytes ? reply : JSON.stringify(reply)
+  const type = isBytes ? 'application/octet-stream' : typeof reply === 'string' ? 'text/plain' : 'application/json'
+  response.setHeader('content-type', isBytes ? type : `${type}; charset=utf-8`)
+  response.setHeader('content-length', Buffer.byteLength(body))
+  response.end(request.method === 'HEAD' ? undefined : body)
+}
+
+async function send(response: ServerResponse, given: Response, request: IncomingMessage): Promise<void> {
+  if (!(given instanceof Response)) throw new WiringError('BAD_HANDLER', 'fetch must return a Response')
+  response.statusCode = given.status
+  if (given.statusText !== '') response.statusMessage = given.statusText
+  for (const [name, value] of given.headers) if (name !== 'set-cookie') response.setHeader(name, value)
+  const cookies = given.headers.getSetCookie()
+  if (cookies.length > 0) response.setHeader('set-cookie', cookies)
+  if (given.body === null || request.method === 'HEAD') {
+    response.end()
+    return
+  }
+  await pipeline(Readable.fromWeb(given.body as never), response)
+}
+
+/** A status and its name; what went wrong inside is for the log. */
+function fail(response: ServerResponse, error: Error): void {
+  if (response.headersSent) {
+    response.destroy()
+    return
+  }
+  const cause = error instanceof UnroutedMessageError || error instanceof FrameError ? error : error.cause
+  let status = 500
+  if (cause instanceof UnroutedMessageError) status = 405
+  else if (cause instanceof FrameError) status = cause.code === 'TOO_LARGE' ? 413 : 400
+  // What is left of a body that was refused is not read.
+  const isRefused = status === 413
+  response.writeHead(status, { 'content-type': 'text/plain', ...(isRefused ? { connection: 'close' } : {}) })
+  response.end(`${STATUS_CODES[status]}\n`)
+}
