@@ -59,9 +59,9 @@ export class Outbox {
     return this.#writeBytes(link, Buffer.concat(bytes, total))
   }
 
-  /** One message on a message transport: gathering would lose its bounds. */
+  /** One message on a message transport: gathering would lose its bounds. Text stays text where the transport knows it. */
   writeMessage(link: Link, piece: Piece): boolean {
-    return this.#writeBytes(link, typeof piece === 'string' ? Buffer.from(piece) : piece)
+    return typeof piece === 'string' ? this.#writeText(link, piece) : this.#writeBytes(link, piece)
   }
 
   clear(): void {

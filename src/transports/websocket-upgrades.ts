@@ -1,0 +1,190 @@
+/**
+ * The opening handshake of a WebSocket server (RFC 6455, section 4.2): takes connected sockets, checks the request,
+ * answers it or says why not, within a deadline.
+ *
+ * Room: transports. Node's own `http.Server` parses; it never listens, sockets are given to it by its documented
+ * 'connection' event.
+ */
+import { createServer, type IncomingMessage, STATUS_CODES, type Server, type ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
+import type { Endpoint } from '../core/endpoint.js'
+import { HandshakeError } from '../core/errors.js'
+import { LATE } from './handshake-errors.js'
+import { platformCode } from './platform-errors.js'
+import type { WebSocketFacts } from './websocket-facts.js'
+import type { Ws, WsLibrary, WsServer } from './websocket-library.js'
+import type { WebSocketOptions } from './websocket-options.js'
+
+/** Told an error, or how to accept the request, now or after a pause; then still an error if it cannot be accepted. */
+export type UpgradeDone = (
+  ...outcome: [error: HandshakeError, accept: undefined] | [error: undefined, accept: Accept]
+) => void
+
+/** Sends the 101 and gives the socket to the library. */
+export type Accept = (opened: (ws: Ws, facts: WebSocketFacts) => void) => void
+
+interface Pending {
+  readonly done: UpgradeDone
+  readonly timer: NodeJS.Timeout | undefined
+}
+
+/** Longest delay of a Node timer. */
+const MOST_MS = 2 ** 31 - 1
+const UPGRADE = { Upgrade: 'websocket', 'Sec-WebSocket-Version': '13' }
+
+export class WebSocketUpgrades {
+  readonly #server: Server
+  readonly #library: WsServer
+  /** Undefined: any. */
+  readonly #path: string | undefined
+  readonly #origins: ReadonlySet<string> | undefined
+  readonly #pending = new Map<Socket, Pending>()
+
+  constructor({ WebSocketServer }: WsLibrary, shared: object, endpoint: Endpoint, options: WebSocketOptions) {
+    const { origins, protocols = [] } = options
+    this.#path = endpoint.path
+    this.#origins = origins === undefined ? undefined : new Set(origins.map((origin) => origin.toLowerCase()))
+    this.#library = new WebSocketServer({
+      ...shared,
+      noServer: true,
+      clientTracking: false,
+      // What is not spoken is not confirmed (RFC 6455, section 4.2.2, 5).
+      handleProtocols: (offered: ReadonlySet<string>) => protocols.find((name) => offered.has(name)) ?? false,
+    })
+    this.#library.on('wsClientError', (error: Error, socket: Socket) => {
+      this.#refuse(socket, 400, error.message)
+    })
+    this.#server = createServer()
+    this.#server.on('upgrade', (request, socket, head) => this.#check(request, socket as Socket, head))
+    this.#server.on('request', (request, response) => this.#answer(request, response))
+    this.#server.on('clientError', (error, socket) => {
+      const isLarge = platformCode(error) === 'HPE_HEADER_OVERFLOW'
+      if (platformCode(error).startsWith('HPE_')) this.#refuse(socket as Socket, isLarge ? 431 : 400, error.message)
+      else socket.destroy()
+    })
+  }
+
+  /**
+   * Begins a handshake on a socket that is connected.
+   *
+   * @param upgradeMs - From now to the end of the request's headers, whatever the peer sends meanwhile; Infinity: as
+   * long as it takes.
+   */
+  begin(socket: Socket, upgradeMs: number, done: UpgradeDone): void {
+    if (socket.destroyed) {
+      done(new HandshakeError('HANDSHAKE_FAILED', LATE), undefined)
+      return
+    }
+    const timer = upgradeMs <= MOST_MS ? setTimeout(() => this.#expire(socket, upgradeMs), upgradeMs) : undefined
+    timer?.unref()
+    this.#pending.set(socket, { done, timer })
+    socket.on('close', this.#closed)
+    this.#server.emit('connection', socket)
+    // Held by its listener in a pause until now.
+    if (socket.isPaused()) socket.resume()
+  }
+
+  /** A request with an `Upgrade` header. */
+  #check(request: IncomingMessage, socket: Socket, head: Buffer): void {
+    const refusal = this.#refusalOf(request)
+    if (refusal !== undefined) {
+      this.#refuse(socket, ...refusal)
+      return
+    }
+    const pending = this.#pending.get(socket)
+    if (pending === undefined) return
+    // A pause of the listener is no fault of the peer.
+    clearTimeout(pending.timer)
+    pending.done(undefined, (opened) => {
+      this.#library.handleUpgrade(request, socket, head, (ws) => {
+        this.#forget(socket)
+        const { headers, url: path = '/' } = request
+        opened(ws, { path, headers, protocol: ws.protocol || undefined, origin: originOf(request) })
+      })
+    })
+  }
+
+  #refusalOf(request: IncomingMessage): [status: number, why: string, headers?: Record<string, string>] | undefined {
+    const { url = '', method, headers } = request
+    if (!this.#isOurs(url)) return [404, `the path ${show(url)} is not ${this.#path}`]
+    if (headers.upgrade?.toLowerCase() !== 'websocket') return [426, 'a plain HTTP request, no WebSocket', UPGRADE]
+    if (method !== 'GET') return [405, `the method is ${method}, not GET`, { Allow: 'GET' }]
+    const version = headers['sec-websocket-version']
+    if (version !== '13') return [426, `the version is ${show(version ?? 'missing')}, not 13`, UPGRADE]
+    const origin = originOf(request)
+    if (origin !== undefined && this.#origins !== undefined && !this.#origins.has(origin.toLowerCase())) {
+      return [403, `the origin ${show(origin)} is not in socket.origins`]
+    }
+    return undefined
+  }
+
+  /** A request without an `Upgrade` header. */
+  #answer(request: IncomingMessage, response: ServerResponse): void {
+    const { url = '' } = request
+    const [status, why] = this.#isOurs(url)
+      ? [426, 'a plain HTTP request, no WebSocket']
+      : [404, `the path ${show(url)} is not ${this.#path}`]
+    const upgrade = status === 426 ? { ...UPGRADE, Connection: 'Upgrade, close' } : { Connection: 'close' }
+    response.writeHead(status, { ...upgrade, 'Content-Type': 'text/plain' }).end(`${STATUS_CODES[status]}\n`)
+    this.#fail(request.socket, refused(status, why))
+  }
+
+  #isOurs(url: string): boolean {
+    if (this.#path === undefined) return true
+    const query = url.indexOf('?')
+    return (query === -1 ? url : url.slice(0, query)) === this.#path
+  }
+
+  #refuse(socket: Socket, status: number, why: string, headers: Record<string, string> = {}): void {
+    const text = `${STATUS_CODES[status]}\n`
+    const lines = Object.entries({
+      ...headers,
+      Connection: status === 426 ? 'Upgrade, close' : 'close',
+      'Content-Type': 'text/plain',
+      'Content-Length': text.length,
+    }).map(([name, value]) => `${name}: ${value}\r\n`)
+    if (socket.writable) {
+      socket.write(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines.join('')}\r\n${text}`)
+      socket.destroySoon()
+    } else socket.destroy()
+    this.#fail(socket, refused(status, why))
+  }
+
+  #expire(socket: Socket, limit: number): void {
+    const message = `no whole upgrade request came within ${Math.round(limit)} ms (timeouts.handshakeMs)`
+    const { done } = this.#forget(socket) ?? {}
+    done?.(new HandshakeError('HANDSHAKE_TIMEOUT', message, { limit }), undefined)
+    this.#refuse(socket, 408, message)
+  }
+
+  #fail(socket: Socket, error: HandshakeError): void {
+    this.#forget(socket)?.done(error, undefined)
+  }
+
+  #forget(socket: Socket): Pending | undefined {
+    const pending = this.#pending.get(socket)
+    if (pending === undefined) return undefined
+    this.#pending.delete(socket)
+    clearTimeout(pending.timer)
+    socket.off('close', this.#closed)
+    return pending
+  }
+
+  readonly #closed = ((upgrades: WebSocketUpgrades) =>
+    function (this: Socket): void {
+      upgrades.#fail(this, new HandshakeError('HANDSHAKE_FAILED', LATE))
+    })(this)
+}
+
+function refused(status: number, why: string): HandshakeError {
+  return new HandshakeError('HANDSHAKE_FAILED', `refused with ${status} ${STATUS_CODES[status]}: ${why}`, { status })
+}
+
+function originOf({ headers }: IncomingMessage): string | undefined {
+  return headers.origin
+}
+
+/** What a peer sent, in an error: short, and printable. */
+function show(text: string): string {
+  return JSON.stringify(text.length > 80 ? `${text.slice(0, 77)}…` : text)
+}

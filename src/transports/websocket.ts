@@ -1,0 +1,100 @@
+/**
+ * WebSocket: `ws://host:port/path`, and over TLS `wss://host:port/path` (RFC 6455).
+ *
+ * Room: transports. Binding, pauses and TLS handshakes are those of tcp and tls; then a socket's HTTP request is checked,
+ * and the library `ws` (an optional peer: npm install ws) speaks the protocol. A message is a frame's payload, text or
+ * binary; bytes are sent as a binary message, text as a text message.
+ *
+ *   ws://localhost:8080/chat     this path only; others get 404
+ *   ws://localhost:8080          any path; a handler reads it: connection.feature(WEBSOCKET)?.path
+ */
+import type { Socket } from 'node:net'
+import type { TlsOptions } from '../core/options.js'
+import type { Capabilities, Transport } from '../core/transport.js'
+import { remoteOf } from './stream-link.js'
+import { StreamListener } from './stream-listener.js'
+import { bindTcp } from './tcp-bind.js'
+import { connectWebSocket } from './websocket-client.js'
+import { loadWs, wsOptions } from './websocket-library.js'
+import { WebSocketLink } from './websocket-link.js'
+import { type WebSocketOptions, webSocketOptions } from './websocket-options.js'
+import { webSocketScope } from './websocket-scope.js'
+
+export { WEBSOCKET, type WebSocketFacts } from './websocket-facts.js'
+export type { WebSocketOptions } from './websocket-options.js'
+
+const capabilities: Capabilities = {
+  kind: 'message',
+  ordered: true,
+  reliable: true,
+  halfClose: false,
+  reset: true,
+  backpressure: 'end-to-end',
+  upgrade: [],
+}
+
+/**
+ * The WebSocket transport. `socket` options: those of tcp, `compress`, `origins` and `protocols`. A message over
+ * `limits.frameBytes` is refused while it arrives, with close code 1009. `timeouts.handshakeMs` runs from the accept to
+ * the end of the request.
+ */
+export const websocket: Transport<WebSocketOptions> = {
+  name: 'websocket',
+  schemes: ['ws', 'wss'],
+  options: webSocketOptions,
+  capabilities: () => capabilities,
+
+  async check({ scheme }, { tls }) {
+    loadWs()
+    if (scheme === 'wss') await tlsHandshakes(tls)
+  },
+
+  async listen(endpoint, options, sink) {
+    const library = loadWs()
+    // Before the bind: with a bad certificate nothing is bound.
+    const handshakes = endpoint.scheme === 'wss' ? await tlsHandshakes(options.tls) : undefined
+    const { WebSocketUpgrades } = await import('./websocket-upgrades.js')
+    const upgrades = new WebSocketUpgrades(library, wsOptions(options), endpoint, options)
+    const bound = await bindTcp(endpoint, options)
+    const scope = webSocketScope(bound.endpoint, 'accepted', options, sink)
+    const { backlog = 511, noDelay = true } = options
+    const fault = (error: Error, raw: Socket) => sink.fault?.(error, remoteOf(raw, scope.scheme))
+    const upgrade = (raw: Socket, socket: Socket, upgradeMs: number) => {
+      upgrades.begin(socket, upgradeMs, (error, accept) => {
+        if (accept === undefined) return fault(error, raw)
+        listener.pass(raw, () => {
+          accept((ws, facts) => {
+            // The library turns it on.
+            if (!noDelay) raw.setNoDelay(false)
+            new WebSocketLink({ ws, socket, raw, facts }, scope).open()
+          })
+        })
+      })
+    }
+    const listener: StreamListener = new StreamListener({
+      ...bound,
+      sink,
+      backlog,
+      accept(raw) {
+        // Asked for now, so that Node still knows it when the handshake has failed.
+        void raw.remoteAddress
+        const { handshakeMs } = scope
+        if (handshakes === undefined) return upgrade(raw, raw, handshakeMs)
+        const since = performance.now()
+        handshakes.begin(raw, handshakeMs, (error, secured) => {
+          if (secured === undefined) fault(error, raw)
+          else upgrade(raw, secured, Math.max(1, handshakeMs - (performance.now() - since)))
+        })
+      },
+    })
+    return listener
+  },
+
+  connect: connectWebSocket,
+}
+
+/** TLS is loaded by those who use it. */
+async function tlsHandshakes(tls: TlsOptions | undefined) {
+  const { TlsHandshakes } = await import('./tls-handshakes.js')
+  return TlsHandshakes.prepare(tls)
+}
