@@ -60,11 +60,16 @@ import { executors } from './plugins/executors/index.js'
 import { layers } from './plugins/layers/index.js'
 import { middleware } from './plugins/middleware/index.js'
 import { protocols } from './plugins/protocols/index.js'
+import { attached } from './transports/attached.js'
+import { fd } from './transports/fd.js'
 import { memory } from './transports/memory.js'
+import { stdio } from './transports/stdio.js'
+import { systemd } from './transports/systemd.js'
 import { tcp } from './transports/tcp.js'
 import { tls } from './transports/tls.js'
 import { udp } from './transports/udp.js'
 import { unix } from './transports/unix.js'
+import { websocket } from './transports/websocket.js'
 import { version } from './version.js'
 
 /** Where is listened when nobody says where. */
@@ -254,7 +259,8 @@ function hooked({ definition, codec }: HookedHandler, options: HookOptions): Han
 const echo = defineHandler({ name: 'echo', message: (message: unknown) => message })
 
 function registerBuiltIns(registry: ServerRegistry): ServerRegistry {
-  for (const transport of [tcp, tls, udp, unix, memory]) registry.transport(transport as never)
+  for (const transport of [tcp, tls, udp, unix, memory, websocket, fd, systemd, stdio, attached])
+    registry.transport(transport as never)
   for (const framer of framers) registry.framer(framer as never)
   for (const payload of payloads) registry.payload(payload as never)
   for (const codec of codecs) registry.codec(codec as never)

@@ -32,6 +32,7 @@ export async function serve(given: Arguments): Promise<number> {
       throw error
     }
     announce(server)
+    endWithPeer(server)
     await server.stopped
     return endings.status
   } finally {
@@ -70,7 +71,19 @@ function announce(server: ConfiguredServer): void {
   for (const listener of server.listeners) {
     for (const endpoint of listener.endpoints) lines += `listening ${listener.name} ${endpoint}\n`
   }
-  process.stdout.write(`${lines}ready\n`)
+  // Standard output is the peer's, where that is the connection.
+  const output = hasStdio(server) ? process.stderr : process.stdout
+  output.write(`${lines}ready\n`)
+}
+
+function hasStdio(server: ConfiguredServer): boolean {
+  return [...server.listeners].some(({ endpoints }) => endpoints.some(({ scheme }) => scheme === 'stdio'))
+}
+
+/** Started for one peer, it ends with that peer. */
+function endWithPeer(server: ConfiguredServer): void {
+  const isAll = [...server.listeners].every(({ endpoints }) => endpoints.every(({ scheme }) => scheme === 'stdio'))
+  if (isAll) server.on('connection.closed', () => void server.stop())
 }
 
 function levelOf({ flags }: Arguments, server: ConfiguredServer): number {

@@ -5,7 +5,7 @@
  * Room: transports. Node's own `http.Server` parses; it never listens, sockets are given to it by its documented
  * 'connection' event.
  */
-import { createServer, type IncomingMessage, STATUS_CODES, type Server, type ServerResponse } from 'node:http'
+import { createServer, type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Endpoint } from '../core/endpoint.js'
 import { HandshakeError } from '../core/errors.js'

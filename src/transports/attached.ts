@@ -1,0 +1,118 @@
+/**
+ * `attached:NAME`: connections that somebody else's server accepts.
+ *
+ * Room: transports. For programs that have a server already: a `net.Server`, a `tls.Server`, or the upgrades of an
+ * `http.Server`. It stays its owner's: nothing here closes it, and taking connections ends without a trace.
+ */
+import type { Server as HttpServer, IncomingMessage } from 'node:http'
+import type { Server as NetServer, Socket } from 'node:net'
+import { Server as TlsServer, TLSSocket } from 'node:tls'
+import type { ListenerOptions } from '../core/configuration.js'
+import { BindError, WiringError } from '../core/errors.js'
+import type { ListenerHandle, Server } from '../core/lifecycle.js'
+import type { Transport } from '../core/transport.js'
+import { inheritedCapabilities } from './fd.js'
+import { StreamLink } from './stream-link.js'
+import { StreamListener } from './stream-listener.js'
+import { guardErrors, streamScope } from './stream-options.js'
+
+export type AttachedServer = NetServer | TlsServer | HttpServer
+
+export interface AttachOptions extends Omit<ListenerOptions, 'endpoint'> {
+  /** The listener's name. Default: `attached`. */
+  readonly name?: string
+  /**
+   * Of an `http.Server`: requests that ask to switch to this protocol (`Upgrade: NAME`, RFC 9110, section 7.8) are answered 101
+   * and are connections from then on. Required there.
+   */
+  readonly upgrade?: string
+}
+
+interface Source {
+  readonly server: AttachedServer
+  readonly upgrade: string | undefined
+}
+
+const sources = new Map<string, Source>()
+let lastNumber = 0
+
+/**
+ * Serves a handler on connections of a server that exists already.
+ *
+ * @param server - Ours; it may run or not.
+ * @param existing - Theirs. Of a `tls.Server` connections come after the handshake, with the TLS feature.
+ * @returns the listener; `server.listeners.remove(name)` takes no more connections.
+ * @throws {WiringError} `BAD_OPTION` for an `http.Server` without `upgrade`.
+ */
+export async function attach(
+  server: Server,
+  existing: AttachedServer,
+  options: AttachOptions,
+): Promise<ListenerHandle> {
+  const { name = 'attached', upgrade, ...listener } = options
+  if (isHttp(existing) && upgrade === undefined) {
+    const message =
+      'attach: an HTTP server answers its own requests; name the protocol that requests switch to: { upgrade }'
+    throw new WiringError('BAD_OPTION', message)
+  }
+  const key = `${name}-${++lastNumber}`
+  sources.set(key, { server: existing, upgrade })
+  try {
+    return await server.listeners.add(name, { ...listener, endpoint: `attached:${key}` })
+  } catch (error) {
+    sources.delete(key)
+    throw error
+  }
+}
+
+/** Node's HTTP servers have a deadline for headers; no other has. */
+function isHttp(server: AttachedServer): server is HttpServer {
+  return 'headersTimeout' in server
+}
+
+export const attached: Transport = {
+  name: 'attached',
+  schemes: ['attached'],
+  capabilities: () => inheritedCapabilities,
+
+  async listen(endpoint, options, sink) {
+    const key = endpoint.path ?? ''
+    const source = sources.get(key)
+    if (source === undefined) {
+      const message = `${endpoint}: nothing is attached by that name; call attach(server, existing, options)`
+      throw new BindError('BIND_FAILED', message, { endpoint })
+    }
+    const { server, upgrade } = source
+    const scope = streamScope(endpoint, 'accepted', options, sink)
+    const listener: StreamListener = new StreamListener({
+      endpoint,
+      servers: [],
+      sink,
+      backlog: 511,
+      accept: () => {},
+      closing() {
+        server.off(event, take as never)
+        sources.delete(key)
+      },
+    })
+    const open = (socket: Socket) => {
+      // Late replies to a peer that ended are lost otherwise.
+      socket.allowHalfOpen = true
+      guardErrors(socket)
+      listener.pass(socket, () => new StreamLink(socket, socket instanceof TLSSocket ? socket : undefined, scope).open())
+    }
+    const takeUpgrade = (request: IncomingMessage, socket: Socket, head: Buffer) => {
+      if (request.headers.upgrade?.toLowerCase() !== upgrade?.toLowerCase()) return
+      // What an HTTP server listens for on its sockets is over.
+      socket.removeAllListeners('timeout')
+      socket.setTimeout(0)
+      socket.write(`HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${upgrade}\r\n\r\n`)
+      if (head.length > 0) socket.unshift(head)
+      open(socket)
+    }
+    const event = isHttp(server) ? 'upgrade' : server instanceof TlsServer ? 'secureConnection' : 'connection'
+    const take = event === 'upgrade' ? takeUpgrade : open
+    server.on(event, take as never)
+    return listener
+  },
+}
