@@ -125,7 +125,14 @@ export async function createServer(options: ServerOptions = {}): Promise<Configu
   const { values } = loaded
   const events = new EventHub()
   const places = { entry: new URL('./place.js', import.meta.url), seed: () => seedOf(loaded.directory, values) }
-  const registry = registerBuiltIns(new ServerRegistry({ events, clock, places }))
+  const registry = registerBuiltIns(
+    new ServerRegistry({
+      events,
+      clock,
+      places,
+      connect: (endpoint) => connect(endpoint, { codec: 'raw' }),
+    }),
+  )
   for (const entry of values.plugins ?? []) await plug(registry, entry)
   registry.replacing('the application’s container', () => registerGiven(registry, given))
 

@@ -21,6 +21,12 @@ export interface PluginServices {
   /** To listen, and to tell what nobody further out will see. */
   readonly events: EventHub
   readonly clock: Clock
+  /**
+   * Opens a connection to somewhere else, its bytes unframed: for protocols that relay. Undefined on the client's side.
+   *
+   * @throws {ConnectionError} as `connect` of the package.
+   */
+  connect?(endpoint: string): Promise<Connection>
   /** How threads and processes begin that run handlers; undefined on the client's side, which has none. */
   readonly places?: {
     /** The module they run. */

@@ -6,7 +6,7 @@
  */
 import type { Server as HttpServer, IncomingMessage } from 'node:http'
 import type { Server as NetServer, Socket } from 'node:net'
-import { Server as TlsServer, TLSSocket } from 'node:tls'
+import { TLSSocket, Server as TlsServer } from 'node:tls'
 import type { ListenerOptions } from '../core/configuration.js'
 import { BindError, WiringError } from '../core/errors.js'
 import type { ListenerHandle, Server } from '../core/lifecycle.js'
@@ -99,7 +99,9 @@ export const attached: Transport = {
       // Late replies to a peer that ended are lost otherwise.
       socket.allowHalfOpen = true
       guardErrors(socket)
-      listener.pass(socket, () => new StreamLink(socket, socket instanceof TLSSocket ? socket : undefined, scope).open())
+      listener.pass(socket, () =>
+        new StreamLink(socket, socket instanceof TLSSocket ? socket : undefined, scope).open(),
+      )
     }
     const takeUpgrade = (request: IncomingMessage, socket: Socket, head: Buffer) => {
       if (request.headers.upgrade?.toLowerCase() !== upgrade?.toLowerCase()) return

@@ -62,7 +62,8 @@ export const stdio: Transport = {
 function standardStream(): Socket {
   const [input, output] = [fstatSync(0), fstatSync(1)]
   // One socket, both ways; two of them are as good as two pipes.
-  if (input.isSocket() && input.ino === output.ino) return new Socket({ fd: 0, readable: true, writable: true, allowHalfOpen: true })
+  if (input.isSocket() && input.ino === output.ino)
+    return new Socket({ fd: 0, readable: true, writable: true, allowHalfOpen: true })
   const pair = Duplex.from({ readable: process.stdin, writable: process.stdout })
   pair.allowHalfOpen = true
   // A pair of pipes has no address, and none of the switches of a socket.

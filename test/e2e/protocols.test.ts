@@ -4,6 +4,7 @@ import { spawn } from 'node:child_process'
 import { connect, defineHandler } from 'gaidaros'
 import { DnsError, type DnsQuery } from 'gaidaros/plugins/dns'
 import { RpcError, rpc, rpcClient } from 'gaidaros/plugins/json-rpc'
+import type { MqttMessage } from 'gaidaros/plugins/mqtt'
 import { type SmtpAddress, SmtpError, type SmtpMessage } from 'gaidaros/plugins/smtp'
 import type { SyslogMessage } from 'gaidaros/plugins/syslog'
 import { generate } from 'selfsigned'
@@ -314,6 +315,92 @@ withTool('redis-cli', 'resp: redis-cli and redis-benchmark, RESP2 and RESP3', as
   const bench = await run('redis-benchmark', ['-p', String(port), '-n', '2000', '-P', '16', '-t', 'set,get', '-q'])
   assert.is(bench.status, 0, bench.output)
   assert.match(bench.output, /GET: [\d.]+ requests per second/)
+})
+
+// ── mqtt ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+withTool('mosquitto_pub', 'mqtt: mosquitto publishes and subscribes, QoS 0 to 2, 3.1.1 and 5', async () => {
+  const taken: MqttMessage[] = []
+  const handler = defineHandler({
+    name: 'Sensors',
+    routes: {
+      'refused/topic': () => {
+        throw new Error('no')
+      },
+    },
+    message: async (message: MqttMessage) => void taken.push(message),
+  })
+  const { port, until, server } = await serve({
+    handler,
+    protocol: {
+      name: 'mqtt',
+      authenticate: (client: { user?: string }, password: string) => client.user !== 'eve' || password === 'secret',
+    },
+  } as never)
+  const at = ['-h', '127.0.0.1', '-p', String(port)]
+  for (const version of ['mqttv311', 'mqttv5']) {
+    for (const qos of ['0', '1', '2']) {
+      const topic = `sensors/${version}/${qos}`
+      const listener = spawn('mosquitto_sub', [
+        ...at,
+        '-V',
+        version,
+        '-q',
+        qos,
+        '-t',
+        'sensors/+/#',
+        '-C',
+        '2',
+        '-v',
+        '-W',
+        '10',
+      ])
+      let heard = ''
+      listener.stdout.on('data', (chunk) => (heard += chunk))
+      const over = new Promise((resolve) => listener.once('close', resolve))
+      // CONNECT and SUBSCRIBE handled; a publish before would be for nobody.
+      const { connection } = await until('connection.opened', (event) => event.connection.state === 'open')
+      await eventually(() => connection.stats.messagesOut >= 2, 'subscribed')
+      const published = await run('mosquitto_pub', [...at, '-V', version, '-q', qos, '-t', topic, '-l'], 'one\ntwo\n')
+      assert.is(published.status, 0, published.output)
+      await over
+      await server.listeners.get('default')?.waitForConnections(0)
+      assert.is(heard, `${topic} one\n${topic} two\n`)
+    }
+  }
+  assert.equal(
+    taken.map(({ qos }) => qos),
+    [0, 0, 1, 1, 2, 2, 0, 0, 1, 1, 2, 2],
+  )
+  assert.is(String(taken[0]?.payload), 'one')
+  const eve = await run('mosquitto_pub', [...at, '-u', 'eve', '-P', 'wrong', '-t', 'x', '-m', 'x'])
+  assert.match(eve.output, /not authori[sz]ed|bad user name/i)
+  assert.is((await run('mosquitto_pub', [...at, '-u', 'eve', '-P', 'secret', '-t', 'x', '-m', 'x'])).status, 0)
+})
+
+// ── socks5 ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+withTool('curl', 'socks5: curl by name and address, users, and what is out of reach', async () => {
+  const pages = await serve({
+    handler: defineHandler({ name: 'Page', routes: { GET: () => 'the page' } }),
+    protocol: 'http',
+  })
+  const url = `http://127.0.0.1:${pages.port}/`
+  const curl = async (proxy: number, how: string, target: string, user = '') =>
+    (await run('curl', ['-sS', '-m', '5', how, `${user}127.0.0.1:${proxy}`, target])).output
+  const open = await serve({ protocol: { name: 'socks5', allow: ['127.0.0.0/8', '::1'] } } as never)
+  assert.is(await curl(open.port, '--socks5', url), 'the page')
+  assert.is(await curl(open.port, '--socks5-hostname', url.replace('127.0.0.1', 'localhost')), 'the page')
+  assert.match(await curl(open.port, '--socks5', 'http://127.0.0.1:1/'), /\(5\)|refused/i)
+  const guarded = await serve({ protocol: { name: 'socks5', users: { ada: 'pw' } } } as never)
+  assert.match(await curl(guarded.port, '--socks5', url), /No authentication method|rejected|denied/i)
+  assert.match(await curl(guarded.port, '--socks5', url, 'ada:bad@'), /reject|denied|User was/i)
+  // Let in, and still not to what is private.
+  assert.match(await curl(guarded.port, '--socks5', url, 'ada:pw@'), /\(2\)|not allowed|request failed/i)
+  const peer = await Peer.open(open.port)
+  peer.send(Buffer.from([5, 1, 0, 5, 3, 0, 1, 127, 0, 0, 1, 0, 80]))
+  await peer.over
+  assert.is(Buffer.from(peer.heard, 'latin1').toString('hex'), '050005070001000000000000')
 })
 
 test.run()

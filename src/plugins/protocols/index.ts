@@ -2,10 +2,12 @@
 import { dns } from './dns.js'
 import { http } from './http.js'
 import { jsonRpc } from './json-rpc.js'
+import { mqtt } from './mqtt/index.js'
 import { resp } from './resp/index.js'
 import { smtp } from './smtp.js'
+import { socks5 } from './socks5.js'
 import { syslog } from './syslog.js'
 
-export const protocols = [http, jsonRpc, resp, dns, smtp, syslog] as const
+export const protocols = [http, jsonRpc, resp, mqtt, dns, smtp, socks5, syslog] as const
 
-export { dns, http, jsonRpc, resp, smtp, syslog }
+export { dns, http, jsonRpc, mqtt, resp, smtp, socks5, syslog }

@@ -1,0 +1,3 @@
+/** Room: plugins/protocols. The door of `mqtt`. */
+export { type MqttClient, type MqttMessage, type MqttOptions, mqtt } from './mqtt.js'
+export { isFilter, isTopic, matches } from './topics.js'

@@ -1,0 +1,33 @@
+/**
+ * Topics and filters of MQTT.
+ *
+ * Room: plugins/protocols. MQTT 5.0, section 4.7.
+ */
+
+/** True when a topic falls under a filter; `+` is one level, `#` all that follow. */
+export function matches(filter: string, topic: string): boolean {
+  // 4.7.2: wildcards at the front do not take topics of the server's own.
+  if (topic.startsWith('$') && !filter.startsWith('$')) return false
+  const wanted = filter.split('/')
+  const given = topic.split('/')
+  for (let level = 0; level < wanted.length; level++) {
+    if (wanted[level] === '#') return true
+    if (level >= given.length) return false
+    if (wanted[level] !== '+' && wanted[level] !== given[level]) return false
+  }
+  return wanted.length === given.length
+}
+
+/** 4.7.1: `#` last and alone in its level, `+` alone in its level. */
+export function isFilter(filter: string): boolean {
+  if (filter === '' || filter.includes('\0')) return false
+  const levels = filter.split('/')
+  return levels.every((level, index) => {
+    if (level === '#') return index === levels.length - 1
+    return level === '+' || !/[+#]/.test(level)
+  })
+}
+
+export function isTopic(topic: string): boolean {
+  return topic !== '' && !/[+#\0]/.test(topic)
+}
