@@ -34,7 +34,9 @@ export class Endings {
       })
     }
     process.on('SIGHUP', () => {
-      logLine('gaidaros: SIGHUP: reloading is not in this version; restart to read the configuration again')
+      const listeners = [...(this.#server?.listeners ?? [])]
+      void Promise.all(listeners.map((listener) => listener.reload()))
+      logLine('gaidaros: SIGHUP: certificates and keys are read again; for the rest of the configuration, restart')
     })
     const fail = (thrown: unknown) => {
       process.stderr.write(describe(toError(thrown), true))

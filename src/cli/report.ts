@@ -23,6 +23,7 @@ const levels: Readonly<Record<EventName, number>> = {
   'server.state': 1,
   'listener.bound': 1,
   'listener.unbound': 1,
+  'listener.reloaded': 1,
   'listener.suspended': 1,
   'listener.resumed': 1,
   'drain.started': 1,

@@ -16,6 +16,8 @@ export interface Events {
   'listener.bound': { readonly listener: string; readonly endpoint: Endpoint }
   /** Its address is given up; connections may still be there. */
   'listener.unbound': { readonly listener: string; readonly endpoint: Endpoint }
+  /** Certificates and keys were read again; newcomers get the new ones. */
+  'listener.reloaded': { readonly listener: string }
   /** Newcomers wait from now on. */
   'listener.suspended': { readonly listener: string }
   /** Newcomers are served again; those who waited first. */
@@ -72,6 +74,7 @@ export const eventNames: readonly EventName[] = [
   'server.state',
   'listener.bound',
   'listener.unbound',
+  'listener.reloaded',
   'listener.suspended',
   'listener.resumed',
   'connection.refused',

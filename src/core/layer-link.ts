@@ -97,4 +97,7 @@ export class LayerSink<L extends LayerLink = LayerLink> implements LinkSink {
   fault(error: Error, remote?: Endpoint): void {
     this.above.fault?.(error, remote)
   }
+  reloaded(): void {
+    this.above.reloaded?.()
+  }
 }

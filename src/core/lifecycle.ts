@@ -39,6 +39,12 @@ export interface ListenerHandle {
   suspend(): void
   resume(): void
   /**
+   * Reads certificates and keys again. What is wrong with them is told as `listener.fault`, and the old ones stay.
+   *
+   * @returns false when it was refused.
+   */
+  reload(): Promise<boolean>
+  /**
    * Resolves when the number of open connections satisfies the condition.
    *
    * @throws {ShutdownError} when the listener is removed first.

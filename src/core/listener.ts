@@ -145,6 +145,22 @@ export class ServerListener implements ListenerHandle {
     if (!this.#isFull || this.plan.limits.whenFull === 'refuse') for (const listener of this.#bound) listener.resume()
   }
 
+  async reload(): Promise<boolean> {
+    try {
+      for (const listener of this.#bound) await listener.reload?.()
+    } catch (thrown) {
+      this.fault(toError(thrown), undefined)
+      return false
+    }
+    this.reloaded()
+    return true
+  }
+
+  /** By itself, because a file has changed. */
+  reloaded(): void {
+    this.#owner.host.events.emit('listener.reloaded', { listener: this.name })
+  }
+
   setLimits(limits: Partial<Pick<Limits, 'connections' | 'connectionsPerSource'>>): void {
     for (const [key, value] of Object.entries(limits)) {
       const isKnown = key === 'connections' || key === 'connectionsPerSource'
@@ -322,6 +338,10 @@ class ListenerSink implements LinkSink {
 
   fault(error: Error, remote?: Endpoint): void {
     this.#listener.fault(error, remote)
+  }
+
+  reloaded(): void {
+    this.#listener.reloaded()
   }
 }
 

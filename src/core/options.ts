@@ -84,6 +84,13 @@ export interface TlsOptions {
   readonly alpn?: readonly string[]
   /** By server name, `*.example.org` for one label: the certificate to show. */
   readonly sni?: Readonly<Record<string, Pick<TlsOptions, 'cert' | 'key' | 'ca' | 'pfx' | 'passphrase'>>>
+  /** Read certificates and keys again when their files change, checked before they are used. Default true. */
+  readonly watch?: boolean
+  /**
+   * 48 bytes that encrypt session tickets (a file, or the bytes): listeners and processes that share them resume each other's
+   * sessions. Replace the file to rotate. Default: made anew at each start.
+   */
+  readonly ticketKeys?: string | Uint8Array
   /** On the client side: the name asked for and verified. Default: the endpoint's host. */
   readonly serverName?: string
 }

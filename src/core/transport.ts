@@ -89,6 +89,12 @@ export interface Listener {
   pause(): void
   resume(): void
   /**
+   * Reads again what was read from files (certificates, keys), checks it, and uses it for newcomers. Left out: there is nothing.
+   *
+   * @throws {ConfigError} what is wrong; everything stays as it was.
+   */
+  reload?(): Promise<void>
+  /**
    * Stops accepting and frees the address. Resolves when both are done. Links that wait in a pause are refused.
    *
    * A transport whose links send by the listener's own socket (UDP) resolves once no link opens any more; there the
@@ -164,4 +170,6 @@ export interface LinkSink {
   flush?(): void
   /** An error that belongs to no open link: a failed accept, a failed handshake. The listener lives. */
   fault?(error: Error, remote?: Endpoint): void
+  /** What a transport reads from files was read again, because a file has changed. */
+  reloaded?(): void
 }

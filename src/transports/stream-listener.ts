@@ -29,6 +29,10 @@ export interface StreamListenerParts {
   readonly backlog: number
   /** Takes a socket that was accepted. */
   accept(socket: Socket): void
+  /** Reads certificates again. */
+  reload?(): Promise<void>
+  /** Once it accepts no more. */
+  unbound?(): void
   /** Runs in the same turn as the closing of the servers, around it. */
   closing?(close: () => void): void
 }
@@ -84,6 +88,10 @@ export class StreamListener implements Listener {
     this.#held.clear()
     // Not from within the caller's frame: a sink is never called re-entrantly.
     for (const [socket, proceed] of held) setImmediate(() => this.pass(socket, proceed))
+  }
+
+  async reload(): Promise<void> {
+    await this.#parts.reload?.()
   }
 
   unbind(): Promise<void> {
@@ -142,6 +150,7 @@ export class StreamListener implements Listener {
       await nextTurn()
     }
     this.#isUnbinding = true
+    this.#parts.unbound?.()
     for (const socket of this.#held.keys()) this.#refuse(socket)
     this.#held.clear()
     const close = () => {

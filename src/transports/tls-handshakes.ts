@@ -5,6 +5,7 @@
  * sockets are given to it by its documented 'connection' event.
  */
 import { constants } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
 import type { Socket } from 'node:net'
 import { createServer, type SecureContext, type Server, type TLSSocket } from 'node:tls'
 import { ConfigError, HandshakeError } from '../core/errors.js'
@@ -12,6 +13,7 @@ import type { TlsOptions } from '../core/options.js'
 import { handshakeError, LATE } from './handshake-errors.js'
 import { guardErrors } from './stream-options.js'
 import { readMaterials, readNamedContext } from './tls-materials.js'
+import { watchFiles } from './watch-files.js'
 
 /** Told once: an error, or the socket whose handshake is done and whose first bytes nobody has taken yet. */
 export type HandshakeDone = (
@@ -33,8 +35,13 @@ export class TlsHandshakes {
   readonly #server: Server
   readonly #pending = new Map<Socket, Handshake>()
 
-  private constructor(server: Server) {
+  readonly #options: TlsOptions
+  readonly #names: { now: ServerNames | undefined }
+
+  private constructor(server: Server, options: TlsOptions, names: { now: ServerNames | undefined }) {
     this.#server = server
+    this.#options = options
+    this.#names = names
     server.on('secureConnection', (secured) => this.#succeed(secured))
     server.on('tlsClientError', (error, secured) => this.#fail(rawOf(secured), handshakeError(error, secured)))
   }
@@ -52,7 +59,7 @@ export class TlsHandshakes {
       throw new ConfigError('BAD_VALUE', message, { option: 'tls.cert' })
     }
     const materials = await readMaterials(options)
-    const names = await ServerNames.read(options)
+    const names = { now: await ServerNames.read(options) }
     const { requestCert = false, rejectUnauthorized = true, alpn } = options
     const server = createServer({
       ...materials,
@@ -64,9 +71,44 @@ export class TlsHandshakes {
       // Its own limit is one of silence, which trickling extends, and it leaves the socket open.
       handshakeTimeout: MOST_MS,
       ...(alpn === undefined ? {} : { ALPNProtocols: [...alpn] }),
-      ...(names === undefined ? {} : { SNICallback: names.select }),
+      ...(names.now === undefined ? {} : { SNICallback: selectBy(names) }),
+      ...(await ticketOptions(options)),
     })
-    return new TlsHandshakes(server)
+    return new TlsHandshakes(server, options, names)
+  }
+
+  /**
+   * Reads certificates and keys again. Handshakes from now on use them; connections that are there go on.
+   *
+   * @throws {ConfigError} `BAD_VALUE`; the old ones stay.
+   */
+  async reload(): Promise<void> {
+    const [materials, names, tickets] = [
+      await readMaterials(this.#options),
+      await ServerNames.read(this.#options),
+      await ticketOptions(this.#options),
+    ]
+    // All of it in one turn, so that no handshake sees half.
+    const { sessionIdContext } = tickets
+    this.#server.setSecureContext({ ...materials, ...(sessionIdContext === undefined ? {} : { sessionIdContext }) })
+    if (tickets.ticketKeys !== undefined) this.#server.setTicketKeys(tickets.ticketKeys)
+    this.#names.now = names
+  }
+
+  /**
+   * Reloads when a file has changed.
+   *
+   * @param told - With the error where the files are no good.
+   * @returns ends it.
+   */
+  watch(told: (error: Error | undefined) => void): () => void {
+    if (this.#options.watch === false) return () => {}
+    return watchFiles(materialFiles(this.#options), () => {
+      this.reload().then(
+        () => told(undefined),
+        (error) => told(error),
+      )
+    })
   }
 
   /**
@@ -159,20 +201,57 @@ class ServerNames {
     return this.#exact.get(key) ?? (dot > 0 ? this.#wild.get(key.slice(dot)) : undefined)
   }
 
-  /** Node's SNICallback; called with the TLS socket as `this`. */
-  readonly select = ((names: ServerNames) =>
-    function (this: unknown, name: string, answer: (error: Error | null, context?: SecureContext) => void): void {
-      const context = names.find(name)
-      if (context !== undefined || names.#hasDefault) {
-        answer(null, context)
-        return
-      }
-      // Node has no way to send this alert; nothing was encrypted yet, so it goes past TLS.
-      const raw = (this as { _parent?: Socket } | undefined)?._parent
-      raw?.write(UNRECOGNISED_NAME)
-      const message = `no certificate for the name ${JSON.stringify(name)} in tls.sni, and no tls.cert for the rest`
-      answer(new HandshakeError('UNRECOGNISED_NAME', message, { serverName: name }))
-    })(this)
+  get hasDefault(): boolean {
+    return this.#hasDefault
+  }
+}
+
+/** Node's SNICallback, over the names there are now; called with the TLS socket as `this`. */
+function selectBy(names: { readonly now: ServerNames | undefined }) {
+  return function (this: unknown, name: string, answer: (error: Error | null, context?: SecureContext) => void): void {
+    const context = names.now?.find(name)
+    if (context !== undefined || names.now?.hasDefault !== false) {
+      answer(null, context)
+      return
+    }
+    // Node has no way to send this alert; nothing was encrypted yet, so it goes past TLS.
+    const raw = (this as { _parent?: Socket } | undefined)?._parent
+    raw?.write(UNRECOGNISED_NAME)
+    const message = `no certificate for the name ${JSON.stringify(name)} in tls.sni, and no tls.cert for the rest`
+    answer(new HandshakeError('UNRECOGNISED_NAME', message, { serverName: name }))
+  }
+}
+
+/** RFC 5077: 48 bytes are Node's form of them (tls, `ticketKeys`). */
+const TICKET_BYTES = 48
+
+async function ticketOptions({ ticketKeys }: TlsOptions): Promise<{ ticketKeys?: Buffer; sessionIdContext?: string }> {
+  if (ticketKeys === undefined) return {}
+  const bytes = typeof ticketKeys === 'string' ? await readTicketKeys(ticketKeys) : Buffer.from(ticketKeys)
+  if (bytes.length !== TICKET_BYTES) {
+    const message = `tls.ticketKeys: expected ${TICKET_BYTES} bytes, got ${bytes.length}; make them with: openssl rand ${TICKET_BYTES} > ticket.key`
+    throw new ConfigError('BAD_VALUE', message, { option: 'tls.ticketKeys' })
+  }
+  // A session is taken up only where it was made for the same purpose (SSL_CTX_set_session_id_context(3)).
+  return { ticketKeys: bytes, sessionIdContext: 'gaidaros' }
+}
+
+async function readTicketKeys(path: string): Promise<Buffer> {
+  try {
+    return await readFile(path)
+  } catch (cause) {
+    throw new ConfigError('BAD_VALUE', `tls.ticketKeys: cannot read the file ${path}`, {
+      option: 'tls.ticketKeys',
+      cause,
+    })
+  }
+}
+
+/** The files that certificates, keys and their like are in. */
+function materialFiles(options: TlsOptions): string[] {
+  const of = ({ cert, key, ca, pfx }: TlsOptions) => [cert, key, ca, pfx].flat()
+  const all = [...of(options), options.ticketKeys, ...Object.values(options.sni ?? {}).flatMap((one) => of(one))]
+  return all.filter((one): one is string => typeof one === 'string' && !one.trimStart().startsWith('-----BEGIN'))
 }
 
 /** DNS names are the same in either case and with or without the root's dot (RFC 4343). */

@@ -41,10 +41,16 @@ export const tls: Transport<TcpOptions> = {
     const bound = await bindTcp(endpoint, options)
     scope.endpoint = bound.endpoint
     const { backlog = 511 } = options
+    const unwatch = handshakes.watch((error) => {
+      if (error === undefined) sink.reloaded?.()
+      else sink.fault?.(error)
+    })
     const listener: StreamListener = new StreamListener({
       ...bound,
       sink,
       backlog,
+      reload: () => handshakes.reload(),
+      unbound: unwatch,
       accept(raw) {
         // Asked for now, so that Node still knows it when the handshake has failed.
         void raw.remoteAddress

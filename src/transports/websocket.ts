@@ -58,6 +58,10 @@ export const websocket: Transport<WebSocketOptions> = {
     const bound = await bindTcp(endpoint, options)
     const scope = webSocketScope(bound.endpoint, 'accepted', options, sink)
     const { backlog = 511, noDelay = true } = options
+    const unwatch = handshakes?.watch((error) => {
+      if (error === undefined) sink.reloaded?.()
+      else sink.fault?.(error)
+    })
     const fault = (error: Error, raw: Socket) => sink.fault?.(error, remoteOf(raw, scope.scheme))
     const upgrade = (raw: Socket, socket: Socket, upgradeMs: number) => {
       upgrades.begin(socket, upgradeMs, (error, accept) => {
@@ -75,6 +79,8 @@ export const websocket: Transport<WebSocketOptions> = {
       ...bound,
       sink,
       backlog,
+      reload: async () => handshakes?.reload(),
+      unbound: () => unwatch?.(),
       accept(raw) {
         // Asked for now, so that Node still knows it when the handshake has failed.
         void raw.remoteAddress

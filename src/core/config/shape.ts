@@ -86,6 +86,11 @@ const tls = z.strictObject({
     .record(text, z.strictObject(certified))
     .describe('By server name, `*.` for one label: the certificate to show.')
     .optional(),
+  watch: z.boolean().describe('Read certificates and keys again when their files change. Default: true.').optional(),
+  ticketKeys: z
+    .union([text, z.custom<Uint8Array>((value) => value instanceof Uint8Array).meta({ type: 'string' } as never)])
+    .describe("48 bytes, by file: listeners and processes that share them resume each other's sessions.")
+    .optional(),
   serverName: text.optional(),
 })
 
