@@ -10,6 +10,7 @@ export interface Limits {
   connections: number
   whenFull: 'refuse' | 'pause'
   connectionsPerSource: number
+  handshakes: number
   frameBytes: number
   lineBytes: number
   readPauseBytes: number
@@ -130,6 +131,12 @@ export const limitRows: { readonly [K in keyof Limits]: OptionRow } = {
     unlimited: true,
     counter: 'refused.source',
     why: 'Connections at a time from one address. Off, because many users may stand behind one address.',
+  },
+  handshakes: {
+    default: Number.POSITIVE_INFINITY,
+    unit: 'count',
+    unlimited: true,
+    why: 'TLS handshakes of one listener at a time; more wait, within their deadline. Off: a core does some 900 a second, and a flood of them delays everybody else.',
   },
   frameBytes: {
     default: MiB,

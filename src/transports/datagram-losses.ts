@@ -11,6 +11,7 @@ export type LossReason =
   | 'peers-full'
   | 'listener-paused'
   | 'unanswerable'
+  | 'refused-port'
   | 'unreceived'
   | 'link-paused'
   | 'unread'
@@ -98,6 +99,12 @@ function lossError(reason: LossReason, { count, cause }: Tally, remote: Endpoint
       )
     case 'unanswerable':
       return new AcceptError('ACCEPT_FAILED', `${datagrams} without a source port ignored (last: ${remote})`, fields)
+    case 'refused-port':
+      return new AcceptError(
+        'ACCEPT_FAILED',
+        `${datagrams} ignored (last: from ${remote}): that would be a loop (socket.refusePorts, or our own address)`,
+        fields,
+      )
     case 'unreceived':
       return new AcceptError(
         'ACCEPT_FAILED',

@@ -34,6 +34,11 @@ interface Handshake {
 export class TlsHandshakes {
   readonly #server: Server
   readonly #pending = new Map<Socket, Handshake>()
+  /** Accepted and not begun, oldest first: more than `most` at a time slow each other and everybody else. */
+  readonly #waiting = new Set<Socket>()
+  /** `limits.handshakes`. */
+  most = Number.POSITIVE_INFINITY
+  #atWork = 0
 
   readonly #options: TlsOptions
   readonly #names: { now: ServerNames | undefined }
@@ -127,6 +132,12 @@ export class TlsHandshakes {
     raw.on('close', this.#rawClosed)
     // The TLS socket inherits it: a peer that ends inside the handshake is gone, not half-open.
     raw.allowHalfOpen = false
+    if (this.#atWork >= this.most) this.#waiting.add(raw)
+    else this.#proceed(raw)
+  }
+
+  #proceed(raw: Socket): void {
+    this.#atWork++
     this.#server.emit('connection', raw)
   }
 
@@ -154,6 +165,12 @@ export class TlsHandshakes {
     const handshake = this.#pending.get(raw)
     if (handshake === undefined) return undefined
     this.#pending.delete(raw)
+    if (!this.#waiting.delete(raw)) this.#atWork--
+    const [next] = this.#waiting
+    if (next !== undefined && this.#atWork < this.most) {
+      this.#waiting.delete(next)
+      this.#proceed(next)
+    }
     clearTimeout(handshake.timer)
     raw.off('close', this.#rawClosed)
     return handshake

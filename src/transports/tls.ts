@@ -38,6 +38,7 @@ export const tls: Transport<TcpOptions> = {
     const scope = streamScope(endpoint, 'accepted', options, sink)
     // Before the bind: with a bad certificate nothing is bound.
     const handshakes = await TlsHandshakes.prepare(options.tls)
+    handshakes.most = options.limits?.handshakes ?? Number.POSITIVE_INFINITY
     const bound = await bindTcp(endpoint, options)
     scope.endpoint = bound.endpoint
     const { backlog = 511 } = options

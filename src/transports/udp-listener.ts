@@ -12,7 +12,7 @@ import type { LinkSink, Listener, TransportOptions } from '../core/transport.js'
 import { DatagramLosses } from './datagram-losses.js'
 import { DatagramPeers } from './datagram-peers.js'
 import { UdpLink, type UdpLinkOwner } from './udp-link.js'
-import type { UdpOptions } from './udp-options.js'
+import { REFUSED_PORTS, type UdpOptions } from './udp-options.js'
 import { declaredMostBytes, localEndpoint } from './udp-socket.js'
 
 /** Silence is measured in sweeps, so that no datagram reads a clock: a peer ends after 8 to 9 eighths of it. */
@@ -53,6 +53,7 @@ export class UdpListener implements Listener, UdpLinkOwner {
   readonly #limits: Readonly<Limits>
   readonly #peers = new DatagramPeers<UdpLink>()
   readonly #sweepMs: number
+  readonly #refusedPorts: ReadonlySet<number>
   #sweeper: NodeJS.Timeout | undefined
   #sweep = 0
   /** Opened and not yet closed; more than the table holds while links end. */
@@ -74,6 +75,7 @@ export class UdpListener implements Listener, UdpLinkOwner {
     this.losses = new DatagramLosses(sink, endpoint.scheme)
     const { peerIdleMs } = options.timeouts ?? defaultTimeouts
     this.#sweepMs = Math.max(1, peerIdleMs / SWEEPS)
+    this.#refusedPorts = new Set(options.refusePorts ?? REFUSED_PORTS)
     this.endpoint = boundEndpoint(endpoint, sockets[0] as Socket)
     for (const socket of sockets) this.#attach(socket)
   }
@@ -105,8 +107,16 @@ export class UdpListener implements Listener, UdpLinkOwner {
     if (this.#isUnbound) return
     // RFC 768: port 0 means that no reply is wanted; there is no way to send one either.
     if (port === 0) this.losses.add('unanswerable', address, port)
+    else if (this.#refusedPorts.has(port) || (port === bound.local.port && this.#isOwn(address, bound)))
+      this.losses.add('refused-port', address, port)
     else if (this.#isPaused || this.#waiting.length > 0) this.#wait({ bound, address, port, datagram })
     else this.#admit(bound, address, port, datagram)
+  }
+
+  /** Our own address as a source: forged, or an answer of ours that came back. */
+  #isOwn(address: string, { local }: BoundSocket): boolean {
+    const { host } = local
+    return address === host || ((host === '0.0.0.0' || host === '::') && /^(127\.|::1$|::ffff:127\.)/.test(address))
   }
 
   #admit(bound: BoundSocket, address: string, port: number, datagram: Buffer): void {

@@ -8,12 +8,15 @@ import { nearest } from '../core/nearest.js'
 import { type OptionSchema, optionSchema } from '../core/option-schema.js'
 import { type MulticastOptions, type SocketOptions, socketRows } from '../core/options.js'
 
-export type UdpOptions = Partial<
+export type UdpOptions = { refusePorts?: readonly number[] } & Partial<
   Pick<SocketOptions, 'ipv6Only' | 'reusePort' | 'receiveBuffer' | 'sendBuffer' | 'broadcast' | 'multicast'>
 >
 
 /** Asked for, in bytes; the kernel cuts it to `net.core.rmem_max` without a word (socket(7)). */
 export const RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024
+
+/** echo, daytime, qotd, chargen, time, domain (IANA): forged as a source, each makes a loop. */
+export const REFUSED_PORTS: readonly number[] = [7, 13, 17, 19, 37, 53]
 
 const MOST_BUFFER_BYTES = 2 ** 31 - 1
 
@@ -30,6 +33,17 @@ export const udpOptions: OptionSchema<UdpOptions> = optionSchema<UdpOptions>({
   sendBuffer: { unit: 'bytes', why: socketRows.sendBuffer.why, min: 1, max: MOST_BUFFER_BYTES },
   broadcast: { unit: 'switch', why: socketRows.broadcast.why, default: false },
   multicast: { unit: 'any', why: socketRows.multicast.why, check: misfitOfMulticast },
+  refusePorts: {
+    unit: 'list',
+    default: REFUSED_PORTS,
+    why: 'Datagrams from these source ports make no peer: services that answer anything (echo, chargen, DNS) would answer our answers without end.',
+    check: (value) =>
+      (value as unknown[]).every(
+        (port) => Number.isInteger(port) && (port as number) >= 0 && (port as number) <= 65_535,
+      )
+        ? undefined
+        : 'expected ports, 0 to 65535',
+  },
 })
 
 const multicastKeys = ['groups', 'ttl', 'loopback', 'interface'] as const satisfies (keyof MulticastOptions)[]

@@ -55,6 +55,7 @@ export const websocket: Transport<WebSocketOptions> = {
     const handshakes = endpoint.scheme === 'wss' ? await tlsHandshakes(options.tls) : undefined
     const { WebSocketUpgrades } = await import('./websocket-upgrades.js')
     const upgrades = new WebSocketUpgrades(library, wsOptions(options), endpoint, options)
+    if (handshakes !== undefined) handshakes.most = options.limits?.handshakes ?? Number.POSITIVE_INFINITY
     const bound = await bindTcp(endpoint, options)
     const scope = webSocketScope(bound.endpoint, 'accepted', options, sink)
     const { backlog = 511, noDelay = true } = options

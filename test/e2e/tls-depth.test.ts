@@ -163,4 +163,62 @@ test('ticket keys of another size are refused at the start', async () => {
   )
 })
 
+test('client certificates are mapped to identities; strangers are refused', async () => {
+  const authority = await generate([{ name: 'commonName', value: 'ca' }], { keySize: 2048 })
+  const client = await pair('alice')
+  const server = await pair('localhost')
+  const start = (middleware: object) =>
+    serve({
+      listen: 'tls://127.0.0.1:0',
+      tls: { ...server, requestCert: true, rejectUnauthorized: false, ca: client.cert },
+      middleware: [{ name: 'client-identity', ...middleware }],
+      handler: (line: string, connection: Connection) => `${line} ${connection.attributes.get('identity')}`,
+    })
+  const says = async (port: number, options: ConnectionOptions) => {
+    const socket = await dial(port, options)
+    socket.write('hi\n')
+    const said = await new Promise((resolve) => {
+      socket.once('data', (chunk) => resolve(String(chunk)))
+      socket.once('end', () => resolve('refused'))
+      socket.once('error', () => resolve('refused'))
+    })
+    socket.destroy()
+    return said
+  }
+  const byName = await start({ identities: { alice: 'Alice' } })
+  assert.is(await says(byName.port, client), 'hi Alice\n')
+  assert.is(await says(byName.port, {}), 'refused')
+  assert.is((await byName.until('connection.refused')).reason, 'IDENTITY_UNKNOWN')
+  const stranger = { cert: authority.cert, key: authority.private }
+  assert.is(await says(byName.port, stranger), 'refused')
+  const lax = await start({ required: false })
+  assert.is(await says(lax.port, {}), 'hi undefined\n')
+  assert.is(await says(lax.port, client), 'hi alice\n')
+})
+
+test('handshakes at a time are capped; who waits is served, within the deadline (F82)', async () => {
+  const { port, count, until } = await serve({
+    listen: 'tls://127.0.0.1:0',
+    tls: await pair('localhost'),
+    limits: { handshakes: 1 },
+    timeouts: { handshakeMs: 400 },
+    handler: (line: string) => line,
+  })
+  // It begins, and says no more: until its deadline nobody else has a turn.
+  const stalled = await Peer.open(port)
+  stalled.send(Buffer.from([22, 3, 1]))
+  await new Promise((resolve) => setTimeout(resolve, 100))
+  const began = performance.now()
+  const waiting = dial(port)
+  await until('listener.fault', ({ error }) => (error as { code?: string }).code === 'HANDSHAKE_TIMEOUT')
+  const socket = await waiting
+  assert.ok(performance.now() - began > 200)
+  socket.write('hello\n')
+  assert.is(String(await new Promise((resolve) => socket.once('data', resolve))), 'hello\n')
+  socket.destroy()
+  const all = await Promise.all(Array.from({ length: 20 }, () => dial(port)))
+  for (const one of all) one.destroy()
+  assert.is(count('listener.fault'), 1)
+})
+
 test.run()
