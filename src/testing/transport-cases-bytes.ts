@@ -303,6 +303,8 @@ export const bytesCases: readonly TransportCase[] = [
         written += filled
         if (!(await rig.soon(() => near.drains > drains))) break
       }
+      // Else the writer may have stopped for want of time alone.
+      assert.equal(far.bytes, before, 'bytes came while the reader was paused')
       far.resume()
       await rig.until(
         () => far.bytes - before >= written || far.isClosed,

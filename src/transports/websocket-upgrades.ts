@@ -30,6 +30,9 @@ interface Pending {
 
 /** Longest delay of a Node timer. */
 const MOST_MS = 2 ** 31 - 1
+/** After a refusal: how long, and how much of, what the peer still sends is read. */
+const LINGER_MS = 2_000
+const LINGER_BYTES = 64 * 1024
 const UPGRADE = { Upgrade: 'websocket', 'Sec-WebSocket-Version': '13' }
 
 export class WebSocketUpgrades {
@@ -144,8 +147,8 @@ export class WebSocketUpgrades {
       'Content-Length': text.length,
     }).map(([name, value]) => `${name}: ${value}\r\n`)
     if (socket.writable) {
-      socket.write(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines.join('')}\r\n${text}`)
-      socket.destroySoon()
+      socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines.join('')}\r\n${text}`)
+      linger(socket)
     } else socket.destroy()
     this.#fail(socket, refused(status, why))
   }
@@ -174,6 +177,24 @@ export class WebSocketUpgrades {
     function (this: Socket): void {
       upgrades.#fail(this, new HandshakeError('HANDSHAKE_FAILED', LATE))
     })(this)
+}
+
+/**
+ * Reads on for a while and drops it: a socket closed with bytes unread is reset, and a reset discards on the peer's side
+ * what it has not read yet, our answer among it (RFC 9112, section 9.6).
+ */
+function linger(socket: Socket): void {
+  const timer = setTimeout(() => socket.destroy(), LINGER_MS)
+  timer.unref()
+  let left = LINGER_BYTES
+  socket.removeAllListeners('data')
+  socket.on('data', (chunk: Buffer) => {
+    left -= chunk.length
+    if (left < 0) socket.destroy()
+  })
+  socket.once('end', () => socket.destroy())
+  socket.once('close', () => clearTimeout(timer))
+  socket.resume()
 }
 
 function refused(status: number, why: string): HandshakeError {
