@@ -11,13 +11,13 @@ import { type ClientConnection, openClient } from './core/client.js'
 import { type Clock, systemClock } from './core/clock.js'
 import { findHandlers, resolveHandler } from './core/config/handlers.js'
 import type { Assignment, LoadedConfiguration } from './core/config/index.js'
-import { loadConfiguration, loadModule } from './core/config/index.js'
+import { atKey, loadConfiguration, loadModule, withOrigin } from './core/config/index.js'
 import type { Configuration, HookOptions, LimitOptions, SocketOption, TimeoutOptions } from './core/configuration.js'
 import { type Provider, ServerContainer } from './core/container.js'
 import { controlHandler } from './core/control.js'
 import { definitionOf, toDefinition } from './core/decorators.js'
 import { type Endpoint, parseEndpoint } from './core/endpoint.js'
-import { WiringError } from './core/errors.js'
+import { ConfigError, toError, WiringError } from './core/errors.js'
 import { EventHub } from './core/events.js'
 import {
   type CodecRef,
@@ -33,6 +33,7 @@ import { defaultLimits, defaultTimeouts, drainTimeoutMs, type TlsOptions } from 
 import { writePidFile } from './core/pid-file.js'
 import { cameFrom, sourceOf } from './core/places/handler-source.js'
 import { isPortable } from './core/places/wire.js'
+import type { ListenerPlan } from './core/plan.js'
 import { Planner, settle } from './core/planner.js'
 import type { AnyPlugin, Layer, Protocol } from './core/plugin.js'
 import { checkOptions, ServerRegistry } from './core/registry.js'
@@ -133,11 +134,17 @@ export async function createServer(options: ServerOptions = {}): Promise<Configu
       connect: (endpoint) => connect(endpoint, { codec: 'raw' }),
     }),
   )
-  for (const entry of values.plugins ?? []) await plug(registry, entry)
+  // What is wrong from here on is said with the file, variable or flag that it came from.
+  const traced = <T>(work: Promise<T>): Promise<T> =>
+    work.catch((thrown) => {
+      throw withOrigin(thrown, loaded.origin)
+    })
+  for (const [index, entry] of (values.plugins ?? []).entries())
+    await traced(plug(registry, entry, `plugins[${index}]`))
   registry.replacing('the application’s container', () => registerGiven(registry, given))
 
-  const found = await findHandlers(loaded, { definitionOf })
-  const hooks = values.hooks === undefined ? undefined : await hooksHandler(values.hooks, { load: loadModule })
+  const found = await traced(findHandlers(loaded, { definitionOf }))
+  const hooks = values.hooks === undefined ? undefined : await traced(hooksHandler(values.hooks, { load: loadModule }))
   const fallback =
     hooks === undefined ? cameFrom(echo, { eval: 'message => message' }) : hooked(hooks, values.hooks as HookOptions)
   const injection = new ServerContainer({
@@ -171,8 +178,15 @@ export async function createServer(options: ServerOptions = {}): Promise<Configu
   })
   const listeners = Object.entries(values.listeners ?? {})
   if (listeners.length === 0) listeners.push(['default', { endpoint: defaultEndpoint }])
-  const plans = []
-  for (const [name, listener] of listeners) plans.push(await planner.plan(name, listener))
+  const plans: ListenerPlan[] = []
+  const faults: unknown[] = []
+  for (const [name, listener] of listeners) {
+    await traced(planner.plan(name, listener)).then(
+      (plan) => plans.push(plan),
+      (fault) => faults.push(fault),
+    )
+  }
+  if (faults.length > 0) throw together(faults)
 
   const server = new Configured(loaded, {
     plans,
@@ -197,6 +211,18 @@ export async function createServer(options: ServerOptions = {}): Promise<Configu
   return server
 }
 
+/** The faults of several listeners, told at once, as an error of the first one's kind. */
+function together(faults: readonly unknown[]): unknown {
+  const [first] = faults
+  const texts = new Set(faults.map((fault) => toError(fault).message))
+  if (texts.size === 1 || !(first instanceof ConfigError || first instanceof WiringError)) return first
+  const message = [...texts].join('\n')
+  const fields = { ...first.fields, faults: [...texts] }
+  return first instanceof ConfigError
+    ? new ConfigError(first.code, message, fields)
+    : new WiringError(first.code, message, fields)
+}
+
 class Configured extends GaidarosServer implements ConfiguredServer {
   readonly configuration: LoadedConfiguration
   #control: Server | undefined
@@ -218,7 +244,7 @@ class Configured extends GaidarosServer implements ConfiguredServer {
       if (path !== undefined) this.#control = await this.#listenForControl(path)
     } catch (error) {
       await this.stop({ timeoutMs: 0 })
-      throw error
+      throw withOrigin(error, this.configuration.origin)
     }
     return this
   }
@@ -304,10 +330,16 @@ function registerGiven(registry: ServerRegistry, given: Given): void {
 }
 
 /** A plugin by package or file, with options, or the thing itself. */
-async function plug(registry: ServerRegistry, entry: NonNullable<Configuration['plugins']>[number]): Promise<void> {
+async function plug(
+  registry: ServerRegistry,
+  entry: NonNullable<Configuration['plugins']>[number],
+  place: string,
+): Promise<void> {
   if (typeof entry !== 'string' && !Array.isArray(entry)) return registry.plug(entry as AnyPlugin, {})
   const [name, options] = (typeof entry === 'string' ? [entry, {}] : entry) as [string, unknown]
-  const module = await loadModule(name)
+  const module = await loadModule(name).catch((thrown) => {
+    throw atKey(thrown, place)
+  })
   const plugin = (module.default ?? module.plugin) as AnyPlugin | undefined
   if (plugin === undefined) {
     throw new WiringError(

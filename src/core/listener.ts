@@ -3,9 +3,19 @@
  *
  * Room: core, mechanism.
  */
+import { ofListener } from './config/trace.js'
 import type { CloseReason } from './connection.js'
 import type { Endpoint } from './endpoint.js'
-import { AcceptError, BindError, GaidarosError, HandshakeError, ShutdownError, toError, WiringError } from './errors.js'
+import {
+  AcceptError,
+  BindError,
+  ConfigError,
+  GaidarosError,
+  HandshakeError,
+  ShutdownError,
+  toError,
+  WiringError,
+} from './errors.js'
 import { stack } from './layer-stack.js'
 import type { ListenerHandle, ListenerState } from './lifecycle.js'
 import type { Limits } from './options.js'
@@ -78,6 +88,8 @@ export class ServerListener implements ListenerHandle {
       }
     } catch (thrown) {
       await this.unbind()
+      // The transport knows its options by their names alone: `tls.cert`.
+      if (thrown instanceof ConfigError) throw ofListener(thrown, this.name)
       throw thrown instanceof GaidarosError
         ? thrown
         : new BindError('BIND_FAILED', `listener ${this.name}: ${toError(thrown).message}`, {
