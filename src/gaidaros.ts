@@ -29,7 +29,7 @@ import {
 } from './core/handler.js'
 import { type HookedHandler, hooksHandler, scriptHandler } from './core/hooks.js'
 import type { Server } from './core/lifecycle.js'
-import { defaultLimits, defaultTimeouts, drainTimeoutMs, type TlsOptions } from './core/options.js'
+import { defaultLimits, defaultServerLimits, defaultTimeouts, drainTimeoutMs, type TlsOptions } from './core/options.js'
 import { writePidFile } from './core/pid-file.js'
 import { cameFrom, sourceOf } from './core/places/handler-source.js'
 import { isPortable } from './core/places/wire.js'
@@ -62,6 +62,7 @@ import { layers } from './plugins/layers/index.js'
 import { middleware } from './plugins/middleware/index.js'
 import { protocols } from './plugins/protocols/index.js'
 import { attached } from './transports/attached.js'
+import { descriptors } from './transports/descriptors.js'
 import { fd } from './transports/fd.js'
 import { memory } from './transports/memory.js'
 import { stdio } from './transports/stdio.js'
@@ -204,6 +205,9 @@ export async function createServer(options: ServerOptions = {}): Promise<Configu
     clock,
     events,
     drainTimeoutMs: values.drain?.timeoutMs ?? drainTimeoutMs,
+    limits: settle(defaultServerLimits, values.limits),
+    descriptors: () => descriptors.look(),
+    observers: registry.observers,
     prepare: async (plan) => plan.handler.prepare?.(),
     dispose: () => injection.dispose(),
   })

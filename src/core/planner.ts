@@ -12,6 +12,7 @@ import type { Executor, Placement } from './executor.js'
 import { type Elsewhere, mixedPlan, runPlan } from './executor-plan.js'
 import type { CodecRef, HandlerDefinition, HandlerPlan, MiddlewareRef, Named, NamedExecutor, Needs } from './handler.js'
 import { checkStack, type PlacedLayer } from './layer-stack.js'
+import { joinProbes } from './observer.js'
 import { defaultLimits, defaultTimeouts, type Limits, type Timeouts } from './options.js'
 import { compose, type MiddlewareLevel, type MiddlewareSet, type PlacedMiddleware } from './pipeline.js'
 import { sourceOf } from './places/handler-source.js'
@@ -172,6 +173,9 @@ export class Planner {
 
     const own = protocol?.protocol.middleware
     const middleware: PlacedMiddleware[] = [
+      ...registry.observers.flatMap(({ middleware: set }) =>
+        set === undefined ? [] : [{ level: 'observer' as const, set }],
+      ),
       ...this.#globalMiddleware(),
       ...this.#listenerMiddleware(name, options),
       ...(own === undefined ? [] : [{ level: 'protocol' as const, set: own }]),
@@ -201,6 +205,7 @@ export class Planner {
         middleware.flatMap(({ set }) => (set.connection === undefined ? [] : [set.connection])),
       ),
       messagePipeline: onMessage(middleware),
+      probe: joinProbes(registry.observers.flatMap((observer) => observer.probe?.(name) ?? [])),
       methodPipelines:
         methods.size === 0
           ? undefined
@@ -392,7 +397,8 @@ export function settle<T extends object>(
   const result: Record<string, unknown> = { ...defaults }
   for (const layer of layers) {
     for (const [key, value] of Object.entries(layer ?? {})) {
-      if (value !== undefined) result[key] = value === 'unlimited' ? Number.POSITIVE_INFINITY : value
+      // At the top stand limits of the whole server as well; they are no listener's.
+      if (value !== undefined && key in defaults) result[key] = value === 'unlimited' ? Number.POSITIVE_INFINITY : value
     }
   }
   return result as T

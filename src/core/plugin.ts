@@ -11,6 +11,7 @@ import type { Endpoint } from './endpoint.js'
 import type { EventHub } from './events.js'
 import type { Executor } from './executor.js'
 import type { Needs } from './handler.js'
+import type { Observer } from './observer.js'
 import type { Limits, Timeouts, TlsOptions } from './options.js'
 import type { Middleware, MiddlewareSet } from './pipeline.js'
 import type { StandardSchemaV1 } from './standard-schema.js'
@@ -185,6 +186,8 @@ export interface Registry {
   protocol<O>(factory: Factory<Protocol, O>): this
   middleware<O>(factory: Factory<MiddlewareSet | Middleware, O>): this
   executor<O>(factory: Factory<Executor, O>): this
+  /** What goes along with the server; made once, in the order of registration. */
+  observer(create: (services: PluginServices) => Observer): this
 }
 
 /** A package's contribution, named in the configuration's `plugins`. */
