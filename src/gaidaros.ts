@@ -92,6 +92,11 @@ export interface ServerOptions extends Configuration {
   readonly flags?: readonly Assignment[]
   /** The application's tsyringe container; the server makes a child of it. Default: tsyringe's root. */
   readonly container?: DependencyContainer
+  /**
+   * The container serves this server alone: singletons that were first made for it are disposed with it. Default false; the
+   * command says true, because there nobody else could dispose them.
+   */
+  readonly ownsContainer?: boolean
   /** Overrides, for this server alone. */
   readonly providers?: readonly Provider[]
   /** For tests: time in their hand. */
@@ -116,6 +121,7 @@ export async function createServer(options: ServerOptions = {}): Promise<Configu
     env = process.env,
     flags = [],
     container,
+    ownsContainer = false,
     providers,
     clock: givenClock,
     ...code
@@ -151,6 +157,7 @@ export async function createServer(options: ServerOptions = {}): Promise<Configu
   const injection = new ServerContainer({
     ...(container === undefined ? {} : { parent: container }),
     ...(providers === undefined ? {} : { providers }),
+    ownsParent: ownsContainer,
     failed: (name, error) => events.emit('disposal.failed', { name, error }),
     values: new Map<unknown, unknown>([
       [CLOCK, clock],
