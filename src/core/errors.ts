@@ -100,6 +100,7 @@ export type ConnectionErrorCode =
   | 'HALF_CLOSED_TIMEOUT'
   | 'SLOW_PEER' // more than writeHardBytes waited for a peer that does not read
   | 'RATE_LIMITED'
+  | 'KILLED' // by an operator, whose reason stands in the message
   | 'IDENTITY_UNKNOWN' // client-identity: no certificate, or one that nobody knows
   | 'AMPLIFIED' // a reply over limits.replyRatio to a datagram peer; not sent
   | 'UNDETECTED' // none of the listener's protocols is what the peer speaks, within detectBytes and detectMs

@@ -6,6 +6,7 @@
 
 import type { ListenerOptions } from './configuration.js'
 import type { Connection } from './connection.js'
+import type { LatencyRecorder } from './control/latency.js'
 import type { Endpoint } from './endpoint.js'
 import type { EventSource } from './events.js'
 import type { Limits } from './options.js'
@@ -29,12 +30,23 @@ export interface ListenerHandle {
   /** Connections open now. */
   readonly connections: number
   readonly plan: ListenerPlan
+  /** In effect now: the plan's, and what `setLimits` has changed. */
+  readonly limits: Readonly<Limits>
+  /** What passed since its start, over connections that are gone too. */
+  readonly traffic: {
+    readonly bytesIn: number
+    readonly bytesOut: number
+    readonly messagesIn: number
+    readonly messagesOut: number
+  }
   /**
    * Sets limits while it runs. Lowered below the present count, nobody is cut and nobody let in until it is met again.
    *
    * @throws {WiringError} `BAD_OPTION`.
    */
   setLimits(limits: Partial<Pick<Limits, 'connections' | 'connectionsPerSource'>>): void
+  /** @internal Records how long messages take from now on; undefined ends it. */
+  measure?(recorder: LatencyRecorder | undefined): void
   /** Newcomers wait (up to the backlog); those connected go on. */
   suspend(): void
   resume(): void

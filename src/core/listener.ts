@@ -4,14 +4,16 @@
  * Room: core, mechanism.
  */
 import type { CloseReason } from './connection.js'
+import type { LatencyRecorder } from './control/latency.js'
 import type { Endpoint } from './endpoint.js'
 import { AcceptError, BindError, GaidarosError, HandshakeError, ShutdownError, toError, WiringError } from './errors.js'
 import { stack } from './layer-stack.js'
 import type { ListenerHandle, ListenerState } from './lifecycle.js'
 import type { Limits } from './options.js'
-import type { Binding, ListenerPlan } from './plan.js'
-import { Session, type SessionHost, type SessionScope } from './session.js'
+import type { Binding, ListenerPlan, SessionPlan } from './plan.js'
+import { Session, type SessionHost, type SessionScope, type Traffic } from './session.js'
 import type { Link, LinkSink, Listener } from './transport.js'
+import { timedPlan } from './watched-plan.js'
 
 /** A bound listener tells its server of sessions that ended. */
 export interface ListenerOwner {
@@ -33,6 +35,9 @@ export class ServerListener implements ListenerHandle {
   readonly sessions = new Set<Session>()
   readonly #owner: ListenerOwner
   readonly #bound: Listener[] = []
+  readonly #sinks: ListenerSink[] = []
+  /** Of connections that are gone. */
+  readonly #past: Traffic = { bytesIn: 0, bytesOut: 0, messagesIn: 0, messagesOut: 0 }
   readonly #waiters = new Set<Waiter>()
   readonly #bySource = new Map<string, number>()
   #state: ListenerState = 'unbound'
@@ -65,6 +70,15 @@ export class ServerListener implements ListenerHandle {
   get connections(): number {
     return this.sessions.size
   }
+  get limits(): Readonly<Limits> {
+    const connections = this.#connectionLimit
+    return { ...this.plan.limits, connections, connectionsPerSource: this.#sourceLimit }
+  }
+  get traffic(): Readonly<Traffic> {
+    const total = { ...this.#past }
+    for (const session of this.sessions) session.addTraffic(total)
+    return total
+  }
 
   /** Binds all endpoints of the plan, or none. @throws {BindError} */
   async bind(): Promise<void> {
@@ -72,6 +86,7 @@ export class ServerListener implements ListenerHandle {
     try {
       for (const binding of this.plan.bindings) {
         const sink = new ListenerSink(this, binding, this.#owner)
+        this.#sinks.push(sink)
         const listener = await binding.transport.listen(binding.endpoint, binding.options, this.#layered(sink, binding))
         this.#bound.push(listener)
         sink.bound(listener.endpoint)
@@ -156,6 +171,11 @@ export class ServerListener implements ListenerHandle {
     return true
   }
 
+  /** @internal Records how long messages take, from now on; undefined ends it. Costs nothing while it is off. */
+  measure(recorder: LatencyRecorder | undefined): void {
+    for (const sink of this.#sinks) sink.measure(recorder)
+  }
+
   /** By itself, because a file has changed. */
   reloaded(): void {
     this.#owner.host.events.emit('listener.reloaded', { listener: this.name })
@@ -218,6 +238,7 @@ export class ServerListener implements ListenerHandle {
 
   forget(session: Session, link: Link, reason: CloseReason): void {
     this.sessions.delete(session)
+    session.addTraffic(this.#past)
     if (this.#bySource.size > 0) this.#countSource(link, -1)
     this.#changed()
     this.#owner.sessionClosed(session, reason)
@@ -310,6 +331,16 @@ class ListenerSink implements LinkSink {
   bound(endpoint: Endpoint): void {
     this.scope.endpoint = endpoint
     for (const { scope } of this.scope.candidates ?? []) (scope as MutableScope).endpoint = endpoint
+  }
+
+  /** Sessions read their plan from here at each message. */
+  measure(recorder: LatencyRecorder | undefined): void {
+    const watched = (plan: SessionPlan) => (recorder === undefined ? plan : timedPlan(plan, recorder))
+    const { plan } = this.#listener
+    this.scope.plan = watched(plan)
+    this.scope.candidates?.forEach(({ scope }, i) => {
+      ;(scope as MutableScope).plan = watched(plan.candidates?.[i]?.plan ?? scope.plan)
+    })
   }
 
   open(link: Link): void {
