@@ -6,13 +6,16 @@
 import { Admission, type AdmissionLimits, checkLive } from './admission.js'
 import { type Alarms, Threshold } from './alarms.js'
 import type { CloseReason } from './connection.js'
+import type { LatencyRecorder } from './control/latency.js'
 import type { Endpoint } from './endpoint.js'
 import { AcceptError, BindError, GaidarosError, HandshakeError, ShutdownError, toError } from './errors.js'
 import { stack } from './layer-stack.js'
 import type { ListenerHandle, ListenerState } from './lifecycle.js'
-import type { Binding, ListenerPlan } from './plan.js'
-import { Session, type SessionHost, type SessionScope } from './session.js'
+import type { Limits } from './options.js'
+import type { Binding, ListenerPlan, SessionPlan } from './plan.js'
+import { Session, type SessionHost, type SessionScope, type Traffic } from './session.js'
 import type { Link, LinkSink, Listener } from './transport.js'
+import { timedPlan } from './watched-plan.js'
 
 /** A bound listener tells its server of sessions that ended. */
 export interface ListenerOwner {
@@ -44,6 +47,9 @@ export class ServerListener implements ListenerHandle {
   readonly sessions = new Set<Session>()
   readonly #owner: ListenerOwner
   readonly #bound: Listener[] = []
+  readonly #sinks: ListenerSink[] = []
+  /** Of connections that are gone. */
+  readonly #past: Traffic = { bytesIn: 0, bytesOut: 0, messagesIn: 0, messagesOut: 0 }
   readonly #waiters = new Set<Waiter>()
   readonly #admission: Admission
   readonly #nearlyFull = new Threshold(0.9, 0.8)
@@ -80,8 +86,13 @@ export class ServerListener implements ListenerHandle {
   get accepted(): number {
     return this.#accepted
   }
-  get limits(): Readonly<AdmissionLimits> {
-    return this.#admission.limits
+  get limits(): Readonly<Limits> {
+    return { ...this.plan.limits, ...this.#admission.limits }
+  }
+  get traffic(): Readonly<Traffic> {
+    const total = { ...this.#past }
+    for (const session of this.sessions) session.addTraffic(total)
+    return total
   }
 
   /** Binds all endpoints of the plan, or none. @throws {BindError} */
@@ -90,6 +101,7 @@ export class ServerListener implements ListenerHandle {
     try {
       for (const binding of this.plan.bindings) {
         const sink = new ListenerSink(this, binding, this.#owner)
+        this.#sinks.push(sink)
         const listener = await binding.transport.listen(binding.endpoint, binding.options, this.#layered(sink, binding))
         this.#bound.push(listener)
         sink.bound(listener.endpoint)
@@ -190,6 +202,11 @@ export class ServerListener implements ListenerHandle {
     return true
   }
 
+  /** @internal Records how long messages take, from now on; undefined ends it. Costs nothing while it is off. */
+  measure(recorder: LatencyRecorder | undefined): void {
+    for (const sink of this.#sinks) sink.measure(recorder)
+  }
+
   /** By itself, because a file has changed. */
   reloaded(): void {
     this.#owner.host.events.emit('listener.reloaded', { listener: this.name })
@@ -246,6 +263,7 @@ export class ServerListener implements ListenerHandle {
   forget(session: Session, link: Link, reason: CloseReason): void {
     this.sessions.delete(session)
     this.#admission.left(() => link.remote?.host)
+    session.addTraffic(this.#past)
     this.#owner.sessionClosed(session, reason)
     this.#changed()
   }
@@ -337,6 +355,17 @@ class ListenerSink implements LinkSink {
   bound(endpoint: Endpoint): void {
     this.scope.endpoint = endpoint
     for (const { scope } of this.scope.candidates ?? []) (scope as MutableScope).endpoint = endpoint
+  }
+
+  /** Sessions read their plan from here at each message. */
+  measure(recorder: LatencyRecorder | undefined): void {
+    const watched = (plan: SessionPlan) =>
+      recorder === undefined ? plan : timedPlan(plan, recorder, this.scope.host.clock)
+    const { plan } = this.#listener
+    this.scope.plan = watched(plan)
+    this.scope.candidates?.forEach(({ scope }, i) => {
+      ;(scope as MutableScope).plan = watched(plan.candidates?.[i]?.plan ?? scope.plan)
+    })
   }
 
   open(link: Link): void {

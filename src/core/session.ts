@@ -40,6 +40,7 @@ import type { Protocol } from './plugin.js'
 import { Port } from './protocol-port.js'
 import type { Capabilities, Link } from './transport.js'
 import { runMethod, Turn, unrouted } from './turn.js'
+import { tappedPlan, type Watcher } from './watched-plan.js'
 
 /** What sessions need of the server (or client) they belong to. */
 export interface SessionHost {
@@ -66,6 +67,27 @@ export interface SessionScope {
   readonly once: boolean
   /** Told once, after everything of the session has ended. */
   closed(session: Session, reason: CloseReason): void
+}
+
+/** Totals of what passed. */
+export interface Traffic {
+  bytesIn: number
+  bytesOut: number
+  messagesIn: number
+  messagesOut: number
+}
+
+/** What a session is at, for the operator. */
+export interface SessionWork {
+  readonly ageMs: number
+  /** Since bytes came or went. */
+  readonly idleMs: number
+  readonly unsentBytes: number
+  /** Received, and waiting for its turn or its rest. */
+  readonly unhandledBytes: number
+  readonly inFlight: number
+  /** It is not read from. */
+  readonly isPaused: boolean
 }
 
 /** Reasons not to go on. */
@@ -1192,6 +1214,72 @@ export class Session implements Connection, Expiring, Holder {
     this.#hasEnded = true
     this.#outbox.clear()
     this.#link.abort(error)
+  }
+
+  // ── the operator ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** @internal Adds what passed so far. */
+  addTraffic(total: Traffic): void {
+    total.bytesIn += this.#bytesIn
+    total.bytesOut += this.#outbox.written
+    total.messagesIn += this.#messagesIn
+    total.messagesOut += this.#messagesOut
+  }
+
+  /** @internal What it is at. */
+  get work(): SessionWork {
+    const now = this.#scope.host.clock.now()
+    return {
+      ageMs: now - this.#openedAt,
+      idleMs: now - this.#lastActivity,
+      unsentBytes: this.#link.buffered,
+      unhandledBytes: this.#hold.size + this.#waitingBytes,
+      inFlight: this.#inFlight,
+      isPaused: this.#isReadingPaused,
+    }
+  }
+
+  /**
+   * @internal Ends it for the operator.
+   * @param isNow - Without sending what waits.
+   * @returns false where it was ending already.
+   */
+  kill(error: ConnectionError, isNow: boolean): boolean {
+    if (this.#isClosed || (this.#isDiscarding && !isNow)) return false
+    if (isNow) this.#cut(error.code, 'server', error)
+    else this.#finish(error.code, 'server', error)
+    return true
+  }
+
+  /**
+   * @internal Lets a watcher hear what is decoded and encoded. Costs sessions that are not tapped nothing: this one gets a
+   * scope of its own.
+   * @returns what ends it.
+   */
+  tap(watcher: Watcher): () => void {
+    if (this.#isDetecting || this.#isClosed) {
+      const why = this.#isClosed ? 'is closed' : 'has not shown yet which protocol it speaks'
+      throw new ConnectionError('NOT_SUPPORTED', `connection ${this.id} ${why}`)
+    }
+    const plain = this.#scope
+    const tapped = { ...plain, plan: tappedPlan(plain.plan, watcher, this.#port !== undefined) }
+    this.#scope = tapped
+    // A library reads it as a stream: bytes are all there is to see. Shadows the methods of this one object.
+    if (this.#feed !== undefined) {
+      this.data = (buffer, start, end) => {
+        watcher.passed('in', 'chunk', buffer.subarray(start, end))
+        Session.prototype.data.call(this, buffer, start, end)
+      }
+      this.write = (bytes) => {
+        watcher.passed('out', 'chunk', bytes)
+        return Session.prototype.write.call(this, bytes)
+      }
+    }
+    return () => {
+      if (this.#scope === tapped) this.#scope = plain
+      Reflect.deleteProperty(this, 'data')
+      Reflect.deleteProperty(this, 'write')
+    }
   }
 
   // ── failures ───────────────────────────────────────────────────────────────────────────────────────────────────────
