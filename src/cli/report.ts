@@ -19,6 +19,7 @@ const levels: Readonly<Record<EventName, number>> = {
   'limit.reached': 0,
   'limit.cleared': 1,
   'executor.lost': 0,
+  'executor.refused': 0,
   'message.dropped': 1,
   'server.state': 1,
   'listener.bound': 1,

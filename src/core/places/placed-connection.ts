@@ -36,6 +36,9 @@ export class PlacedConnection implements Connection {
   #reason: CloseReason | undefined
   #resolveClosed: (reason: CloseReason) => void = () => {}
   #abortion: AbortController | undefined
+  #messageAbortion: AbortController | undefined
+  /** Messages and hooks at work: what takes the signal meanwhile takes that of the message. */
+  atWork = 0
   #underWay = 0
   #room: { promise: Promise<void>; resolve: () => void; reject: (error: Error) => void } | undefined
   #lastAsked = 0
@@ -66,11 +69,15 @@ export class PlacedConnection implements Connection {
     return this.#facts.features[token.feature] as T | undefined
   }
   get signal(): AbortSignal {
-    if (this.#abortion === undefined) {
-      this.#abortion = new AbortController()
-      if (this.#reason !== undefined) this.#abortion.abort(this.#closedError())
+    const isOfMessage = this.atWork > 0
+    let abortion = isOfMessage ? this.#messageAbortion : this.#abortion
+    if (abortion === undefined) {
+      abortion = new AbortController()
+      if (this.#reason !== undefined) abortion.abort(this.#closedError())
+      if (isOfMessage) this.#messageAbortion = abortion
+      else this.#abortion = abortion
     }
-    return this.#abortion.signal
+    return abortion.signal
   }
   /** Of what passed through this place: messages, and the bytes they have on their way here. */
   get stats(): ConnectionStats {
@@ -151,6 +158,11 @@ export class PlacedConnection implements Connection {
     if (error === undefined) asked?.resolve()
     else asked?.reject(error)
   }
+  /** Nobody waits for the one message at work; the next one has a new signal. */
+  giveUp(error: Error): void {
+    this.#messageAbortion?.abort(error)
+    this.#messageAbortion = undefined
+  }
   /** The peer is gone. */
   over(reason: CloseReason): void {
     if (this.#reason !== undefined) return
@@ -161,6 +173,7 @@ export class PlacedConnection implements Connection {
     for (const { reject } of this.#asked.values()) reject(this.#closedError())
     this.#asked.clear()
     this.#abortion?.abort(reason.error ?? this.#closedError())
+    this.#messageAbortion?.abort(reason.error ?? this.#closedError())
     this.#resolveClosed(reason)
   }
 
