@@ -10,7 +10,7 @@ import { type Endpoint, parseEndpoint } from '../endpoint.js'
 import { ConnectionError } from '../errors.js'
 import type { FeatureToken } from '../feature.js'
 import { packError } from './portable-error.js'
-import type { SeatFacts } from './seat-facts.js'
+import { type SeatFacts, withEndpoints } from './seat-facts.js'
 import * as wire from './wire.js'
 
 /** Bytes of sends under way before `send` makes its caller wait. */
@@ -56,7 +56,8 @@ export class PlacedConnection implements Connection {
     this.remote = facts.remote === undefined ? undefined : parseEndpoint(facts.remote)
     this.transport = facts.transport
     this.listener = facts.listener
-    this.attributes = new Map(facts.attributes as [unknown, unknown][])
+    this.attributes = new Map()
+    this.tell(facts.attributes)
     this.closed = new Promise((resolve) => {
       this.#resolveClosed = resolve
     })
@@ -66,7 +67,7 @@ export class PlacedConnection implements Connection {
     return this.#state
   }
   feature<T>(token: FeatureToken<T>): T | undefined {
-    return this.#facts.features[token.feature] as T | undefined
+    return withEndpoints(this.#facts.features[token.feature]) as T | undefined
   }
   get signal(): AbortSignal {
     const isOfMessage = this.atWork > 0
@@ -144,7 +145,7 @@ export class PlacedConnection implements Connection {
     this.#bytesOut += bytes
   }
   tell(attributes: readonly (readonly [unknown, unknown])[]): void {
-    for (const [key, value] of attributes) this.attributes.set(key, value)
+    for (const [key, value] of attributes) this.attributes.set(key, withEndpoints(value))
   }
   credit(bytes: number): void {
     this.#underWay -= bytes

@@ -170,7 +170,8 @@ export class Pool implements Executor, PlaceOwner, PlaceChooser {
 
   #openFor(): PlaceHandle {
     const size = this.#size
-    if (this.#places.size < size) return this.#open()
+    // Those that are about to end do not count, as long as they do not pile up.
+    if (this.#active < size && this.#places.size < size * 2) return this.#open()
     const kind = this.#carrier.kind
     throw new ExecutorError('OVERLOADED', `${size} connections have a ${kind} each; executor.size is ${size}`, { size })
   }
