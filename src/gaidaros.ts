@@ -9,7 +9,7 @@ import { Script } from 'node:vm'
 import { type DependencyContainer, type InjectionToken, container as root } from 'tsyringe'
 import { type ClientConnection, openClient } from './core/client.js'
 import { type Clock, systemClock } from './core/clock.js'
-import { findHandlers, resolveHandler } from './core/config/handlers.js'
+import { findHandlers, loadExport, resolveHandler } from './core/config/handlers.js'
 import type { Assignment, LoadedConfiguration } from './core/config/index.js'
 import { loadConfiguration, loadModule } from './core/config/index.js'
 import type {
@@ -132,7 +132,11 @@ export async function createServer(options: ServerOptions = {}): Promise<Configu
   const loaded = await loadConfiguration({ cwd, config: config ?? !saysWhat, env, flags, code })
   const { values } = loaded
   const events = new EventHub()
-  const places = { entry: new URL('./place.js', import.meta.url), seed: () => seedOf(loaded.directory, values) }
+  const places = {
+    entry: new URL('./place.js', import.meta.url),
+    seed: () => seedOf(loaded.directory, values),
+    load: (reference: string) => loadExport(reference, loaded.directory),
+  }
   const registry = registerBuiltIns(
     new ServerRegistry({
       events,

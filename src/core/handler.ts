@@ -92,6 +92,8 @@ export interface BoundHandler {
   readonly drain: ((connection: Connection, deadline: Date) => unknown) | undefined
   readonly error: ((error: Error, connection: Connection) => unknown) | undefined
   readonly close: ((connection: Connection, reason: import('./connection.js').CloseReason) => unknown) | undefined
+  /** The session does not wait any longer for the message that is under way longest; for handlers that run elsewhere. */
+  readonly abandon?: ((connection: Connection, error: Error) => void) | undefined
 }
 
 /**

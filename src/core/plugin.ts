@@ -37,6 +37,12 @@ export interface PluginServices {
     readonly entry: URL
     /** What they are told first. */
     seed(): unknown
+    /**
+     * What a module exports under a name, as configuration names handlers: `./file.ts#Export`, `package#Export`.
+     *
+     * @throws {ConfigError} `NOT_FOUND`, `UNREADABLE`, `UNKNOWN_NAME`.
+     */
+    load(reference: string): Promise<unknown>
   }
 }
 

@@ -191,6 +191,8 @@ export class Session implements Connection, Expiring, Holder {
   #resolveClosed: ((reason: CloseReason) => void) | undefined
   #drained: { promise: Promise<void>; resolve: () => void; reject: (error: Error) => void } | undefined
   #abortion: AbortController | undefined
+  /** Of the message at hand; a new one once it was given up. */
+  #messageAbortion: AbortController | undefined
 
   bucket: Bucket | undefined = undefined
   before: Expiring | undefined = undefined
@@ -281,11 +283,15 @@ export class Session implements Connection, Expiring, Holder {
     return this.#closedPromise
   }
   get signal(): AbortSignal {
-    if (this.#abortion === undefined) {
-      this.#abortion = new AbortController()
-      if (this.#isClosed) this.#abortion.abort(this.#closedError())
+    const isOfMessage = (this.#isInHandler || this.#inFlight > 0) && !(this.#stops & OPENING)
+    let abortion = isOfMessage ? this.#messageAbortion : this.#abortion
+    if (abortion === undefined) {
+      abortion = new AbortController()
+      if (this.#isClosed) abortion.abort(this.#closedError())
+      if (isOfMessage) this.#messageAbortion = abortion
+      else this.#abortion = abortion
     }
-    return this.#abortion.signal
+    return abortion.signal
   }
   feature<T>(token: FeatureToken<T>): T | undefined {
     return this.#link.feature?.(token)
@@ -826,6 +832,7 @@ export class Session implements Connection, Expiring, Holder {
         },
         (thrown) => {
           if (!this.#finishPending(pending)) return reject(this.#closedError())
+          if (thrown instanceof ExecutorError && thrown.code === 'TIMEOUT') this.#abortMessage(thrown)
           try {
             resolve(this.#failedFor(thrown))
           } catch (error) {
@@ -927,6 +934,7 @@ export class Session implements Connection, Expiring, Holder {
       },
       (thrown) => {
         if (!this.#finishPending(pending)) return
+        if (thrown instanceof ExecutorError && thrown.code === 'TIMEOUT') this.#abortMessage(thrown)
         if (isErrorHook) this.#giveUp(thrown)
         else this.#failed(thrown, 'the handler', isMessage)
         this.#afterPending(pending)
@@ -1474,9 +1482,18 @@ export class Session implements Connection, Expiring, Holder {
       `the handler has not answered within handlerMs (${timeouts.handlerMs} ms)`,
     )
     this.#dropped(error)
+    this.#abortMessage(error)
+    this.#handler?.abandon?.(this, error)
     if (pending.fail !== undefined) return pending.fail(error)
     this.#failed(error, 'the handler', pending.isMessage)
     this.#afterPending(pending)
+  }
+
+  /** Nobody waits for the message any more. Others at work share the signal, and keep it. */
+  #abortMessage(error: Error): void {
+    if (this.#inFlight > 0) return
+    this.#messageAbortion?.abort(error)
+    this.#messageAbortion = undefined
   }
 
   // ── memory ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -1565,6 +1582,7 @@ export class Session implements Connection, Expiring, Holder {
     if (this.#inFlight > 0) this.#dropped(error)
     for (const pending of this.#pendings ?? []) pending.over = pending.isTold = true
     this.#abortion?.abort(error)
+    this.#messageAbortion?.abort(error)
     this.#reason = { code: 'SHUTDOWN', by: 'server', error }
     this.#cut('SHUTDOWN', 'server', error)
   }
@@ -1587,6 +1605,7 @@ export class Session implements Connection, Expiring, Holder {
     this.#drained?.reject(this.#closedError())
     this.#drained = undefined
     this.#abortion?.abort(reason.error ?? this.#closedError())
+    this.#messageAbortion?.abort(reason.error ?? this.#closedError())
     this.#feed?.close(reason.error)
     host.count(`closed.${reason.code}`)
     const isOpen = this.#isOpen
