@@ -8,7 +8,7 @@ import type { Endpoint } from './endpoint.js'
 import { AcceptError, BindError, GaidarosError, HandshakeError, ShutdownError, toError, WiringError } from './errors.js'
 import { stack } from './layer-stack.js'
 import type { ListenerHandle, ListenerState } from './lifecycle.js'
-import type { Limits } from './options.js'
+import type { Limits, TlsIdentity } from './options.js'
 import type { Binding, ListenerPlan } from './plan.js'
 import { Session, type SessionHost, type SessionScope } from './session.js'
 import type { Link, LinkSink, Listener } from './transport.js'
@@ -156,6 +156,16 @@ export class ServerListener implements ListenerHandle {
     return true
   }
 
+  async setCertificate(name: string, identity: TlsIdentity | undefined): Promise<void> {
+    const able = this.#bound.filter((listener) => listener.setCertificate !== undefined)
+    if (able.length === 0) {
+      const message = `listener ${this.name} shows no certificates: it is not bound, or began without \`tls.cert\`, \`tls.pfx\` and \`tls.sni\``
+      throw new WiringError('NEEDS_UNMET', message, { listener: this.name })
+    }
+    for (const listener of able) await listener.setCertificate?.(name, identity)
+    this.reloaded()
+  }
+
   /** By itself, because a file has changed. */
   reloaded(): void {
     this.#owner.host.events.emit('listener.reloaded', { listener: this.name })
@@ -226,6 +236,9 @@ export class ServerListener implements ListenerHandle {
   fault(error: Error, remote: Endpoint | undefined): void {
     const { host } = this.#owner
     host.count(`fault.${error instanceof GaidarosError ? error.code : 'UNKNOWN'}`)
+    // A report of a datagram listener stands for as many as it says.
+    const { reason, count } = (error as { fields?: { reason?: unknown; count?: unknown } }).fields ?? {}
+    if (typeof reason === 'string' && typeof count === 'number') host.count(`lost.${reason}`, count)
     if (error instanceof AcceptError && error.code === 'OUT_OF_DESCRIPTORS') {
       host.events.emit('limit.reached', {
         listener: this.name,

@@ -44,7 +44,8 @@ export interface SessionHost {
   readonly clock: Clock
   readonly deadlines: Deadlines
   readonly events: EventHub
-  count(counter: string): void
+  /** @param by - How many more. Default: 1. */
+  count(counter: string, by?: number): void
   nextId(): string
 }
 

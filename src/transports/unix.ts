@@ -21,7 +21,7 @@ import {
   unixOptions,
 } from './stream-options.js'
 import { checkUnixPath, makeWay, OwnSocketFile } from './unix-path.js'
-import { prepareUpgrade } from './upgrade-check.js'
+import { prepareUpgrade, upgradeParts } from './upgrade-check.js'
 
 export type { UnixOptions } from './stream-options.js'
 
@@ -48,7 +48,7 @@ export const unix: Transport<UnixOptions> = {
   check: (_endpoint, options) => prepareUpgrade(options.tls),
 
   async listen(endpoint, options, sink) {
-    await prepareUpgrade(options.tls)
+    const upgrades = await upgradeParts(options, sink)
     const { backlog = 511, mode = DEFAULT_MODE } = options
     const path = checkUnixPath(endpoint)
     await makeWay(endpoint, path)
@@ -57,6 +57,7 @@ export const unix: Transport<UnixOptions> = {
     const file = new OwnSocketFile(path)
     const scope = streamScope(endpoint, 'accepted', options, sink)
     return new StreamListener({
+      ...upgrades(),
       endpoint,
       servers: [server],
       sink,

@@ -13,13 +13,13 @@ import type { Factory, Layer, LayerScope } from '../../core/plugin.js'
 import type { Link, LinkSink } from '../../core/transport.js'
 
 export interface CompressionOptions {
-  level: number | undefined
+  level: number
   ratio: number
 }
 
 /** The kind of stream, and how a turn's output is flushed so that the other side can read all of it. */
 interface Method {
-  compress(level: number | undefined): Transform
+  compress(level: number): Transform
   decompress(): Transform
   readonly flush: number
 }
@@ -34,19 +34,17 @@ type Params = Record<number, number>
 
 const methods: Readonly<Record<string, () => Method>> = {
   gzip: () => ({
-    compress: (level) => zlib.createGzip(level === undefined ? {} : { level }),
+    compress: (level) => zlib.createGzip({ level }),
     decompress: () => zlib.createGunzip({ chunkSize: CHUNK_BYTES }),
     flush: constants.Z_SYNC_FLUSH,
   }),
   deflate: () => ({
-    compress: (level) => zlib.createDeflate(level === undefined ? {} : { level }),
+    compress: (level) => zlib.createDeflate({ level }),
     decompress: () => zlib.createInflate({ chunkSize: CHUNK_BYTES }),
     flush: constants.Z_SYNC_FLUSH,
   }),
   brotli: () => ({
-    // Four is where it is as fast as gzip and smaller; the default of eleven is for files.
-    compress: (level = 4) =>
-      zlib.createBrotliCompress({ params: { [constants.BROTLI_PARAM_QUALITY]: level } as Params }),
+    compress: (level) => zlib.createBrotliCompress({ params: { [constants.BROTLI_PARAM_QUALITY]: level } as Params }),
     decompress: () => zlib.createBrotliDecompress({ chunkSize: CHUNK_BYTES }),
     flush: constants.BROTLI_OPERATION_FLUSH,
   }),
@@ -61,19 +59,24 @@ const methods: Readonly<Record<string, () => Method>> = {
       throw new ConfigError('BAD_VALUE', message, { layer: 'zstd' })
     }
     return {
-      compress: (level) =>
-        createZstdCompress(level === undefined ? {} : { params: { [ZSTD_c_compressionLevel as number]: level } }),
+      compress: (level) => createZstdCompress({ params: { [ZSTD_c_compressionLevel as number]: level } }),
       decompress: () => createZstdDecompress({ chunkSize: CHUNK_BYTES }),
       flush: ZSTD_e_flush as number,
     }
   },
 }
 
-function compression(name: string, levels: string): Factory<Layer, CompressionOptions> {
+function compression(name: string, least: number, most: number, usual: number): Factory<Layer, CompressionOptions> {
   return {
     name,
     options: optionSchema<CompressionOptions>({
-      level: { unit: 'count', max: 22, why: `How hard to try: ${levels}.` },
+      level: {
+        unit: 'count',
+        min: least,
+        max: most,
+        default: usual,
+        why: 'How hard to try; more is smaller and slower.',
+      },
       ratio: {
         unit: 'number',
         min: 1,
@@ -93,10 +96,11 @@ function compression(name: string, levels: string): Factory<Layer, CompressionOp
   }
 }
 
-export const gzip = compression('gzip', '0 to 9, default 6')
-export const deflate = compression('deflate', '0 to 9, default 6')
-export const brotli = compression('brotli', '0 to 11, default 4')
-export const zstd = compression('zstd', '1 to 22, default 3')
+export const gzip = compression('gzip', 0, 9, 6)
+export const deflate = compression('deflate', 0, 9, 6)
+// Four is where it is as fast as gzip and smaller; the library's default of eleven is for files.
+export const brotli = compression('brotli', 0, 11, 4)
+export const zstd = compression('zstd', 1, 22, 3)
 
 class CompressedLink extends LayerLink {
   readonly #sink: CompressionSink
