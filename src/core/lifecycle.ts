@@ -12,7 +12,7 @@ import type { LatencyRecorder } from './control/latency.js'
 import type { Endpoint } from './endpoint.js'
 import type { EventSource } from './events.js'
 import type { Load } from './executor.js'
-import type { Limits } from './options.js'
+import type { Limits, TlsIdentity } from './options.js'
 import type { ListenerPlan } from './plan.js'
 import type { LiveServerLimits } from './server-room.js'
 import type { Usage } from './usage.js'
@@ -63,6 +63,15 @@ export interface ListenerHandle {
    * @returns false when it was refused.
    */
   reload(): Promise<boolean>
+  /**
+   * Shows a certificate to those who ask for a server name, from the next handshake on: adds, replaces or (undefined) removes
+   * what `tls.sni` says. The name `*` is `tls.cert`. Checked first; connections that are there go on.
+   *
+   * @param identity - Files (watched as others are), PEM text or bytes.
+   * @throws {ConfigError} `BAD_VALUE`: what was shown before stays.
+   * @throws {WiringError} `NEEDS_UNMET`: the listener began without a certificate.
+   */
+  setCertificate(name: string, identity: TlsIdentity | undefined): Promise<void>
   /**
    * Resolves when the number of open connections satisfies the condition.
    *

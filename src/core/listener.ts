@@ -8,10 +8,10 @@ import { type Alarms, Threshold } from './alarms.js'
 import type { CloseReason } from './connection.js'
 import type { LatencyRecorder } from './control/latency.js'
 import type { Endpoint } from './endpoint.js'
-import { AcceptError, BindError, GaidarosError, HandshakeError, ShutdownError, toError } from './errors.js'
+import { AcceptError, BindError, GaidarosError, HandshakeError, ShutdownError, toError, WiringError } from './errors.js'
 import { stack } from './layer-stack.js'
 import type { ListenerHandle, ListenerState } from './lifecycle.js'
-import type { Limits } from './options.js'
+import type { Limits, TlsIdentity } from './options.js'
 import type { Binding, ListenerPlan, SessionPlan } from './plan.js'
 import { Session, type SessionHost, type SessionScope, type Traffic } from './session.js'
 import type { Link, LinkSink, Listener } from './transport.js'
@@ -207,6 +207,16 @@ export class ServerListener implements ListenerHandle {
     for (const sink of this.#sinks) sink.measure(recorder)
   }
 
+  async setCertificate(name: string, identity: TlsIdentity | undefined): Promise<void> {
+    const able = this.#bound.filter((listener) => listener.setCertificate !== undefined)
+    if (able.length === 0) {
+      const message = `listener ${this.name} shows no certificates: it is not bound, or began without \`tls.cert\`, \`tls.pfx\` and \`tls.sni\``
+      throw new WiringError('NEEDS_UNMET', message, { listener: this.name })
+    }
+    for (const listener of able) await listener.setCertificate?.(name, identity)
+    this.reloaded()
+  }
+
   /** By itself, because a file has changed. */
   reloaded(): void {
     this.#owner.host.events.emit('listener.reloaded', { listener: this.name })
@@ -271,6 +281,9 @@ export class ServerListener implements ListenerHandle {
   fault(error: Error, remote: Endpoint | undefined): void {
     const { host } = this.#owner
     host.count(`fault.${error instanceof GaidarosError ? error.code : 'UNKNOWN'}`)
+    // A report of a datagram listener stands for as many as it says.
+    const { reason, count } = (error as { fields?: { reason?: unknown; count?: unknown } }).fields ?? {}
+    if (typeof reason === 'string' && typeof count === 'number') host.count(`lost.${reason}`, count)
     if (error instanceof AcceptError && error.code === 'OUT_OF_DESCRIPTORS') {
       host.events.emit('limit.reached', {
         listener: this.name,

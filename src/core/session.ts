@@ -49,7 +49,8 @@ export interface SessionHost {
   readonly events: EventHub
   /** Where all connections share one (`limits.memoryBytes`). */
   readonly budget?: MemoryBudget | undefined
-  count(counter: string): void
+  /** @param by - How many more. Default: 1. */
+  count(counter: string, by?: number): void
   nextId(): string
 }
 
