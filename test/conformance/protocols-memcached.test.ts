@@ -49,7 +49,11 @@ const asPeer = (given: unknown, { kind }: { kind: string }): Buffer => {
   const line = (words: string) => Buffer.from(`${words}\r\n`, 'latin1')
   if (command === 'set' || command === 'cas') {
     const more = unique === undefined ? '' : ` ${unique}`
-    return Buffer.concat([line(`${command} ${key} ${flags} ${exptime} ${value.length}${more}${tail}`), value, line('').subarray(kind === 'stream' ? 0 : 2)])
+    return Buffer.concat([
+      line(`${command} ${key} ${flags} ${exptime} ${value.length}${more}${tail}`),
+      value,
+      line('').subarray(kind === 'stream' ? 0 : 2),
+    ])
   }
   if (command === 'get') return line(`${cas ? 'gets' : 'get'} ${keys.join(' ')}`)
   if (command === 'incr') return line(`incr ${key} ${delta}${tail}`)
@@ -67,8 +71,20 @@ codecConformance(
       answerOf({ ...nothing, command: 'get', keys: ['a'] }, Buffer.alloc(3_000)),
       answerOf({ ...nothing, command: 'set' }, true),
     ],
-    large: (size) => ({ ...nothing, command: 'set', key: 'a', keys: ['a'], value: Buffer.alloc(Math.max(0, size - 20)) }),
-    malformed: lines('set a 0 0 x\r\n', 'set a 0 0\r\n', 'set a 0 0 1\r\nab\r\n', 'add a 0 0 9999999999999999\r\n', 'cas a 0 0 -1 1\r\n'),
+    large: (size) => ({
+      ...nothing,
+      command: 'set',
+      key: 'a',
+      keys: ['a'],
+      value: Buffer.alloc(Math.max(0, size - 20)),
+    }),
+    malformed: lines(
+      'set a 0 0 x\r\n',
+      'set a 0 0\r\n',
+      'set a 0 0 1\r\nab\r\n',
+      'add a 0 0 9999999999999999\r\n',
+      'cas a 0 0 -1 1\r\n',
+    ),
     cases: 100_000,
   },
   { test },
@@ -97,7 +113,12 @@ codecConformance(
     },
     replies: ['version', ['get', 'a'], { command: 'set', key: 'a', value: 'b' }],
     large: (size) => new Map([['k', { value: Buffer.alloc(Math.max(0, size - 30)), flags: 0, cas: 1n }]]),
-    malformed: lines('VALUE a 0 x\r\n', 'VALUE a 0 1\r\nab\r\nEND\r\n', 'what is this\r\n', 'VALUE a 0 1\r\na\r\nSTORED\r\n'),
+    malformed: lines(
+      'VALUE a 0 x\r\n',
+      'VALUE a 0 1\r\nab\r\nEND\r\n',
+      'what is this\r\n',
+      'VALUE a 0 1\r\na\r\nSTORED\r\n',
+    ),
     cases: 100_000,
   },
   { test },

@@ -115,7 +115,10 @@ test('a request that comes twice is handled once, its answer sent again', async 
   const { send, heard, hears } = await device(port)
   send(get('a', 7))
   const first = await hears(1)
-  assert.equal([first.ack, first.messageId, first.code, String(first.token), String(first.payload)], [true, 7, '2.05', 'tok', '/a'])
+  assert.equal(
+    [first.ack, first.messageId, first.code, String(first.token), String(first.payload)],
+    [true, 7, '2.05', 'tok', '/a'],
+  )
   send(get('a', 7))
   await hears(2)
   assert.equal(heard[1], heard[0])
@@ -136,7 +139,10 @@ test('a slow handler: acknowledged at once, answered on its own, once', async ()
   assert.is(String((await hears(3)).payload), '/b')
   release()
   const answer = await hears(4)
-  assert.equal([answer.ack, answer.confirmable, String(answer.token), String(answer.payload)], [false, false, 'tok', 'at last'])
+  assert.equal(
+    [answer.ack, answer.confirmable, String(answer.token), String(answer.payload)],
+    [false, false, 'tok', 'at last'],
+  )
   assert.is(asked.length, 2)
 })
 
@@ -146,14 +152,22 @@ test('pings and what is no CoAP are reset; answers are never answered', async ()
   send(generate({ code: '0.00', messageId: 1, confirmable: true }))
   assert.equal([(await hears(1)).reset, heard[0]?.messageId], [true, 1])
   // A token, an option, a payload beyond the datagram; a token of nine bytes; a marker without a payload; a reserved code.
-  for (const [index, hex] of ['48010002', '40010002bd', '40010002ff', '4901000200000000000000000000', '40010002b5', '40e10002'].entries()) {
+  for (const [index, hex] of [
+    '48010002',
+    '40010002bd',
+    '40010002ff',
+    '4901000200000000000000000000',
+    '40010002b5',
+    '40e10002',
+  ].entries()) {
     send(Buffer.from(hex, 'hex'))
     const reset = await hears(index + 2)
     assert.equal([reset.reset, reset.messageId], [true, 2], hex)
   }
   const before = heard.length
   // An answer, an acknowledgement, a reset, a malformed one that is not confirmable.
-  for (const hex of ['40450003', '60000003', '70000003', '5801000300']) if (hex !== '40450003') send(Buffer.from(hex, 'hex'))
+  for (const hex of ['40450003', '60000003', '70000003', '5801000300'])
+    if (hex !== '40450003') send(Buffer.from(hex, 'hex'))
   send(get('last', 4))
   assert.is(String((await hears(before + 1)).payload), '/last')
   assert.is(heard.length, before + 1)

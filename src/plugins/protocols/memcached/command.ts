@@ -118,6 +118,16 @@ export function readCommand(buffer: Buffer, start: number, end: number): Memcach
       const exptime = exptimeOf(args[0] ?? '0')
       return exptime === undefined || args.length > 1 ? BAD_LINE : { ...nothing, command: name, exptime, noreply }
     }
+    case 'version':
+      // Always answered: `noreply` is a word like any other here.
+      return { ...nothing, command: name, args: rest }
+    case 'stats':
+      return noreply ? ERROR : { ...nothing, command: name, args }
+    case 'verbosity': {
+      const [level, ...more] = args
+      if (more.length > 0 || (level === undefined ? !noreply : unsigned(level) === undefined)) return ERROR
+      return { ...nothing, command: name, args, noreply }
+    }
     default:
       return /^[a-z_]{1,20}$/.test(name) ? { ...nothing, command: name, args, noreply } : ERROR
   }

@@ -136,9 +136,14 @@ export function writeCommand(message: unknown): Uint8Array | string {
     if (words.length === 0 || words.some((word) => !isKey(String(word)))) throw unfitCommand(message)
     return Buffer.from(`${words.join(' ')}\r\n`, 'latin1')
   }
-  const { command, key, value: given, flags = 0, exptime = 0, unique } = (message ?? {}) as Readonly<
-    Record<string, unknown>
-  >
+  const {
+    command,
+    key,
+    value: given,
+    flags = 0,
+    exptime = 0,
+    unique,
+  } = (message ?? {}) as Readonly<Record<string, unknown>>
   const isStoring = ['set', 'add', 'replace', 'append', 'prepend', 'cas'].includes(String(command))
   if (!isStoring || typeof key !== 'string' || !isKey(key)) throw unfitCommand(message)
   if (typeof given !== 'string' && !(given instanceof Uint8Array) && typeof given !== 'number')
