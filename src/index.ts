@@ -37,7 +37,7 @@ export { LayerLink, LayerSink } from './core/layer-link.js'
 export type { ListenerHandle, Listeners, Server, ServerState, StopOptions } from './core/lifecycle.js'
 export type { ObservedListener, ObservedServer, Observer, Probe } from './core/observer.js'
 export { type OptionField, type OptionSchema, optionSchema } from './core/option-schema.js'
-export type { Limits, ServerLimits, SocketOptions, Timeouts, TlsOptions } from './core/options.js'
+export type { Limits, ServerLimits, SocketOptions, Timeouts, TlsIdentity, TlsOptions } from './core/options.js'
 export type { Middleware, MiddlewareSet } from './core/pipeline.js'
 export {
   type AnyPlugin,

@@ -22,6 +22,7 @@ const levels: Readonly<Record<EventName, number>> = {
   'alarm.cleared': 1,
   'plugin.bound': 1,
   'executor.lost': 0,
+  'executor.refused': 0,
   'message.dropped': 1,
   'server.state': 1,
   'listener.bound': 1,

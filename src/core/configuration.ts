@@ -83,6 +83,8 @@ export interface ControlOptions {
   readonly path?: string
   /** Where the process id is written while the server runs. */
   readonly pidFile?: string
+  /** Keys whose values taps hide, besides `password`, `token` and their like; parts of a key's name. */
+  readonly redact?: readonly string[]
 }
 
 /** The whole of it. `createServer` takes this; `defineConfig` types it in a file. */

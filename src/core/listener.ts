@@ -7,13 +7,25 @@ import { Admission, type AdmissionLimits, checkLive } from './admission.js'
 import { type Alarms, Threshold } from './alarms.js'
 import { ofListener } from './config/trace.js'
 import type { CloseReason } from './connection.js'
+import type { LatencyRecorder } from './control/latency.js'
 import type { Endpoint } from './endpoint.js'
-import { AcceptError, BindError, ConfigError, GaidarosError, HandshakeError, ShutdownError, toError } from './errors.js'
+import {
+  AcceptError,
+  BindError,
+  ConfigError,
+  GaidarosError,
+  HandshakeError,
+  ShutdownError,
+  toError,
+  WiringError,
+} from './errors.js'
 import { stack } from './layer-stack.js'
 import type { ListenerHandle, ListenerState } from './lifecycle.js'
-import type { Binding, ListenerPlan } from './plan.js'
-import { Session, type SessionHost, type SessionScope } from './session.js'
+import type { Limits, TlsIdentity } from './options.js'
+import type { Binding, ListenerPlan, SessionPlan } from './plan.js'
+import { Session, type SessionHost, type SessionScope, type Traffic } from './session.js'
 import type { Link, LinkSink, Listener } from './transport.js'
+import { timedPlan } from './watched-plan.js'
 
 /** A bound listener tells its server of sessions that ended. */
 export interface ListenerOwner {
@@ -45,6 +57,9 @@ export class ServerListener implements ListenerHandle {
   readonly sessions = new Set<Session>()
   readonly #owner: ListenerOwner
   readonly #bound: Listener[] = []
+  readonly #sinks: ListenerSink[] = []
+  /** Of connections that are gone. */
+  readonly #past: Traffic = { bytesIn: 0, bytesOut: 0, messagesIn: 0, messagesOut: 0 }
   readonly #waiters = new Set<Waiter>()
   readonly #admission: Admission
   readonly #nearlyFull = new Threshold(0.9, 0.8)
@@ -81,8 +96,13 @@ export class ServerListener implements ListenerHandle {
   get accepted(): number {
     return this.#accepted
   }
-  get limits(): Readonly<AdmissionLimits> {
-    return this.#admission.limits
+  get limits(): Readonly<Limits> {
+    return { ...this.plan.limits, ...this.#admission.limits }
+  }
+  get traffic(): Readonly<Traffic> {
+    const total = { ...this.#past }
+    for (const session of this.sessions) session.addTraffic(total)
+    return total
   }
 
   /** Binds all endpoints of the plan, or none. @throws {BindError} */
@@ -91,6 +111,7 @@ export class ServerListener implements ListenerHandle {
     try {
       for (const binding of this.plan.bindings) {
         const sink = new ListenerSink(this, binding, this.#owner)
+        this.#sinks.push(sink)
         const listener = await binding.transport.listen(binding.endpoint, binding.options, this.#layered(sink, binding))
         this.#bound.push(listener)
         sink.bound(listener.endpoint)
@@ -193,6 +214,21 @@ export class ServerListener implements ListenerHandle {
     return true
   }
 
+  /** @internal Records how long messages take, from now on; undefined ends it. Costs nothing while it is off. */
+  measure(recorder: LatencyRecorder | undefined): void {
+    for (const sink of this.#sinks) sink.measure(recorder)
+  }
+
+  async setCertificate(name: string, identity: TlsIdentity | undefined): Promise<void> {
+    const able = this.#bound.filter((listener) => listener.setCertificate !== undefined)
+    if (able.length === 0) {
+      const message = `listener ${this.name} shows no certificates: it is not bound, or began without \`tls.cert\`, \`tls.pfx\` and \`tls.sni\``
+      throw new WiringError('NEEDS_UNMET', message, { listener: this.name })
+    }
+    for (const listener of able) await listener.setCertificate?.(name, identity)
+    this.reloaded()
+  }
+
   /** By itself, because a file has changed. */
   reloaded(): void {
     this.#owner.host.events.emit('listener.reloaded', { listener: this.name })
@@ -249,6 +285,7 @@ export class ServerListener implements ListenerHandle {
   forget(session: Session, link: Link, reason: CloseReason): void {
     this.sessions.delete(session)
     this.#admission.left(() => link.remote?.host)
+    session.addTraffic(this.#past)
     this.#owner.sessionClosed(session, reason)
     this.#changed()
   }
@@ -256,6 +293,9 @@ export class ServerListener implements ListenerHandle {
   fault(error: Error, remote: Endpoint | undefined): void {
     const { host } = this.#owner
     host.count(`fault.${error instanceof GaidarosError ? error.code : 'UNKNOWN'}`)
+    // A report of a datagram listener stands for as many as it says.
+    const { reason, count } = (error as { fields?: { reason?: unknown; count?: unknown } }).fields ?? {}
+    if (typeof reason === 'string' && typeof count === 'number') host.count(`lost.${reason}`, count)
     if (error instanceof AcceptError && error.code === 'OUT_OF_DESCRIPTORS') {
       host.events.emit('limit.reached', {
         listener: this.name,
@@ -340,6 +380,17 @@ class ListenerSink implements LinkSink {
   bound(endpoint: Endpoint): void {
     this.scope.endpoint = endpoint
     for (const { scope } of this.scope.candidates ?? []) (scope as MutableScope).endpoint = endpoint
+  }
+
+  /** Sessions read their plan from here at each message. */
+  measure(recorder: LatencyRecorder | undefined): void {
+    const watched = (plan: SessionPlan) =>
+      recorder === undefined ? plan : timedPlan(plan, recorder, this.scope.host.clock)
+    const { plan } = this.#listener
+    this.scope.plan = watched(plan)
+    this.scope.candidates?.forEach(({ scope }, i) => {
+      ;(scope as MutableScope).plan = watched(plan.candidates?.[i]?.plan ?? scope.plan)
+    })
   }
 
   open(link: Link): void {

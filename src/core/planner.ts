@@ -436,6 +436,7 @@ function unmet(needs: Needs, can: Capabilities): string | undefined {
   if (needs.ordered && !can.ordered) return 'ordered messages, and these come in any order'
   if (needs.reliable && !can.reliable) return 'reliable delivery, and messages get lost here'
   if (needs.stream && can.kind !== 'stream') return 'a stream of bytes, and these are messages with bounds'
+  if (needs.message && can.kind !== 'message') return 'messages with bounds, and this is a stream of bytes'
   const most = can.maxMessageBytes
   if (needs.maxMessage !== undefined && most !== undefined && needs.maxMessage > most) {
     return `messages of ${needs.maxMessage} bytes, and ${most} is the most here`

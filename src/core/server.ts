@@ -90,8 +90,8 @@ export class GaidarosServer implements Server {
       clock: parts.clock,
       deadlines: this.#deadlines,
       events: parts.events,
-      count(counter) {
-        counters[counter] = (counters[counter] ?? 0) + 1
+      count(counter, by = 1) {
+        counters[counter] = (counters[counter] ?? 0) + by
       },
       nextId: () => (++this.#nextId).toString(36),
     }

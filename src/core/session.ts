@@ -40,6 +40,7 @@ import type { Protocol } from './plugin.js'
 import { Port } from './protocol-port.js'
 import type { Capabilities, Link } from './transport.js'
 import { runMethod, Turn, unrouted } from './turn.js'
+import { tappedPlan, type Watcher } from './watched-plan.js'
 
 /** What sessions need of the server (or client) they belong to. */
 export interface SessionHost {
@@ -48,7 +49,8 @@ export interface SessionHost {
   readonly events: EventHub
   /** Where all connections share one (`limits.memoryBytes`). */
   readonly budget?: MemoryBudget | undefined
-  count(counter: string): void
+  /** @param by - How many more. Default: 1. */
+  count(counter: string, by?: number): void
   nextId(): string
 }
 
@@ -66,6 +68,27 @@ export interface SessionScope {
   readonly once: boolean
   /** Told once, after everything of the session has ended. */
   closed(session: Session, reason: CloseReason): void
+}
+
+/** Totals of what passed. */
+export interface Traffic {
+  bytesIn: number
+  bytesOut: number
+  messagesIn: number
+  messagesOut: number
+}
+
+/** What a session is at, for the operator. */
+export interface SessionWork {
+  readonly ageMs: number
+  /** Since bytes came or went. */
+  readonly idleMs: number
+  readonly unsentBytes: number
+  /** Received, and waiting for its turn or its rest. */
+  readonly unhandledBytes: number
+  readonly inFlight: number
+  /** It is not read from. */
+  readonly isPaused: boolean
 }
 
 /** Reasons not to go on. */
@@ -169,6 +192,8 @@ export class Session implements Connection, Expiring, Holder {
   #resolveClosed: ((reason: CloseReason) => void) | undefined
   #drained: { promise: Promise<void>; resolve: () => void; reject: (error: Error) => void } | undefined
   #abortion: AbortController | undefined
+  /** Of the message at hand; a new one once it was given up. */
+  #messageAbortion: AbortController | undefined
 
   bucket: Bucket | undefined = undefined
   before: Expiring | undefined = undefined
@@ -259,11 +284,15 @@ export class Session implements Connection, Expiring, Holder {
     return this.#closedPromise
   }
   get signal(): AbortSignal {
-    if (this.#abortion === undefined) {
-      this.#abortion = new AbortController()
-      if (this.#isClosed) this.#abortion.abort(this.#closedError())
+    const isOfMessage = (this.#isInHandler || this.#inFlight > 0) && !(this.#stops & OPENING)
+    let abortion = isOfMessage ? this.#messageAbortion : this.#abortion
+    if (abortion === undefined) {
+      abortion = new AbortController()
+      if (this.#isClosed) abortion.abort(this.#closedError())
+      if (isOfMessage) this.#messageAbortion = abortion
+      else this.#abortion = abortion
     }
-    return this.#abortion.signal
+    return abortion.signal
   }
   feature<T>(token: FeatureToken<T>): T | undefined {
     return this.#link.feature?.(token)
@@ -804,6 +833,7 @@ export class Session implements Connection, Expiring, Holder {
         },
         (thrown) => {
           if (!this.#finishPending(pending)) return reject(this.#closedError())
+          if (thrown instanceof ExecutorError && thrown.code === 'TIMEOUT') this.#abortMessage(thrown)
           try {
             resolve(this.#failedFor(thrown))
           } catch (error) {
@@ -920,6 +950,7 @@ export class Session implements Connection, Expiring, Holder {
       },
       (thrown) => {
         if (!this.#finishPending(pending)) return
+        if (thrown instanceof ExecutorError && thrown.code === 'TIMEOUT') this.#abortMessage(thrown)
         if (isErrorHook) this.#giveUp(thrown)
         else this.#failed(thrown, 'the handler', isMessage)
         this.#afterPending(pending)
@@ -1210,6 +1241,72 @@ export class Session implements Connection, Expiring, Holder {
     this.#link.abort(error)
   }
 
+  // ── the operator ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** @internal Adds what passed so far. */
+  addTraffic(total: Traffic): void {
+    total.bytesIn += this.#bytesIn
+    total.bytesOut += this.#outbox.written
+    total.messagesIn += this.#messagesIn
+    total.messagesOut += this.#messagesOut
+  }
+
+  /** @internal What it is at. */
+  get work(): SessionWork {
+    const now = this.#scope.host.clock.now()
+    return {
+      ageMs: now - this.#openedAt,
+      idleMs: now - this.#lastActivity,
+      unsentBytes: this.#link.buffered,
+      unhandledBytes: this.#hold.size + this.#waitingBytes,
+      inFlight: this.#inFlight,
+      isPaused: this.#isReadingPaused,
+    }
+  }
+
+  /**
+   * @internal Ends it for the operator.
+   * @param isNow - Without sending what waits.
+   * @returns false where it was ending already.
+   */
+  kill(error: ConnectionError, isNow: boolean): boolean {
+    if (this.#isClosed || (this.#isDiscarding && !isNow)) return false
+    if (isNow) this.#cut(error.code, 'server', error)
+    else this.#finish(error.code, 'server', error)
+    return true
+  }
+
+  /**
+   * @internal Lets a watcher hear what is decoded and encoded. Costs sessions that are not tapped nothing: this one gets a
+   * scope of its own.
+   * @returns what ends it.
+   */
+  tap(watcher: Watcher): () => void {
+    if (this.#isDetecting || this.#isClosed) {
+      const why = this.#isClosed ? 'is closed' : 'has not shown yet which protocol it speaks'
+      throw new ConnectionError('NOT_SUPPORTED', `connection ${this.id} ${why}`)
+    }
+    const plain = this.#scope
+    const tapped = { ...plain, plan: tappedPlan(plain.plan, watcher, this.#port !== undefined) }
+    this.#scope = tapped
+    // A library reads it as a stream: bytes are all there is to see. Shadows the methods of this one object.
+    if (this.#feed !== undefined) {
+      this.data = (buffer, start, end) => {
+        watcher.passed('in', 'chunk', buffer.subarray(start, end))
+        Session.prototype.data.call(this, buffer, start, end)
+      }
+      this.write = (bytes) => {
+        watcher.passed('out', 'chunk', bytes)
+        return Session.prototype.write.call(this, bytes)
+      }
+    }
+    return () => {
+      if (this.#scope === tapped) this.#scope = plain
+      Reflect.deleteProperty(this, 'data')
+      Reflect.deleteProperty(this, 'write')
+    }
+  }
+
   // ── failures ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** A frame that breaks a limit or the grammar: the framer is dead, the connection ends. */
@@ -1402,9 +1499,18 @@ export class Session implements Connection, Expiring, Holder {
       `the handler has not answered within handlerMs (${timeouts.handlerMs} ms)`,
     )
     this.#dropped(error)
+    this.#abortMessage(error)
+    this.#handler?.abandon?.(this, error)
     if (pending.fail !== undefined) return pending.fail(error)
     this.#failed(error, 'the handler', pending.isMessage)
     this.#afterPending(pending)
+  }
+
+  /** Nobody waits for the message any more. Others at work share the signal, and keep it. */
+  #abortMessage(error: Error): void {
+    if (this.#inFlight > 0) return
+    this.#messageAbortion?.abort(error)
+    this.#messageAbortion = undefined
   }
 
   // ── memory ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -1493,6 +1599,7 @@ export class Session implements Connection, Expiring, Holder {
     if (this.#inFlight > 0) this.#dropped(error)
     for (const pending of this.#pendings ?? []) pending.over = pending.isTold = true
     this.#abortion?.abort(error)
+    this.#messageAbortion?.abort(error)
     this.#reason = { code: 'SHUTDOWN', by: 'server', error }
     this.#cut('SHUTDOWN', 'server', error)
   }
@@ -1515,6 +1622,7 @@ export class Session implements Connection, Expiring, Holder {
     this.#drained?.reject(this.#closedError())
     this.#drained = undefined
     this.#abortion?.abort(reason.error ?? this.#closedError())
+    this.#messageAbortion?.abort(reason.error ?? this.#closedError())
     this.#feed?.close(reason.error)
     host.count(`closed.${reason.code}`)
     const isOpen = this.#isOpen

@@ -1,4 +1,4 @@
-// time limit: 90 s
+// time limit: 240 s
 /** Layers on real sockets, with HAProxy before us and tshark behind. */
 import { spawn, spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'

@@ -212,8 +212,12 @@ export const shape = z.strictObject({
     .strictObject({ timeoutMs: z.number().int().nonnegative().describe('Default: 15000.').optional() })
     .optional(),
   control: z
-    .union([z.boolean(), text, z.strictObject({ path: text.optional(), pidFile: text.optional() })])
-    .describe('A Unix socket (mode 0600) for status, suspend, resume, drain and stop. Off unless asked for.')
+    .union([
+      z.boolean(),
+      text,
+      z.strictObject({ path: text.optional(), pidFile: text.optional(), redact: z.array(text).optional() }),
+    ])
+    .describe('A Unix socket (mode 0600) by which the running server is watched and steered. Off unless asked for.')
     .optional(),
   verbose: z.number().int().min(0).max(3).optional(),
 })
