@@ -1,4 +1,4 @@
-// time limit: 120 s
+// time limit: 240 s
 /** A stack of layers over a transport is a transport: it keeps every promise of the published suite. */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
