@@ -3,11 +3,11 @@
 import dnsPacket from 'dns-packet'
 import mqttPacket from 'mqtt-packet'
 import { test } from 'uvu'
+import { systemClock } from '#src/core/clock.js'
 import { dns } from '#src/plugins/protocols/dns.js'
 import { mqtt } from '#src/plugins/protocols/mqtt/index.js'
 import { smtp } from '#src/plugins/protocols/smtp.js'
 import { codecConformance, type Random } from '#src/testing/index.js'
-import { systemClock } from '#src/core/clock.js'
 import { make } from '../unit/plugins/codecs/harness.js'
 
 const cases = 100_000
@@ -30,7 +30,13 @@ codecConformance(
     messages: (random): Publish & { cmd: string } => {
       const qos = random.below(3)
       const payload = Buffer.from(random.bytes(random.below(40)))
-      return { cmd: 'publish', topic: word(random), payload, qos, ...(qos > 0 ? { messageId: 1 + random.below(9) } : {}) }
+      return {
+        cmd: 'publish',
+        topic: word(random),
+        payload,
+        qos,
+        ...(qos > 0 ? { messageId: 1 + random.below(9) } : {}),
+      }
     },
     encodeAsPeer: (message) => mqttPacket.generate(message as never),
     equal: (decoded, sent) => {
@@ -44,7 +50,16 @@ codecConformance(
     },
     replies: [{ cmd: 'pingresp' }, { cmd: 'publish', topic: 'a', payload: 'b', qos: 0 }, Buffer.of(0xd0, 0)],
     large: (size) => ({ cmd: 'publish', topic: 'a', payload: Buffer.alloc(Math.max(0, size - 8), 'x'), qos: 0 }),
-    malformed: hex('10ffffff7f', '30ffffffff01', '3600', 'f000', '0000', '100c00044d5154541602003c0000', '8200', '6200'),
+    malformed: hex(
+      '10ffffff7f',
+      '30ffffffff01',
+      '3600',
+      'f000',
+      '0000',
+      '100c00044d5154541602003c0000',
+      '8200',
+      '6200',
+    ),
     cases,
   },
   { test },
