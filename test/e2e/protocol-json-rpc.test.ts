@@ -5,7 +5,7 @@ import { RpcError, rpc, rpcClient } from 'gaidaros/plugins/json-rpc'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { Peer, serve, stopAll } from '../support/faults.js'
-import { endPrograms, run } from '../support/programs.js'
+import { endPrograms } from '../support/programs.js'
 
 test.after(async () => {
   await stopAll()

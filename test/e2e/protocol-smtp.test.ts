@@ -6,7 +6,7 @@ import { generate } from 'selfsigned'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { Peer, serve, stopAll } from '../support/faults.js'
-import { begin, endPrograms, run, withTool } from '../support/programs.js'
+import { endPrograms, run, withTool } from '../support/programs.js'
 
 test.after(async () => {
   await stopAll()
