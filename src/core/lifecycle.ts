@@ -32,8 +32,8 @@ export interface ListenerHandle {
   readonly state: ListenerState
   /** Connections open now. */
   readonly connections: number
-  /** Links that were accepted so far, refused ones included. */
-  readonly accepted: number
+  /** Links that were accepted so far, refused ones included; by transport. */
+  readonly accepted: ReadonlyMap<string, number>
   readonly plan: ListenerPlan
   /** As they stand now; `plan.limits` is what they began as. */
   readonly limits: Readonly<AdmissionLimits>

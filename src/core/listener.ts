@@ -47,7 +47,7 @@ export class ServerListener implements ListenerHandle {
   readonly #waiters = new Set<Waiter>()
   readonly #admission: Admission
   readonly #nearlyFull = new Threshold(0.9, 0.8)
-  #accepted = 0
+  readonly #accepted = new Map<string, number>()
   #state: ListenerState = 'unbound'
   #endpoints: readonly Endpoint[]
   #isFull = false
@@ -77,7 +77,7 @@ export class ServerListener implements ListenerHandle {
   get connections(): number {
     return this.sessions.size
   }
-  get accepted(): number {
+  get accepted(): ReadonlyMap<string, number> {
     return this.#accepted
   }
   get limits(): Readonly<AdmissionLimits> {
@@ -215,7 +215,7 @@ export class ServerListener implements ListenerHandle {
   admit(link: Link, scope: SessionScope): Session | undefined {
     const { host } = this.#owner
     host.count('accepted')
-    this.#accepted++
+    this.#accepted.set(scope.transport, (this.#accepted.get(scope.transport) ?? 0) + 1)
     const refusal = this.#refusal(link)
     if (refusal !== undefined) {
       host.count(`refused.${refusal}`)
