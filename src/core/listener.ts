@@ -51,6 +51,7 @@ export class ServerListener implements ListenerHandle {
   #state: ListenerState = 'unbound'
   #endpoints: readonly Endpoint[]
   #isFull = false
+  #isRateWatched = false
   /** Zero: newcomers are taken at once. */
   #waits = 0
   #drainBy: Date | undefined
@@ -199,7 +200,7 @@ export class ServerListener implements ListenerHandle {
     checkLive(`listener ${this.name}`, limits, ['connections', 'connectionsPerSource', 'acceptRate'])
     const hosts = [...this.sessions].map((session) => session.remote?.host)
     this.#admission.change(limits, hosts, this.#owner.host.clock.now())
-    if (limits.acceptRate !== undefined) this.#wait(OVER_RATE, false)
+    this.#watchRate()
     this.watchLimit()
   }
 
@@ -276,9 +277,13 @@ export class ServerListener implements ListenerHandle {
     if (this.plan.limits.whenFull !== 'pause') return
     const { clock } = this.#owner.host
     const waitMs = this.#admission.waitMs(clock.now())
-    if (waitMs === 0) return
-    this.#wait(OVER_RATE, true)
-    clock.after(waitMs, () => this.#wait(OVER_RATE, false))
+    this.#wait(OVER_RATE, waitMs > 0)
+    if (waitMs === 0 || this.#isRateWatched) return
+    this.#isRateWatched = true
+    clock.after(waitMs, () => {
+      this.#isRateWatched = false
+      this.#watchRate()
+    })
   }
 
   /** The number of connections is another one. */
