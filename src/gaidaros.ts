@@ -207,17 +207,27 @@ export async function createServer(options: ServerOptions = {}): Promise<Configu
 class Configured extends GaidarosServer implements ConfiguredServer {
   readonly configuration: LoadedConfiguration
   readonly #companions: readonly Companion[]
-  /** Servers beside this one, and what else ends with it; the latest first. */
-  readonly #beside: (() => void | Promise<void>)[] = []
+  /** What ends with this server, before it says so. */
+  readonly #beside: (() => void | Promise<void>)[]
+  /** The last thing to go: by its end others see that this server has stopped. */
+  #endControl: () => void | Promise<void> = () => {}
 
   constructor(
     configuration: LoadedConfiguration,
     companions: readonly Companion[],
     parts: ConstructorParameters<typeof GaidarosServer>[0],
   ) {
-    super(parts)
+    const beside: (() => void | Promise<void>)[] = []
+    super({
+      ...parts,
+      dispose: async () => {
+        await endAll(beside)
+        await parts.dispose()
+      },
+    })
     this.configuration = configuration
     this.#companions = companions
+    this.#beside = beside
   }
 
   override async start(): Promise<this> {
@@ -225,10 +235,10 @@ class Configured extends GaidarosServer implements ConfiguredServer {
     if (this.state !== 'created') return super.start()
     const { path, pidFile, redact } = controlOf(this.configuration.values.control)
     const removePidFile = pidFile === undefined ? undefined : writePidFile(pidFile)
-    void this.stopped.then(() => {
-      // Before the control socket, by whose end others see that this server has stopped.
+    void this.stopped.then(async () => {
       removePidFile?.()
-      return this.#endBeside()
+      await endAll(this.#beside)
+      await this.#endControl()
     })
     try {
       await super.start()
@@ -246,7 +256,9 @@ class Configured extends GaidarosServer implements ConfiguredServer {
 
   /** A server of its own: it goes on answering while this one is suspended or drains. */
   async #listenForControl(path: string, control: Control): Promise<void> {
-    await this.#serveBeside({
+    const server = await createServer({
+      config: false,
+      env: {},
       listen: `unix:${path}`,
       socket: { mode: 0o600 },
       handler: handlerOf(control),
@@ -254,6 +266,9 @@ class Configured extends GaidarosServer implements ConfiguredServer {
       // `gaidaros stop` waits here for as long as the drain takes.
       timeouts: { idleMs: 'unlimited' },
     })
+    await server.start()
+    this.#endControl = () => server.stop({ timeoutMs: 1_000 })
+    if (this.state === 'stopped') await this.#endControl()
   }
 
   async #startCompanion(companion: Companion, control: Control): Promise<void> {
@@ -268,15 +283,15 @@ class Configured extends GaidarosServer implements ConfiguredServer {
   async #serveBeside(configuration: Configuration): Promise<Server> {
     const server = await createServer({ ...configuration, config: false, env: {} })
     await server.start()
-    const end = () => server.stop({ timeoutMs: 1_000 })
-    this.#beside.push(end)
-    if (this.state === 'stopped') await end()
+    this.#beside.push(() => server.stop({ timeoutMs: 1_000 }))
+    if (this.state === 'stopped') await endAll(this.#beside)
     return server
   }
+}
 
-  async #endBeside(): Promise<void> {
-    for (const end of this.#beside.reverse()) await end()
-  }
+/** The latest first, each once. */
+async function endAll(ends: (() => void | Promise<void>)[]): Promise<void> {
+  for (let end = ends.pop(); end !== undefined; end = ends.pop()) await end()
 }
 
 function controlOf(given: Configuration['control']): {

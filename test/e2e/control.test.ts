@@ -13,7 +13,8 @@ import { hasTool } from '../support/tools.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'gk-'))
 const socket = join(folder, 'c.sock')
-const run = (args: readonly string[]) => gaidaros([...args, '--control', socket], { cwd: folder })
+const run = (args: readonly string[], limitMs = 30_000) =>
+  gaidaros([...args, '--control', socket], { cwd: folder, limitMs })
 
 async function result(...args: readonly string[]) {
   const command = run(args)
@@ -25,7 +26,7 @@ let server: Command
 let port = 0
 
 test.before(async () => {
-  server = run(['serve', '--listen', 'tcp://127.0.0.1:0', '-v'])
+  server = run(['serve', '--listen', 'tcp://127.0.0.1:0', '-v'], 115_000)
   port = (await server.ready()).default ?? 0
 })
 
