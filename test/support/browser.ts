@@ -141,9 +141,10 @@ export class Page {
   /** Waits until an expression is true. */
   async until(expression: string): Promise<void> {
     const began = performance.now()
-    while (!(await this.get<boolean>(`Boolean(${expression})`))) {
+    // Before the page is there, asking it fails.
+    while (!(await this.get<boolean>(`Boolean(${expression})`).catch(() => false))) {
       if (performance.now() - began > 20_000) {
-        const text = await this.get<string>('document.body.innerText')
+        const text = await this.get<string>('document.body?.innerText ?? ""')
         throw new Error(`not within 20 s: ${expression}\n${this.problems.join('\n')}\n${text.slice(0, 1_500)}`)
       }
       await new Promise((resolve) => setTimeout(resolve, 50))
