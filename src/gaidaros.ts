@@ -95,6 +95,8 @@ export interface ServerOptions extends Configuration {
   readonly env?: Readonly<Record<string, string | undefined>>
   /** What a command line set. */
   readonly flags?: readonly Assignment[]
+  /** Folders besides the project from which files and variables may name modules; see docs/guide/operations.md. */
+  readonly modulesFrom?: readonly string[]
   /** The application's tsyringe container; the server makes a child of it. Default: tsyringe's root. */
   readonly container?: DependencyContainer
   /** Overrides, for this server alone. */
@@ -120,6 +122,7 @@ export async function createServer(options: ServerOptions = {}): Promise<Configu
     cwd = process.cwd(),
     env = process.env,
     flags = [],
+    modulesFrom = [],
     container,
     providers,
     clock: givenClock,
@@ -128,7 +131,7 @@ export async function createServer(options: ServerOptions = {}): Promise<Configu
   const given = givenBy(container ?? root, providers ?? [])
   const clock = givenClock ?? given<Clock>(CLOCK).at(-1) ?? systemClock
   const saysWhat = code.listen !== undefined || code.listeners !== undefined
-  const loaded = await loadConfiguration({ cwd, config: config ?? !saysWhat, env, flags, code })
+  const loaded = await loadConfiguration({ cwd, config: config ?? !saysWhat, env, flags, code, modulesFrom })
   const { values } = loaded
   const events = new EventHub()
   const places = { entry: new URL('./place.js', import.meta.url), seed: () => seedOf(loaded.directory, values) }
@@ -273,19 +276,18 @@ class Configured extends GaidarosServer implements ConfiguredServer {
 
   async #startCompanion(companion: Companion, control: Control): Promise<void> {
     const end = await companion.start({
-      server: this,
       ask: (request) => control.ask(request),
       serve: (configuration) => this.#serveBeside(configuration),
     })
     if (end !== undefined) this.#beside.push(end)
   }
 
-  async #serveBeside(configuration: Configuration): Promise<Server> {
+  async #serveBeside(configuration: Configuration): Promise<readonly Endpoint[]> {
     const server = await createServer({ ...configuration, config: false, env: {} })
     await server.start()
     this.#beside.push(() => server.stop({ timeoutMs: 1_000 }))
     if (this.state === 'stopped') await endAll(this.#beside)
-    return server
+    return [...server.listeners].flatMap(({ endpoints }) => endpoints)
   }
 }
 

@@ -42,6 +42,12 @@ const serving: readonly Flag[] = [
     path: 'middleware',
     what: 'a step around handlers: log, rate-limit …',
   },
+  {
+    name: 'modules-from',
+    value: 'FOLDER',
+    repeats: true,
+    what: 'files and variables may name modules from there too, besides the project',
+  },
   { name: 'plugin', value: 'REF', repeats: true, path: 'plugins', what: 'a plugin: package or file' },
   { name: 'workers', value: 'N|auto', path: 'workers', what: 'server processes (1 in this version)' },
   { name: 'executor', value: 'NAME', path: 'executor', what: 'where handlers run (inline in this version)' },

@@ -24,8 +24,8 @@ export async function check(given: Arguments): Promise<number> {
 
 /** Reads no handler and no plugin: a configuration can be looked at while these are broken. */
 export async function printConfiguration(given: Arguments): Promise<number> {
-  const { config = true, flags = [] } = optionsOf(given)
-  const loaded = await loadConfiguration({ cwd: process.cwd(), config, env: process.env, flags })
+  const { config = true, flags = [], modulesFrom = [] } = optionsOf(given)
+  const loaded = await loadConfiguration({ cwd: process.cwd(), config, env: process.env, flags, modulesFrom })
   const rows = rowsOf(loaded)
   if (given.flags.json) {
     const all = Object.fromEntries(rows.map(({ path, value, origin, kind }) => [path, { value, origin, kind }]))

@@ -91,10 +91,14 @@ async function examine(given: Arguments): Promise<Finding[]> {
     const cause = toError(thrown)
     const broken = error('', cause.message, 'the server does not start', 'see the message; `gaidaros check` repeats it')
     // Its settings may still be readable, and the machine can be looked at all the same.
-    const { config = true, flags = [] } = options
-    const configuration = await loadConfiguration({ cwd: process.cwd(), config, env: process.env, flags }).catch(
-      () => undefined,
-    )
+    const { config = true, flags = [], modulesFrom = [] } = options
+    const configuration = await loadConfiguration({
+      cwd: process.cwd(),
+      config,
+      env: process.env,
+      flags,
+      modulesFrom,
+    }).catch(() => undefined)
     return [broken, ...(await run(factsOf(configuration, [])))]
   }
 }

@@ -5,7 +5,6 @@
  */
 import { readFileSync } from 'node:fs'
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http'
-import type { ControlRequest } from '../../core/control.js'
 import { toError } from '../../core/errors.js'
 import type { Feed } from './feed.js'
 import { type Refusal, refusalOfAccess, refusalOfHost, securityHeaders } from './guard.js'
@@ -90,10 +89,10 @@ async function sendState(response: ServerResponse, feed: Feed, query: URLSearchP
 
 async function obey(response: ServerResponse, feed: Feed, command: string, body: Record<string, unknown> | undefined) {
   if (body === undefined) return refuse(response, { status: 400, message: 'expected a JSON object' })
-  const request: Record<string, unknown> = { command }
+  const request: { command: string; [key: string]: unknown } = { command }
   for (const key of orders[command] ?? []) if (Object.hasOwn(body, key)) request[key] = body[key]
   try {
-    sendJson(response, 200, { result: await feed.order(request as ControlRequest) })
+    sendJson(response, 200, { result: await feed.order(request) })
   } catch (error) {
     refuse(response, { status: 409, message: toError(error).message })
   }

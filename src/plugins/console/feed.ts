@@ -50,7 +50,7 @@ export interface State {
 
 /** What it asks; a supervisor's answer may take a while. */
 interface Source {
-  ask(request: ControlRequest): unknown
+  ask(request: { readonly command: string; readonly [key: string]: unknown }): unknown
 }
 
 export class Feed {
@@ -98,7 +98,7 @@ export class Feed {
     return page
   }
 
-  async order(request: ControlRequest): Promise<unknown> {
+  async order(request: { readonly command: string; readonly [key: string]: unknown }): Promise<unknown> {
     return this.#source.ask(request)
   }
 

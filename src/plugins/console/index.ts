@@ -80,7 +80,7 @@ async function start(host: CompanionHost, options: ConsoleOptions): Promise<() =
   const token = Token.from(options.tokenFile)
   const feed = new Feed(host)
   const isUnix = listen.startsWith('unix:')
-  const server = await host.serve({
+  const endpoints = await host.serve({
     listeners: {
       console: {
         endpoint: listen,
@@ -96,7 +96,7 @@ async function start(host: CompanionHost, options: ConsoleOptions): Promise<() =
       },
     },
   })
-  const [endpoint = listen] = [...server.listeners].flatMap(({ endpoints }) => endpoints.map(String))
+  const endpoint = String(endpoints[0] ?? listen)
   const address = isUnix ? endpoint : endpoint.replace(/^tcp:/, 'http:').replace(/^tls:/, 'https:')
   process.stderr.write(`console: ${address}${isUnix ? '' : '/'}${token.hint}\n`)
   return () => feed.stop()

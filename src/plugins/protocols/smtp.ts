@@ -6,7 +6,7 @@
  */
 import type { Codec, CodecContext } from '../../core/codec.js'
 import type { Connection } from '../../core/connection.js'
-import { HandlerError, toError, UnroutedMessageError } from '../../core/errors.js'
+import { ConnectionError, FrameError, HandlerError, toError, UnroutedMessageError } from '../../core/errors.js'
 import { TLS } from '../../core/feature.js'
 import { optionSchema } from '../../core/option-schema.js'
 import type { Factory, Protocol } from '../../core/plugin.js'
@@ -135,7 +135,11 @@ export const smtp: Factory<Protocol, SmtpOptions> = {
         message: ({ connection, message }, next) => talk.step(connection, message as Line | SmtpMessage, next),
       },
       errorReply(error) {
-        return `421 ${options.hostname} ${oneLine(error.message)}`
+        // What a handler threw is for the log: it may hold anything.
+        const isOurs = error instanceof FrameError || error instanceof ConnectionError
+        const code = (error as { code?: unknown }).code
+        const text = isOurs ? oneLine(error.message) : `internal error (${String(code ?? 'HANDLER_FAILED')})`
+        return `421 ${options.hostname} ${text}`
       },
       goodbye: () => `421 ${options.hostname} is shutting down`,
     }
