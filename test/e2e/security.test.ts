@@ -344,23 +344,37 @@ test('middleware error-reply tells a code, and nothing else', async () => {
 
 test('one unknown peer costs less than 128 KiB, whatever part of a message it sends', async () => {
   const PEERS = 200
-  const { port, server } = await serve({ handler: (line: string) => line })
-  const used = () => {
-    globalThis.gc?.()
-    const { heapUsed, external } = process.memoryUsage()
-    return heapUsed + external
-  }
-  // Warm, and the peers' own side of it is in the measure too: they are in this process.
-  const first = await Peer.open(port)
-  await first.echoes('x')
-  const before = used()
+  const SENT = 60_000
+  write(
+    'project/memory.js',
+    `export default (line) => {
+  gc()
+  const { heapUsed, external } = process.memoryUsage()
+  return String(heapUsed + external)
+}
+`,
+  )
+  const shell = 'exec "$0" --expose-gc "$@"'
+  const args = ['serve', '--listen', local, '--handler', './memory.js', '--control', join(folder, 'm.sock')]
+  const command = gaidaros(args, { cwd: project, shell, limitMs: 60_000 })
+  const { default: port = 0 } = await command.ready()
+  const asker = await connect(`tcp://127.0.0.1:${port}`)
+  await asker.request('warm')
+  const before = Number(await asker.request('?'))
   const peers = await Promise.all(Array.from({ length: PEERS }, () => Peer.open(port)))
-  for (const peer of peers) peer.send('x'.repeat(60_000))
-  const all = () => [...server.connections].every(({ stats }) => stats.bytesIn >= 60_000 || stats.messagesIn > 0)
-  while (!all()) await new Promise((resolve) => setTimeout(resolve, 20))
-  const each = (used() - before) / PEERS
+  for (const peer of peers) peer.send('x'.repeat(SENT))
+  const control = await connect(`unix:${join(folder, 'm.sock')}`, { codec: 'json-lines' })
+  const filter = `bytesIn>${SENT - 1}`
+  const arrived = () => control.request<{ result: { matched: number } }>({ command: 'connections', limit: 1, filter })
+  while ((await arrived()).result.matched < PEERS) await new Promise((resolve) => setTimeout(resolve, 20))
+  const each = (Number(await asker.request('?')) - before) / PEERS
+  console.log(`# ${Math.round(each / 1024)} KiB for a peer that has sent ${SENT} bytes of a line`)
   assert.ok(each < 128 * 1024, `${Math.round(each / 1024)} KiB a peer`)
-  for (const peer of [first, ...peers]) peer.leave()
+  for (const peer of peers) peer.leave()
+  await control.close()
+  await asker.close()
+  command.child.kill('SIGKILL')
+  await command.ended
 })
 
 test('nothing is allocated from a length that a peer claims', async () => {
