@@ -9,7 +9,7 @@ import { Script } from 'node:vm'
 import { type DependencyContainer, type InjectionToken, container as root } from 'tsyringe'
 import { type ClientConnection, openClient } from './core/client.js'
 import { type Clock, systemClock } from './core/clock.js'
-import { findHandlers, resolveHandler } from './core/config/handlers.js'
+import { findHandlers, loadExport, resolveHandler } from './core/config/handlers.js'
 import type { Assignment, LoadedConfiguration } from './core/config/index.js'
 import { loadConfiguration, loadModule } from './core/config/index.js'
 import type {
@@ -36,7 +36,7 @@ import {
 } from './core/handler.js'
 import { type HookedHandler, hooksHandler, scriptHandler } from './core/hooks.js'
 import type { Server } from './core/lifecycle.js'
-import { defaultLimits, defaultTimeouts, drainTimeoutMs, type TlsOptions } from './core/options.js'
+import { defaultLimits, defaultServerLimits, defaultTimeouts, drainTimeoutMs, type TlsOptions } from './core/options.js'
 import { writePidFile } from './core/pid-file.js'
 import { cameFrom, sourceOf } from './core/places/handler-source.js'
 import { isPortable } from './core/places/wire.js'
@@ -68,6 +68,7 @@ import { layers } from './plugins/layers/index.js'
 import { middleware } from './plugins/middleware/index.js'
 import { protocols } from './plugins/protocols/index.js'
 import { attached } from './transports/attached.js'
+import { descriptors } from './transports/descriptors.js'
 import { fd } from './transports/fd.js'
 import { memory } from './transports/memory.js'
 import { stdio } from './transports/stdio.js'
@@ -134,7 +135,11 @@ export async function createServer(options: ServerOptions = {}): Promise<Configu
   const loaded = await loadConfiguration({ cwd, config: config ?? !saysWhat, env, flags, code, modulesFrom })
   const { values } = loaded
   const events = new EventHub()
-  const places = { entry: new URL('./place.js', import.meta.url), seed: () => seedOf(loaded.directory, values) }
+  const places = {
+    entry: new URL('./place.js', import.meta.url),
+    seed: () => seedOf(loaded.directory, values),
+    load: (reference: string) => loadExport(reference, loaded.directory),
+  }
   const registry = registerBuiltIns(
     new ServerRegistry({
       events,
@@ -200,6 +205,9 @@ export async function createServer(options: ServerOptions = {}): Promise<Configu
     clock,
     events,
     drainTimeoutMs: values.drain?.timeoutMs ?? drainTimeoutMs,
+    limits: settle(defaultServerLimits, values.limits),
+    descriptors: () => descriptors.look(),
+    observers: registry.observers,
     prepare: async (plan) => plan.handler.prepare?.(),
     dispose: () => injection.dispose(),
   })

@@ -11,6 +11,7 @@ import type { Endpoint } from './endpoint.js'
 import type { EventHub } from './events.js'
 import type { Executor } from './executor.js'
 import type { Needs } from './handler.js'
+import type { Observer } from './observer.js'
 import type { Limits, Timeouts, TlsOptions } from './options.js'
 import type { Middleware, MiddlewareSet } from './pipeline.js'
 import type { StandardSchemaV1 } from './standard-schema.js'
@@ -33,6 +34,12 @@ export interface PluginServices {
     readonly entry: URL
     /** What they are told first. */
     seed(): unknown
+    /**
+     * What a module exports under a name, as configuration names handlers: `./file.ts#Export`, `package#Export`.
+     *
+     * @throws {ConfigError} `NOT_FOUND`, `UNREADABLE`, `UNKNOWN_NAME`.
+     */
+    load(reference: string): Promise<unknown>
   }
 }
 
@@ -185,6 +192,8 @@ export interface Registry {
   protocol<O>(factory: Factory<Protocol, O>): this
   middleware<O>(factory: Factory<MiddlewareSet | Middleware, O>): this
   executor<O>(factory: Factory<Executor, O>): this
+  /** What goes along with the server; made once, in the order of registration. */
+  observer(create: (services: PluginServices) => Observer): this
   /** Something that runs beside the listeners, such as a page for operators. */
   companion(companion: Companion): this
 }

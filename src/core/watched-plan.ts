@@ -4,9 +4,11 @@
  * Room: core, mechanism. Whoever watches swaps the plan of one session (a tap) or of a listener (latencies) while it
  * watches: sessions that nobody watches have no check, no branch and no hook for it.
  */
+import type { Clock } from './clock.js'
 import type { Codec } from './codec.js'
 import type { MessageContext } from './context.js'
 import type { LatencyRecorder } from './control/latency.js'
+import { joinProbes, type Probe } from './observer.js'
 import type { Pipeline } from './pipeline.js'
 import type { SessionPlan } from './plan.js'
 
@@ -33,22 +35,16 @@ export function tappedPlan(plan: SessionPlan, watcher: Watcher, isServed: boolea
   })
 }
 
-/** From the message's first middleware to the reply, the reply's own promise included. */
-export function timedPlan(plan: SessionPlan, recorder: LatencyRecorder): SessionPlan {
-  return throughEach(plan, (pipeline) => (context, last) => {
-    const began = performance.now()
-    const done = () => recorder.record(performance.now() - began)
-    let reply: unknown
-    try {
-      reply = pipeline === undefined ? last(context) : pipeline(context, last)
-    } catch (error) {
-      done()
-      throw error
-    }
-    if (isThenable(reply)) reply.then(done, done)
-    else done()
-    return reply
-  })
+/** From the message's turn to its reply, the reply's own promise included. */
+export function timedPlan(plan: SessionPlan, recorder: LatencyRecorder, clock: Clock): SessionPlan {
+  const probe: Probe = {
+    handled(since) {
+      const now = clock.now()
+      recorder.record(now - since)
+      return now
+    },
+  }
+  return { ...plan, probe: joinProbes(plan.probe === undefined ? [probe] : [plan.probe, probe]) }
 }
 
 type MessagePipeline = Pipeline<MessageContext>

@@ -6,7 +6,7 @@
  */
 import { Script } from 'node:vm'
 import { z } from 'zod'
-import { limitRows, type OptionRow, socketRows, timeoutRows } from '../options.js'
+import { limitRows, type OptionRow, serverLimitRows, socketRows, timeoutRows } from '../options.js'
 
 const described = <T extends z.ZodType>(schema: T, description: string) => schema.describe(description)
 
@@ -150,6 +150,7 @@ export const shape = z.strictObject({
     .describe('Further files, merged beneath this one.')
     .optional(),
   ...shared,
+  limits: rows({ ...limitRows, ...serverLimitRows }).optional(),
   handlers: z
     .custom<unknown>((value) => {
       const list = Array.isArray(value) ? value : [value]
