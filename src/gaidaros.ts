@@ -97,6 +97,8 @@ export interface ServerOptions extends Configuration {
   readonly env?: Readonly<Record<string, string | undefined>>
   /** What a command line set. */
   readonly flags?: readonly Assignment[]
+  /** Folders besides the project from which files and variables may name modules; see docs/guide/operations.md. */
+  readonly modulesFrom?: readonly string[]
   /** The application's tsyringe container; the server makes a child of it. Default: tsyringe's root. */
   readonly container?: DependencyContainer
   /**
@@ -127,6 +129,7 @@ export async function createServer(options: ServerOptions = {}): Promise<Configu
     cwd = process.cwd(),
     env = process.env,
     flags = [],
+    modulesFrom = [],
     container,
     ownsContainer = false,
     providers,
@@ -136,7 +139,7 @@ export async function createServer(options: ServerOptions = {}): Promise<Configu
   const given = givenBy(container ?? root, providers ?? [])
   const clock = givenClock ?? given<Clock>(CLOCK).at(-1) ?? systemClock
   const saysWhat = code.listen !== undefined || code.listeners !== undefined
-  const loaded = await loadConfiguration({ cwd, config: config ?? !saysWhat, env, flags, code })
+  const loaded = await loadConfiguration({ cwd, config: config ?? !saysWhat, env, flags, code, modulesFrom })
   const { values } = loaded
   const events = new EventHub()
   const places = {
@@ -248,17 +251,27 @@ function together(faults: readonly unknown[]): unknown {
 class Configured extends GaidarosServer implements ConfiguredServer {
   readonly configuration: LoadedConfiguration
   readonly #companions: readonly Companion[]
-  /** Servers beside this one, and what else ends with it; the latest first. */
-  readonly #beside: (() => void | Promise<void>)[] = []
+  /** What ends with this server, before it says so. */
+  readonly #beside: (() => void | Promise<void>)[]
+  /** The last thing to go: by its end others see that this server has stopped. */
+  #endControl: () => void | Promise<void> = () => {}
 
   constructor(
     configuration: LoadedConfiguration,
     companions: readonly Companion[],
     parts: ConstructorParameters<typeof GaidarosServer>[0],
   ) {
-    super(parts)
+    const beside: (() => void | Promise<void>)[] = []
+    super({
+      ...parts,
+      dispose: async () => {
+        await endAll(beside)
+        await parts.dispose()
+      },
+    })
     this.configuration = configuration
     this.#companions = companions
+    this.#beside = beside
   }
 
   override async start(): Promise<this> {
@@ -266,10 +279,10 @@ class Configured extends GaidarosServer implements ConfiguredServer {
     if (this.state !== 'created') return super.start()
     const { path, pidFile, redact } = controlOf(this.configuration.values.control)
     const removePidFile = pidFile === undefined ? undefined : writePidFile(pidFile)
-    void this.stopped.then(() => {
-      // Before the control socket, by whose end others see that this server has stopped.
+    void this.stopped.then(async () => {
       removePidFile?.()
-      return this.#endBeside()
+      await endAll(this.#beside)
+      await this.#endControl()
     })
     try {
       await super.start()
@@ -287,7 +300,9 @@ class Configured extends GaidarosServer implements ConfiguredServer {
 
   /** A server of its own: it goes on answering while this one is suspended or drains. */
   async #listenForControl(path: string, control: Control): Promise<void> {
-    await this.#serveBeside({
+    const server = await createServer({
+      config: false,
+      env: {},
       listen: `unix:${path}`,
       socket: { mode: 0o600 },
       handler: handlerOf(control),
@@ -295,29 +310,31 @@ class Configured extends GaidarosServer implements ConfiguredServer {
       // `gaidaros stop` waits here for as long as the drain takes.
       timeouts: { idleMs: 'unlimited' },
     })
+    await server.start()
+    this.#endControl = () => server.stop({ timeoutMs: 1_000 })
+    if (this.state === 'stopped') await this.#endControl()
   }
 
   async #startCompanion(companion: Companion, control: Control): Promise<void> {
     const end = await companion.start({
-      server: this,
       ask: (request) => control.ask(request),
       serve: (configuration) => this.#serveBeside(configuration),
     })
     if (end !== undefined) this.#beside.push(end)
   }
 
-  async #serveBeside(configuration: Configuration): Promise<Server> {
+  async #serveBeside(configuration: Configuration): Promise<readonly Endpoint[]> {
     const server = await createServer({ ...configuration, config: false, env: {} })
     await server.start()
-    const end = () => server.stop({ timeoutMs: 1_000 })
-    this.#beside.push(end)
-    if (this.state === 'stopped') await end()
-    return server
+    this.#beside.push(() => server.stop({ timeoutMs: 1_000 }))
+    if (this.state === 'stopped') await endAll(this.#beside)
+    return [...server.listeners].flatMap(({ endpoints }) => endpoints)
   }
+}
 
-  async #endBeside(): Promise<void> {
-    for (const end of this.#beside.reverse()) await end()
-  }
+/** The latest first, each once. */
+async function endAll(ends: (() => void | Promise<void>)[]): Promise<void> {
+  for (let end = ends.pop(); end !== undefined; end = ends.pop()) await end()
 }
 
 function controlOf(given: Configuration['control']): {

@@ -41,6 +41,8 @@ async function run(given: Arguments): Promise<number> {
       return (await import('./serve.js')).handle(given)
     case 'check':
       return (await import('./inspect.js')).check(given)
+    case 'doctor':
+      return (await import('./doctor/index.js')).doctor(given)
     case 'config':
       return (await import('./inspect.js')).printConfiguration(given)
     case 'explain':
