@@ -2,7 +2,7 @@
 /**
  * Members of a pool killed every 200 ms under load, with the ledger: nothing acknowledged is lost, nothing is handled twice.
  *
- * A few seconds here; `npm run ledger -- executor-kills` runs it for a minute (LEDGER_SECONDS).
+ * A few seconds here; `npm run ledger` runs each for a minute (LEDGER_SECONDS).
  */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
