@@ -4,18 +4,16 @@
  * Room: plugins/protocols. jsonrpc.org/specification. Framed as JSON lines, or behind `Content-Length` headers as the
  * Language Server Protocol does.
  */
-import { isUtf8 } from 'node:buffer'
 import type { Codec, CodecContext, FrameLimits, FrameReader } from '../../core/codec.js'
 import type { Connection } from '../../core/connection.js'
 import { ConnectionError, FrameError, toError, UnroutedMessageError } from '../../core/errors.js'
 import { optionSchema } from '../../core/option-schema.js'
-import type { Detection, Factory, Protocol } from '../../core/plugin.js'
+import type { Factory, Protocol } from '../../core/plugin.js'
 import { isThenable, kindOf, LF, malformed, tooLarge, unfitReply } from './text-support.js'
 
 export interface JsonRpcOptions {
   readonly framing: 'lines' | 'headers'
   readonly batch: number
-  readonly depth: number
 }
 
 type Id = string | number | null
@@ -94,11 +92,7 @@ class Peer implements RpcPeer {
     const pending = this.pending.get(id)
     this.pending.delete(id)
     if (error === undefined) pending?.resolve(result)
-    else {
-      // The peer's own word for it, whatever that looks like.
-      const { code, message, data } = (error ?? {}) as { code?: unknown; message?: unknown; data?: unknown }
-      pending?.reject(new RpcError(Number.isInteger(code) ? (code as number) : INTERNAL, String(message), data))
-    }
+    else pending?.reject(new RpcError(error.code, String(error.message), error.data))
   }
 }
 
@@ -165,19 +159,12 @@ export const jsonRpc: Factory<Protocol, JsonRpcOptions> = {
       why: 'A JSON value a line, or a Content-Length header before each (Language Server Protocol).',
     },
     batch: { unit: 'count', min: 1, default: 100, why: 'Most requests in one batch.' },
-    depth: {
-      unit: 'count',
-      min: 2,
-      default: 64,
-      why: 'How deep objects and arrays may be nested; more is a parse error.',
-    },
   }),
-  create({ framing, batch, depth }) {
+  create({ framing, batch }) {
     /** The request whose handling threw: its error reply needs the id. */
     const failing = new WeakMap<Error, Id>()
     return {
-      codec: new RpcCodec(framing, depth),
-      clientCodec: new RpcClientCodec(framing, depth),
+      codec: new RpcCodec(framing),
       needs: { ordered: true },
       // An answer to a call of ours may come while the method waits for it.
       order: 'concurrent',
@@ -205,25 +192,8 @@ export const jsonRpc: Factory<Protocol, JsonRpcOptions> = {
         return id === undefined ? undefined : failure(id, INTERNAL, 'Internal error')
       },
       survives: (error) => !(error instanceof FrameError),
-      detect: framing === 'lines' ? detectLine : detectHeader,
     }
   },
-}
-
-/** A JSON object or a batch. */
-function detectLine(buffer: Buffer, start: number, end: number): Detection {
-  let at = start
-  while (at < end && (buffer[at] === 0x20 || buffer[at] === LF || buffer[at] === 0x0d || buffer[at] === 0x09)) at++
-  if (at === end) return 'more'
-  if (buffer[at] === 0x7b) return 'yes'
-  if (buffer[at] !== 0x5b) return 'no'
-  return detectLine(buffer, at + 1, end)
-}
-
-function detectHeader(buffer: Buffer, start: number, end: number): Detection {
-  const front = buffer.toString('latin1', start, Math.min(end, start + 15)).toLowerCase()
-  if (front === 'content-length:') return 'yes'
-  return 'content-length:'.startsWith(front) ? 'more' : 'no'
 }
 
 /** Runs one request. @param failed - Told of what is not the caller's to know; it is thrown on. */
@@ -321,21 +291,17 @@ const NO_JSON = Symbol('no JSON')
 class RpcCodec implements Codec {
   readonly framer: { open(limits: FrameLimits): FrameReader }
   readonly #hasHeaders: boolean
-  readonly #depth: number
 
-  constructor(framing: 'lines' | 'headers', depth: number) {
+  constructor(framing: 'lines' | 'headers') {
     this.#hasHeaders = framing === 'headers'
-    this.#depth = depth
     this.framer = { open: (limits) => (this.#hasHeaders ? new HeaderReader(limits) : new LineReader(limits)) }
   }
 
   decode(frame: Uint8Array): unknown {
-    const bytes = Buffer.from(frame.buffer, frame.byteOffset, frame.byteLength)
-    // Answered, not the end: the next frame is where it is.
-    if (isDeeper(bytes, this.#depth) || !isUtf8(bytes)) return NO_JSON
     try {
-      return JSON.parse(bytes.toString())
+      return JSON.parse(Buffer.from(frame.buffer, frame.byteOffset, frame.byteLength).toString())
     } catch {
+      // Answered, not the end: the next frame is where it is.
       return NO_JSON
     }
   }
@@ -362,36 +328,6 @@ class RpcCodec implements Codec {
     const { id } = message as { id?: Id }
     return id ?? undefined
   }
-}
-
-/** The server may call the client by a number that the client has given to a call of its own. */
-class RpcClientCodec extends RpcCodec {
-  readonly #calls = new WeakSet<object>()
-
-  override decode(frame: Uint8Array): unknown {
-    const message = super.decode(frame)
-    if (typeof message === 'object' && message !== null && !isResponse(message)) this.#calls.add(message)
-    return message
-  }
-  override correlate(message: unknown): string | number | undefined {
-    // No id is this: it answers nobody.
-    if (typeof message !== 'object' || message === null || this.#calls.has(message)) return Number.NaN
-    return super.correlate(message)
-  }
-}
-
-/** What reads a value recursively falls over deep ones. Linear; strings are passed over. */
-function isDeeper(bytes: Buffer, most: number): boolean {
-  let level = 0
-  for (let at = 0; at < bytes.length; at++) {
-    const byte = bytes[at]
-    if (byte === 0x22) {
-      for (at++; at < bytes.length && bytes[at] !== 0x22; at++) if (bytes[at] === 0x5c) at++
-    } else if (byte === 0x7b || byte === 0x5b) {
-      if (++level > most) return true
-    } else if (byte === 0x7d || byte === 0x5d) level--
-  }
-  return false
 }
 
 class LineReader implements FrameReader {
@@ -460,11 +396,8 @@ class HeaderReader implements FrameReader {
       return false
     }
     const head = buffer.toString('latin1', start, from + at)
-    const [first, second] = [...head.matchAll(/^content-length:[ \t]*(\d{1,15})[ \t]*$/gim)]
-    const digits = first?.[1]
+    const [, digits] = /^content-length:[ \t]*(\d{1,15})[ \t]*$/im.exec(head) ?? []
     if (digits === undefined) throw malformed('a Content-Length header', JSON.stringify(head.slice(0, 40)))
-    // Two of them are two opinions about where the next message begins.
-    if (second !== undefined) throw malformed('one Content-Length header', 'two')
     const length = Number(digits)
     if (length > this.#limit) throw tooLarge('messages', this.#limit, 'frameBytes')
     this.#scanned = 0
