@@ -12,9 +12,16 @@ import { type Clock, systemClock } from './core/clock.js'
 import { findHandlers, loadExport, resolveHandler } from './core/config/handlers.js'
 import type { Assignment, LoadedConfiguration } from './core/config/index.js'
 import { loadConfiguration, loadModule } from './core/config/index.js'
-import type { Configuration, HookOptions, LimitOptions, SocketOption, TimeoutOptions } from './core/configuration.js'
+import type {
+  Configuration,
+  ControlOptions,
+  HookOptions,
+  LimitOptions,
+  SocketOption,
+  TimeoutOptions,
+} from './core/configuration.js'
 import { type Provider, ServerContainer } from './core/container.js'
-import { controlHandler } from './core/control.js'
+import { Control, handlerOf } from './core/control.js'
 import { definitionOf, toDefinition } from './core/decorators.js'
 import { type Endpoint, parseEndpoint } from './core/endpoint.js'
 import { WiringError } from './core/errors.js'
@@ -29,12 +36,12 @@ import {
 } from './core/handler.js'
 import { type HookedHandler, hooksHandler, scriptHandler } from './core/hooks.js'
 import type { Server } from './core/lifecycle.js'
-import { defaultLimits, defaultTimeouts, drainTimeoutMs, type TlsOptions } from './core/options.js'
+import { defaultLimits, defaultServerLimits, defaultTimeouts, drainTimeoutMs, type TlsOptions } from './core/options.js'
 import { writePidFile } from './core/pid-file.js'
 import { cameFrom, sourceOf } from './core/places/handler-source.js'
 import { isPortable } from './core/places/wire.js'
 import { Planner, settle } from './core/planner.js'
-import type { AnyPlugin, Layer, Protocol } from './core/plugin.js'
+import type { AnyPlugin, Companion, Layer, Protocol } from './core/plugin.js'
 import { checkOptions, ServerRegistry } from './core/registry.js'
 import { GaidarosServer } from './core/server.js'
 import type { StandardSchemaV1 } from './core/standard-schema.js'
@@ -61,6 +68,7 @@ import { layers } from './plugins/layers/index.js'
 import { middleware } from './plugins/middleware/index.js'
 import { protocols } from './plugins/protocols/index.js'
 import { attached } from './transports/attached.js'
+import { descriptors } from './transports/descriptors.js'
 import { fd } from './transports/fd.js'
 import { memory } from './transports/memory.js'
 import { stdio } from './transports/stdio.js'
@@ -178,7 +186,7 @@ export async function createServer(options: ServerOptions = {}): Promise<Configu
   const plans = []
   for (const [name, listener] of listeners) plans.push(await planner.plan(name, listener))
 
-  const server = new Configured(loaded, {
+  const server = new Configured(loaded, registry.companions, {
     plans,
     plan: async (name, given) => {
       // Checked as if it had stood in the configuration.
@@ -194,6 +202,9 @@ export async function createServer(options: ServerOptions = {}): Promise<Configu
     clock,
     events,
     drainTimeoutMs: values.drain?.timeoutMs ?? drainTimeoutMs,
+    limits: settle(defaultServerLimits, values.limits),
+    descriptors: () => descriptors.look(),
+    observers: registry.observers,
     prepare: async (plan) => plan.handler.prepare?.(),
     dispose: () => injection.dispose(),
   })
@@ -203,23 +214,37 @@ export async function createServer(options: ServerOptions = {}): Promise<Configu
 
 class Configured extends GaidarosServer implements ConfiguredServer {
   readonly configuration: LoadedConfiguration
-  #control: Server | undefined
-  #removePidFile: (() => void) | undefined
+  readonly #companions: readonly Companion[]
+  /** Servers beside this one, and what else ends with it; the latest first. */
+  readonly #beside: (() => void | Promise<void>)[] = []
 
-  constructor(configuration: LoadedConfiguration, parts: ConstructorParameters<typeof GaidarosServer>[0]) {
+  constructor(
+    configuration: LoadedConfiguration,
+    companions: readonly Companion[],
+    parts: ConstructorParameters<typeof GaidarosServer>[0],
+  ) {
     super(parts)
     this.configuration = configuration
+    this.#companions = companions
   }
 
   override async start(): Promise<this> {
     // A second start is refused; it must not undo the first.
     if (this.state !== 'created') return super.start()
-    const { path, pidFile } = controlOf(this.configuration.values.control)
-    if (pidFile !== undefined) this.#removePidFile = writePidFile(pidFile)
-    void this.stopped.then(() => this.#endControl())
+    const { path, pidFile, redact } = controlOf(this.configuration.values.control)
+    const removePidFile = pidFile === undefined ? undefined : writePidFile(pidFile)
+    void this.stopped.then(() => {
+      // Before the control socket, by whose end others see that this server has stopped.
+      removePidFile?.()
+      return this.#endBeside()
+    })
     try {
       await super.start()
-      if (path !== undefined) this.#control = await this.#listenForControl(path)
+      if (path === undefined && this.#companions.length === 0) return this
+      const control = new Control(this, version, redact === undefined ? {} : { redact })
+      this.#beside.push(() => control.close())
+      if (path !== undefined) await this.#listenForControl(path, control)
+      for (const companion of this.#companions) await this.#startCompanion(companion, control)
     } catch (error) {
       await this.stop({ timeoutMs: 0 })
       throw error
@@ -228,36 +253,49 @@ class Configured extends GaidarosServer implements ConfiguredServer {
   }
 
   /** A server of its own: it goes on answering while this one is suspended or drains. */
-  async #listenForControl(path: string): Promise<Server> {
-    const handler = controlHandler(this, version)
-    const socket = { mode: 0o600 }
-    const control = await createServer({
-      config: false,
-      env: {},
+  async #listenForControl(path: string, control: Control): Promise<void> {
+    await this.#serveBeside({
       listen: `unix:${path}`,
-      socket,
-      handler,
+      socket: { mode: 0o600 },
+      handler: handlerOf(control),
       limits: { connections: 16 },
       // `gaidaros stop` waits here for as long as the drain takes.
       timeouts: { idleMs: 'unlimited' },
     })
-    return control.start()
   }
 
-  async #endControl(): Promise<void> {
-    this.#removePidFile?.()
-    await this.#control?.stop({ timeoutMs: 1_000 })
+  async #startCompanion(companion: Companion, control: Control): Promise<void> {
+    const end = await companion.start({
+      server: this,
+      ask: (request) => control.ask(request),
+      serve: (configuration) => this.#serveBeside(configuration),
+    })
+    if (end !== undefined) this.#beside.push(end)
+  }
+
+  async #serveBeside(configuration: Configuration): Promise<Server> {
+    const server = await createServer({ ...configuration, config: false, env: {} })
+    await server.start()
+    const end = () => server.stop({ timeoutMs: 1_000 })
+    this.#beside.push(end)
+    if (this.state === 'stopped') await end()
+    return server
+  }
+
+  async #endBeside(): Promise<void> {
+    for (const end of this.#beside.reverse()) await end()
   }
 }
 
 function controlOf(given: Configuration['control']): {
-  readonly path: string | undefined
-  readonly pidFile: string | undefined
+  readonly path?: string | undefined
+  readonly pidFile?: string | undefined
+  readonly redact?: readonly string[] | undefined
 } {
-  if (given === undefined || given === false) return { path: undefined, pidFile: undefined }
-  if (typeof given === 'string') return { path: given, pidFile: undefined }
-  const { path, pidFile } = given === true ? { path: undefined, pidFile: undefined } : given
-  return { path: path ?? pidFile?.replace(/(\.pid)?$/, '.sock') ?? './gaidaros.sock', pidFile }
+  if (given === undefined || given === false) return {}
+  if (typeof given === 'string') return { path: given }
+  const { path, pidFile, redact } = given === true ? ({} as ControlOptions) : given
+  return { path: path ?? pidFile?.replace(/(\.pid)?$/, '.sock') ?? './gaidaros.sock', pidFile, redact }
 }
 
 /** Its functions may have been given in code, and then it has no source. */

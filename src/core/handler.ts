@@ -23,6 +23,8 @@ export interface Needs {
   readonly reliable?: boolean
   /** True: bytes without boundaries are needed (a protocol that spans datagrams makes no sense). */
   readonly stream?: boolean
+  /** True: messages with bounds are needed (a protocol that is one datagram, one message). */
+  readonly message?: boolean
   /** Largest message sent or received, in bytes. */
   readonly maxMessage?: number
 }

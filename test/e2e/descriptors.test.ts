@@ -1,4 +1,4 @@
-// time limit: 60 s
+// time limit: 240 s
 /** Connections that come from elsewhere: systemd, inetd, a parent's descriptor, a server that exists already. */
 import { spawn } from 'node:child_process'
 import { createServer as createHttp } from 'node:http'

@@ -1,4 +1,4 @@
-// time limit: 120 s
+// time limit: 240 s
 /** Every example runs as its head says, answers real clients, and has at most 40 lines of code. */
 import { spawn } from 'node:child_process'
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'

@@ -1,4 +1,4 @@
-// time limit: 120 s
+// time limit: 240 s
 /** Pools: members that end, queues, memory, recycling. What is the same everywhere: everywhere.test.ts. */
 import { join } from 'node:path'
 import { test } from 'uvu'

@@ -1,4 +1,4 @@
-// time limit: 180 s
+// time limit: 400 s
 /** The packed package, installed as a user installs it: every entry point loads, the command runs, `require` works. */
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'

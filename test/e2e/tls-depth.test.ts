@@ -1,4 +1,4 @@
-// time limit: 60 s
+// time limit: 240 s
 /** TLS in depth: certificates that change, sessions resumed elsewhere, ALPN choosing the protocol, TLS or plain on one port. */
 import { randomBytes } from 'node:crypto'
 import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
