@@ -43,6 +43,7 @@ import { isPortable } from './core/places/wire.js'
 import type { ListenerPlan } from './core/plan.js'
 import { Planner, settle } from './core/planner.js'
 import type { AnyPlugin, Companion, Layer, Protocol } from './core/plugin.js'
+import { dropPrivileges, handOver, type Identity, idsOf } from './core/privileges.js'
 import { checkOptions, ServerRegistry } from './core/registry.js'
 import { GaidarosServer } from './core/server.js'
 import type { StandardSchemaV1 } from './core/standard-schema.js'
@@ -210,8 +211,9 @@ export async function createServer(options: ServerOptions = {}): Promise<Configu
   }
   if (faults.length > 0) throw together(faults)
 
-  const server = new Configured(loaded, registry.companions, {
+  const server: Configured = new Configured(loaded, registry.companions, {
     plans,
+    bound: identityOf(values.daemon) === undefined ? undefined : () => server.becomeAnother(),
     plan: async (name, given) => {
       // Checked as if it had stood in the configuration.
       const one = await loadConfiguration({
@@ -277,7 +279,7 @@ class Configured extends GaidarosServer implements ConfiguredServer {
   override async start(): Promise<this> {
     // A second start is refused; it must not undo the first.
     if (this.state !== 'created') return super.start()
-    const { path, pidFile, redact } = controlOf(this.configuration.values.control)
+    const { pidFile } = controlOf(this.configuration.values.control)
     const removePidFile = pidFile === undefined ? undefined : writePidFile(pidFile)
     void this.stopped.then(async () => {
       removePidFile?.()
@@ -286,17 +288,41 @@ class Configured extends GaidarosServer implements ConfiguredServer {
     })
     try {
       await super.start()
-      if (path === undefined && this.#companions.length === 0) return this
-      const control = new Control(this, version, redact === undefined ? {} : { redact })
-      this.#beside.push(() => control.close())
-      if (path !== undefined) await this.#listenForControl(path, control)
-      for (const companion of this.#companions) await this.#startCompanion(companion, control)
+      if (this.#hasBeside) return this
+      await this.#startBeside()
     } catch (error) {
       await this.stop({ timeoutMs: 0 })
       throw withOrigin(error, this.configuration.origin)
     }
     return this
   }
+
+  /** Everything is bound, and nobody let in: what needs root is done, and root given up. */
+  async becomeAnother(): Promise<void> {
+    const identity = identityOf(this.configuration.values.daemon)
+    if (identity === undefined) return
+    await this.#startBeside()
+    const ids = idsOf(identity)
+    const { path, pidFile } = controlOf(this.configuration.values.control)
+    const sockets = [...this.listeners].flatMap(({ endpoints }) =>
+      endpoints.flatMap(({ scheme, path: at }) => (scheme === 'unix' && at !== undefined ? [at] : [])),
+    )
+    const files = [...sockets, path, pidFile].filter((one) => one !== undefined)
+    if (ids !== undefined && process.geteuid?.() === 0) for (const file of files) handOver(file, ids)
+    dropPrivileges(identity)
+  }
+
+  /** The control socket and whatever plugins have beside the server. */
+  async #startBeside(): Promise<void> {
+    this.#hasBeside = true
+    const { path, redact } = controlOf(this.configuration.values.control)
+    if (path === undefined && this.#companions.length === 0) return
+    const control = new Control(this, version, redact === undefined ? {} : { redact })
+    this.#beside.push(() => control.close())
+    if (path !== undefined) await this.#listenForControl(path, control)
+    for (const companion of this.#companions) await this.#startCompanion(companion, control)
+  }
+  #hasBeside = false
 
   /** A server of its own: it goes on answering while this one is suspended or drains. */
   async #listenForControl(path: string, control: Control): Promise<void> {
@@ -335,6 +361,12 @@ class Configured extends GaidarosServer implements ConfiguredServer {
 /** The latest first, each once. */
 async function endAll(ends: (() => void | Promise<void>)[]): Promise<void> {
   for (let end = ends.pop(); end !== undefined; end = ends.pop()) await end()
+}
+
+/** Undefined when it stays who it is. */
+function identityOf(given: Configuration['daemon']): Identity | undefined {
+  const { user, group } = typeof given === 'object' ? given : {}
+  return user === undefined && group === undefined ? undefined : { user, group }
 }
 
 function controlOf(given: Configuration['control']): {

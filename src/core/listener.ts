@@ -44,6 +44,7 @@ const SUSPENDED = 1
 const FULL = 2 // with whenFull `pause`
 const OVER_RATE = 4 // likewise
 const HELD = 8 // memory is short
+const STARTING = 16 // not everything is bound, or somebody has something to do before the first is let in
 
 interface Waiter {
   readonly isMet: (count: number) => boolean
@@ -115,6 +116,8 @@ export class ServerListener implements ListenerHandle {
         this.#sinks.push(sink)
         const listener = await binding.transport.listen(binding.endpoint, binding.options, this.#layered(sink, binding))
         this.#bound.push(listener)
+        // In the very turn in which it was bound: nobody has been accepted yet.
+        if (this.#waits !== 0) listener.pause()
         sink.bound(listener.endpoint)
       }
     } catch (thrown) {
@@ -130,7 +133,6 @@ export class ServerListener implements ListenerHandle {
     }
     this.#endpoints = this.#bound.map((listener) => listener.endpoint)
     this.#state = 'listening'
-    if (this.#waits !== 0) for (const listener of this.#bound) listener.pause()
     for (const endpoint of this.#endpoints) events.emit('listener.bound', { listener: this.name, endpoint })
   }
 
@@ -192,6 +194,11 @@ export class ServerListener implements ListenerHandle {
   /** Memory is short: newcomers wait, or no longer. */
   hold(isHeld: boolean): void {
     this.#wait(HELD, isHeld)
+  }
+
+  /** Newcomers wait, from before the bind on, until all is as it should be. */
+  holdStart(isHeld: boolean): void {
+    this.#wait(STARTING, isHeld)
   }
 
   #wait(reason: number, isOn: boolean): void {
