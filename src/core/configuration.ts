@@ -83,6 +83,13 @@ export interface ControlOptions {
   readonly pidFile?: string
 }
 
+export interface NodeOptions {
+  /** The first part of its name; the rest is by chance. Default: the host's. */
+  readonly name?: string
+  /** Where handlers run there. Default: the handler's own, or inline. */
+  readonly executor?: NamedExecutor
+}
+
 /** The whole of it. `createServer` takes this; `defineConfig` types it in a file. */
 export interface Configuration extends SharedOptions {
   /** Further files, merged beneath this one. */
@@ -94,6 +101,10 @@ export interface Configuration extends SharedOptions {
   readonly listeners?: Readonly<Record<string, ListenerOptions>>
   readonly hooks?: HookOptions
   readonly plugins?: readonly (string | readonly [string, unknown] | AnyPlugin)[]
+  /** The cluster of machines that executor `cluster` and `gaidaros node` belong to: its NATS servers, or that with options. */
+  readonly cluster?: string | readonly string[] | Readonly<Record<string, unknown>>
+  /** What `gaidaros node` does with it. */
+  readonly node?: NodeOptions
   /** Server processes. */
   readonly workers?: number | 'auto' | { readonly count: number | 'auto'; readonly balance?: string }
   readonly drain?: { readonly timeoutMs?: number }

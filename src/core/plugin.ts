@@ -33,6 +33,8 @@ export interface PluginServices {
     readonly entry: URL
     /** What they are told first. */
     seed(): unknown
+    /** The configuration's folder: from here handlers are named to other machines. */
+    readonly base: string
   }
 }
 

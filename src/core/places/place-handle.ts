@@ -23,6 +23,7 @@ interface Pending {
   readonly bytes: number
   /** Not a message: it may take its time. */
   readonly isPatient: boolean
+  readonly seat: number
 }
 
 /** What a place says of itself with each answer to a ping. */
@@ -39,6 +40,8 @@ export interface PlaceOwner {
   sendFailed(connection: Connection, error: Error): void
   /** A connection gave up its seat. */
   left(place: PlaceHandle): void
+  /** Nothing of a seat is under way any more, in a place that retires. */
+  idle?(seat: Seat): void
   /** The place is gone; requests were rejected, its seats are handed over. */
   lost(place: PlaceHandle, error: Error, seats: readonly Seat[]): void
 }
@@ -50,12 +53,17 @@ export class Seat {
   version = 0
   /** Bytes of sends that are done and not yet said. */
   credit = 0
+  /** Messages, hooks and iterable replies under way. */
+  running = 0
   constructor(
     readonly number: number,
     readonly place: PlaceHandle,
     readonly connection: Connection,
   ) {}
 }
+
+/** A turn that has more to say says it in several batches. */
+const LARGE_BYTES = 1024 * 1024
 
 /** Acknowledged in strides, not one by one; a quarter of what a place sends ahead. */
 const CREDIT_BYTES = 16 * 1024
@@ -97,6 +105,10 @@ export class PlaceHandle implements ChannelSink, RecordSink {
   }
   get seats(): number {
     return this.#seats.size
+  }
+  /** Those that have a seat here. */
+  get taken(): Iterable<Seat> {
+    return this.#seats.values()
   }
   /** Messages and hooks not answered yet. */
   get running(): number {
@@ -153,6 +165,12 @@ export class PlaceHandle implements ChannelSink, RecordSink {
       this.#seats.delete(seat.number)
       this.#owner.left(this)
     }
+  }
+
+  /** The connection goes on without its seat here: it has to take another one. */
+  vacate(seat: Seat, reason: CloseReason): void {
+    void this.leave(seat, reason).catch(() => {})
+    seat.isLost = true
   }
 
   ping(): void {
@@ -289,9 +307,12 @@ export class PlaceHandle implements ChannelSink, RecordSink {
   #items(seat: number, number: number): PulledItems {
     const items = new PulledItems({
       pull: (count) => this.#say(wire.PULL, count, seat, number, undefined),
-      done: () => this.#streams.delete(number),
+      done: () => {
+        if (this.#streams.delete(number)) this.#finished(seat)
+      },
     })
     this.#streams.set(number, items)
+    this.#began(seat)
     return items
   }
 
@@ -302,8 +323,10 @@ export class PlaceHandle implements ChannelSink, RecordSink {
     return new Promise((resolve, reject) => {
       const number = (this.#lastRequest = (this.#lastRequest + 1) >>> 0)
       const bytes = this.#say(op, method, seat, number, value)
-      this.#pending.set(number, { resolve, reject, since: this.#owner.clock.now(), bytes, isPatient })
-      if (!isPatient) this.#messages++
+      this.#pending.set(number, { resolve, reject, since: this.#owner.clock.now(), bytes, isPatient, seat })
+      if (isPatient) return
+      this.#messages++
+      this.#began(seat)
     })
   }
 
@@ -315,8 +338,21 @@ export class PlaceHandle implements ChannelSink, RecordSink {
       this.#messages--
       this.handled++
       this.#owner.settled(pending.bytes)
+      this.#finished(pending.seat)
     }
     return pending
+  }
+
+  #began(number: number): void {
+    const seat = this.#seats.get(number)
+    if (seat !== undefined) seat.running++
+  }
+
+  #finished(number: number): void {
+    const seat = this.#seats.get(number)
+    if (seat === undefined || --seat.running > 0 || this.state !== 'retiring') return
+    // Once what was answered has gone its way; a reply in several items has begun by then.
+    if (this.#owner.idle !== undefined) setImmediate(() => seat.running === 0 && this.#owner.idle?.(seat))
   }
 
   #tellAttributes(seat: Seat): void {
@@ -329,7 +365,8 @@ export class PlaceHandle implements ChannelSink, RecordSink {
   #say(op: number, method: number, seat: number, number: number, value: unknown): number {
     if (this.#gone !== undefined) return 0
     const bytes = this.#writer.add(op, method, seat, number, value)
-    if (!this.#isFlushQueued) {
+    if (this.#writer.size >= LARGE_BYTES) this.#channel?.send(this.#writer.take())
+    else if (!this.#isFlushQueued) {
       this.#isFlushQueued = true
       // After the poll phase: what all connections of this turn have to say goes in one batch.
       setImmediate(flush, this)

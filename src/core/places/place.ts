@@ -26,6 +26,9 @@ export interface PlaceParts {
   finished(): void
 }
 
+/** A turn that has more to say says it in several batches. */
+const LARGE_BYTES = 1024 * 1024
+
 /** The last errors of a seat, so that its `@OnError` gets the very one that was thrown. */
 const ERRORS_KEPT = 16
 
@@ -63,6 +66,10 @@ export class Place implements ChannelSink, RecordSink {
   get seats(): number {
     return this.#seats.size
   }
+  /** Messages and hooks under way. */
+  running = 0
+  /** Those that are done. */
+  handled = 0
 
   /** It cannot serve at all. */
   break(error: Error): void {
@@ -216,6 +223,7 @@ export class Place implements ChannelSink, RecordSink {
   }
 
   #run(seat: TakenSeat, request: number, run: () => unknown): void {
+    this.running++
     let reply: unknown
     try {
       reply = run()
@@ -231,6 +239,7 @@ export class Place implements ChannelSink, RecordSink {
   }
 
   #reply(seat: TakenSeat, request: number, reply: unknown): void {
+    this.#ran()
     const iterator = iteratorOf(reply)
     try {
       if (iterator === undefined) {
@@ -241,11 +250,21 @@ export class Place implements ChannelSink, RecordSink {
       seat.streams.set(request, iterator)
       this.#say(wire.REPLY, wire.ITERABLE, seat.number, request, undefined)
     } catch (error) {
-      this.#failed(seat, request, error)
+      this.#tellFailure(seat, request, error)
     }
   }
 
   #failed(seat: TakenSeat, request: number, thrown: unknown): void {
+    this.#ran()
+    this.#tellFailure(seat, request, thrown)
+  }
+
+  #ran(): void {
+    this.running--
+    this.handled++
+  }
+
+  #tellFailure(seat: TakenSeat, request: number, thrown: unknown): void {
     const { errors } = seat
     if (errors.size >= ERRORS_KEPT) errors.delete(errors.keys().next().value as number)
     errors.set(request, toError(thrown))
@@ -272,7 +291,7 @@ export class Place implements ChannelSink, RecordSink {
       }
     } catch (error) {
       seat.streams.delete(request)
-      this.#failed(seat, request, error)
+      this.#tellFailure(seat, request, error)
     }
   }
 
@@ -308,7 +327,8 @@ export class Place implements ChannelSink, RecordSink {
   #say(op: number, method: number, seat: number, request: number, value: unknown): number {
     if (this.#isGone) return 0
     const bytes = this.#writer.add(op, method, seat, request, value)
-    if (!this.#isReading && !this.#isFlushQueued) {
+    if (this.#writer.size >= LARGE_BYTES) this.#channel?.send(this.#writer.take())
+    else if (!this.#isReading && !this.#isFlushQueued) {
       this.#isFlushQueued = true
       setImmediate(() => this.flush())
     }

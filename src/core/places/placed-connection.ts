@@ -29,6 +29,10 @@ export class PlacedConnection implements Connection {
   readonly listener: string | undefined
   readonly attributes: Map<unknown, unknown>
   readonly closed: Promise<CloseReason>
+  /** False: only single methods run here, and no hook. */
+  readonly hasHooks: boolean
+  /** Counts what it was told, as a session's does: its handler may be placed once more, from here. */
+  attributesVersion: number
   readonly #facts: SeatFacts
   readonly #say: Say
   readonly #asked = new Map<number, { resolve: () => void; reject: (error: Error) => void }>()
@@ -54,6 +58,8 @@ export class PlacedConnection implements Connection {
     this.transport = facts.transport
     this.listener = facts.listener
     this.attributes = new Map(facts.attributes as [unknown, unknown][])
+    this.attributesVersion = this.attributes.size
+    this.hasHooks = facts.hooks
     this.closed = new Promise((resolve) => {
       this.#resolveClosed = resolve
     })
@@ -138,6 +144,7 @@ export class PlacedConnection implements Connection {
   }
   tell(attributes: readonly (readonly [unknown, unknown])[]): void {
     for (const [key, value] of attributes) this.attributes.set(key, value)
+    this.attributesVersion++
   }
   credit(bytes: number): void {
     this.#underWay -= bytes

@@ -300,7 +300,7 @@ export class Pool implements Executor, PlaceOwner, PlaceChooser {
 }
 
 /** FNV-1a (Fowler, Noll, Vo), 32 bits, with a last stir so that near keys spread. */
-function hash(text: string): number {
+export function hash(text: string): number {
   let value = 0x811c9dc5
   for (let i = 0; i < text.length; i++) value = Math.imul(value ^ text.charCodeAt(i), 0x01000193)
   value = Math.imul(value ^ (value >>> 15), 0x2c1b3c6d)
