@@ -79,7 +79,7 @@ function print(status: Status, asJson: boolean): void {
     process.stdout.write(`${JSON.stringify(status, null, 2)}\n`)
     return
   }
-  const { pid, version, state, uptimeMs, connections, listeners, counters, memory } = status
+  const { pid, version, state, uptimeMs, connections, listeners, executors, counters, memory } = status
   const mib = (bytes: number) => `${(bytes / 1024 / 1024).toFixed(1)} MiB`
   const rows: [string, string, string, string][] = [['LISTENER', 'STATE', 'CONNECTIONS', 'ENDPOINT']]
   for (const { name, state: now, connections: count, limit, endpoints } of listeners) {
@@ -87,13 +87,36 @@ function print(status: Status, asJson: boolean): void {
     rows.push([name, now, `${count} of ${limit}`, first])
     for (const endpoint of more) rows.push(['', '', '', endpoint])
   }
-  const widths = [0, 1, 2].map((column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)))
-  const table = rows.map((row) => printable(row.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join('  ')))
   const seconds = Math.round(uptimeMs / 1_000)
   const counted = Object.entries(counters).sort(([a], [b]) => (a < b ? -1 : 1))
   process.stdout.write(
     `gaidaros ${version}, process ${pid}: ${state}, up ${seconds} s, ${connections} connection${connections === 1 ? '' : 's'}, ` +
-      `${mib(memory.residentBytes)} resident\n\n${table.join('\n')}\n`,
+      `${mib(memory.residentBytes)} resident\n\n${table(rows)}\n`,
   )
+  const places = placeRows(executors, mib)
+  if (places.length > 1) process.stdout.write(`\n${table(places)}\n`)
   if (counted.length > 0) process.stdout.write(`\n${counted.map(([name, count]) => `${name}=${count}`).join('  ')}\n`)
+}
+
+/** Where handlers run: each thread, process or node. */
+function placeRows(executors: Status['executors'], mib: (bytes: number) => string): string[][] {
+  const rows = [['EXECUTOR', 'PLACE', 'STATE', 'CONNECTIONS', 'RUNNING', 'HANDLED', 'MEMORY']]
+  for (const { name, places, running, isConnected, dropped } of executors) {
+    const state = isConnected === false ? 'disconnected' : ''
+    if (places === undefined || places.length === 0) rows.push([name, 'none', state, '', String(running), '', ''])
+    for (const place of places ?? []) {
+      const { connections, connectionsOfAll: all = connections } = place
+      const shown = all > connections ? `${connections} of ${all}` : String(connections)
+      const used = place.memoryBytes > 0 ? mib(place.memoryBytes) : ''
+      rows.push([name, place.name, place.state, shown, String(place.running), String(place.handled), used])
+    }
+    if (dropped !== undefined && dropped > 0) rows.push([name, `${dropped} dropped`, '', '', '', '', ''])
+  }
+  return rows
+}
+
+function table(rows: readonly (readonly string[])[]): string {
+  const columns = rows[0]?.length ?? 0
+  const widths = Array.from({ length: columns - 1 }, (_, i) => Math.max(...rows.map((row) => row[i]?.length ?? 0)))
+  return rows.map((row) => printable(row.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join('  ')).trimEnd()).join('\n')
 }

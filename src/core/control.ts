@@ -4,6 +4,7 @@
  * Room: core, mechanism. JSON lines over a Unix socket of mode 0600: `{ id, command, … }` is answered by
  * `{ id, ok: true, result }` or `{ id, ok: false, error }`. It is a Gaidaros handler like any other.
  */
+import type { Load } from './executor.js'
 import { defineHandler, type HandlerDefinition } from './handler.js'
 import type { ListenerHandle, Server } from './lifecycle.js'
 import { nearest } from './nearest.js'
@@ -29,6 +30,8 @@ export interface Status {
     readonly connections: number
     readonly limit: number | 'unlimited'
   }[]
+  /** Where handlers run besides inline. */
+  readonly executors: readonly (Load & { readonly name: string })[]
   readonly counters: Readonly<Record<string, number>>
   readonly memory: { readonly residentBytes: number; readonly heapBytes: number }
 }
@@ -50,6 +53,10 @@ export function controlHandler(server: Server, version: string): HandlerDefiniti
         state: listener.state,
         connections: listener.connections,
         limit: Number.isFinite(listener.plan.limits.connections) ? listener.plan.limits.connections : 'unlimited',
+      })),
+      executors: [...new Set([...server.listeners].flatMap(({ plan }) => plan.executors))].map((executor) => ({
+        name: executor.name,
+        ...executor.load(),
       })),
       counters: { ...server.counters },
       memory: { residentBytes: process.memoryUsage.rss(), heapBytes: process.memoryUsage().heapUsed },

@@ -171,6 +171,7 @@ export class PlaceHandle implements ChannelSink, RecordSink {
   vacate(seat: Seat, reason: CloseReason): void {
     void this.leave(seat, reason).catch(() => {})
     seat.isLost = true
+    this.#seats.delete(seat.number)
   }
 
   ping(): void {

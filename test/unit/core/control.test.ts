@@ -21,7 +21,7 @@ function rig() {
       endpoints: [`tcp://localhost:${name.length}`],
       state: 'listening',
       connections: 2,
-      plan: { limits: { connections: name === 'public' ? 10 : Number.POSITIVE_INFINITY } },
+      plan: { limits: { connections: name === 'public' ? 10 : Number.POSITIVE_INFINITY }, executors: [] },
       suspend: () => told.push(`suspend ${name}`),
       resume: () => told.push(`resume ${name}`),
     }) as unknown as ListenerHandle

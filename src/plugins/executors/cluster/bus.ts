@@ -206,7 +206,14 @@ function explain(error: Error, options: ClusterOptions): Error {
     const message = `cluster: TLS with ${where} failed: ${error.message}${code ? ` (${code})` : ''}; see tls (ca, cert, key), and whether the server has it switched on`
     return new ConfigError('BAD_VALUE', message, { servers: options.servers, cause })
   }
-  return new ConnectionError('REFUSED', `cluster: no NATS server answers at ${where}: ${error.message || error.name}`, {
+  const isSecure = options.tls !== undefined || where.includes('tls://')
+  // A server that misses our certificate says so only after the handshake (TLS 1.3), and the client hears nothing of it.
+  const hint =
+    isSecure && error.name === 'TimeoutError' && options.tls?.cert === undefined
+      ? '; if it demands a certificate of its clients, give tls.cert and tls.key'
+      : ''
+  const message = `cluster: no NATS server answers at ${where}: ${error.message || error.name}${hint}`
+  return new ConnectionError('REFUSED', message, {
     servers: options.servers,
     cause,
   })

@@ -132,7 +132,7 @@ export class Front implements Executor, PlaceOwner, PlaceChooser {
     bus.subscribe(
       front(this.#id, '*'),
       (data, subject, reply) => this.#take(data, subject, reply),
-      (subject) => this.#links.get(lastOf(subject))?.link.fail('it has left NATS'),
+      (subject) => this.#links.get(lastOf(subject))?.link.nobody('it has left NATS'),
     )
     this.#ticker = new Ticker(this.clock, this.#options.heartbeatMs, (now, wasPunctual) => this.#tick(now, wasPunctual))
     bus.publish(who, Buffer.alloc(0))
@@ -414,12 +414,7 @@ export class Front implements Executor, PlaceOwner, PlaceChooser {
     this.#downSince = isUp ? undefined : now
     if (!isUp) return
     this.#bus?.publish(this.#subjects.who, Buffer.alloc(0))
-    for (const { link } of this.#links.values()) {
-      // What was lost meanwhile is seen from the numbers; silence meanwhile says nothing.
-      link.heardAt = now
-      link.beat()
-      link.pump()
-    }
+    for (const { link } of this.#links.values()) link.resume()
   }
 
   #tick(now: number, wasPunctual: boolean): void {
@@ -468,7 +463,9 @@ export class Front implements Executor, PlaceOwner, PlaceChooser {
 
   left(): void {}
 
-  lost(place: PlaceHandle, error: Error, seats: readonly Seat[]): void {
+  lost(place: PlaceHandle, error: Error, taken: readonly Seat[]): void {
+    // Those that only wait to hear that what they had is released.
+    const seats = taken.filter(({ connection }) => connection.state !== 'closed')
     const wasRetiring = place.state === 'retiring'
     const instance = this.#berths.get(place)?.instance
     this.#berths.delete(place)

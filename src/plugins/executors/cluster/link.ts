@@ -47,6 +47,8 @@ export class ClusterLink implements Channel {
   readonly #waiting: Buffer[] = []
   #waitingBytes = 0
   #isOpen = false
+  /** NATS was away, and the other side has not been heard since. */
+  #isUnsure = false
   /** Of the first batch that waits: how much of it has left. */
   #offset = 0
   #sentNumber = 0
@@ -101,9 +103,13 @@ export class ClusterLink implements Channel {
     return !this.#isFull
   }
 
+  get #mayPost(): boolean {
+    return this.#isOpen && !this.#isUnsure && this.#ports.isUp
+  }
+
   /** Sends what may be sent. */
   pump(): void {
-    while (this.#waiting.length > 0 && this.#isOpen && this.#ports.isUp && this.#error === undefined) {
+    while (this.#waiting.length > 0 && this.#mayPost && this.#error === undefined) {
       const credit = this.#options.windowBytes - ((this.#sentBytes - this.#creditedBytes) >>> 0)
       if (credit <= 0) break
       const batch = this.#waiting[0] as Buffer
@@ -129,6 +135,12 @@ export class ClusterLink implements Channel {
   take({ kind, number, value, payload }: Envelope): void {
     if (this.#error !== undefined) return
     this.heardAt = this.#ports.clock.now()
+    if (this.#isUnsure) {
+      // So that it need not wait for our next sign of life.
+      this.#isUnsure = false
+      this.beat()
+      this.pump()
+    }
     switch (kind) {
       case envelopes.DATA:
         return this.#piece(number, value, payload)
@@ -197,9 +209,16 @@ export class ClusterLink implements Channel {
       this.#fail(`${this.name} has been silent for ${Math.round(now - this.heardAt)} ms`, true)
   }
 
-  /** The other side is known to be gone. */
-  fail(why: string): void {
-    this.#fail(why, false)
+  /** NATS is back; whether the other side is too is not known before it is heard. */
+  resume(): void {
+    this.#isUnsure = true
+    this.heardAt = this.#ports.clock.now()
+    this.beat()
+  }
+
+  /** NATS says that nobody listens there. */
+  nobody(why: string): void {
+    if (!this.#isUnsure) this.#fail(why, false)
   }
 
   /** Ends it when what waits has left. */

@@ -95,7 +95,7 @@ export class ClusterNode {
     bus.subscribe(
       this.#subjects.instance(instance, '*'),
       (data, subject, reply) => this.#take(data, subject, reply),
-      (subject) => this.#links.get(lastOf(subject))?.link.fail('the server has left NATS'),
+      (subject) => this.#links.get(lastOf(subject))?.link.nobody('the server has left NATS'),
     )
     bus.subscribe(this.#subjects.who, () => this.#announce())
     this.#announce()
@@ -222,11 +222,7 @@ export class ClusterNode {
     this.#parts.log(isUp ? 'NATS is back' : 'NATS is away')
     if (!isUp) return
     this.#announce()
-    for (const { link } of this.#links.values()) {
-      link.heardAt = now
-      link.beat()
-      link.pump()
-    }
+    for (const { link } of this.#links.values()) link.resume()
   }
 
   #tick(now: number, wasPunctual: boolean): void {
