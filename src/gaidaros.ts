@@ -10,11 +10,12 @@ import { Script } from 'node:vm'
 import { type DependencyContainer, type InjectionToken, container as root } from 'tsyringe'
 import { type ClientConnection, openClient } from './core/client.js'
 import { type Clock, systemClock } from './core/clock.js'
-import { findHandlers, resolveHandler as resolveHandlerIn } from './core/config/handlers.js'
+import { findHandlers, loadExport, resolveHandler } from './core/config/handlers.js'
 import type { Assignment, LoadedConfiguration } from './core/config/index.js'
 import { loadConfiguration, loadModule } from './core/config/index.js'
 import type {
   Configuration,
+  ControlOptions,
   HandlerRef,
   HookOptions,
   LimitOptions,
@@ -22,7 +23,7 @@ import type {
   TimeoutOptions,
 } from './core/configuration.js'
 import { type Provider, ServerContainer } from './core/container.js'
-import { controlHandler } from './core/control.js'
+import { Control, handlerOf } from './core/control.js'
 import { definitionOf, toDefinition } from './core/decorators.js'
 import { type Endpoint, parseEndpoint } from './core/endpoint.js'
 import { WiringError } from './core/errors.js'
@@ -37,12 +38,12 @@ import {
 } from './core/handler.js'
 import { type HookedHandler, hooksHandler, scriptHandler } from './core/hooks.js'
 import type { Server } from './core/lifecycle.js'
-import { defaultLimits, defaultTimeouts, drainTimeoutMs, type TlsOptions } from './core/options.js'
+import { defaultLimits, defaultServerLimits, defaultTimeouts, drainTimeoutMs, type TlsOptions } from './core/options.js'
 import { writePidFile } from './core/pid-file.js'
 import { cameFrom, sourceOf } from './core/places/handler-source.js'
 import { isPortable } from './core/places/wire.js'
 import { Planner, settle } from './core/planner.js'
-import type { AnyPlugin, Layer, Protocol } from './core/plugin.js'
+import type { AnyPlugin, Companion, Layer, Protocol } from './core/plugin.js'
 import { checkOptions, ServerRegistry } from './core/registry.js'
 import { GaidarosServer } from './core/server.js'
 import type { StandardSchemaV1 } from './core/standard-schema.js'
@@ -70,6 +71,7 @@ import { layers } from './plugins/layers/index.js'
 import { middleware } from './plugins/middleware/index.js'
 import { protocols } from './plugins/protocols/index.js'
 import { attached } from './transports/attached.js'
+import { descriptors } from './transports/descriptors.js'
 import { fd } from './transports/fd.js'
 import { memory } from './transports/memory.js'
 import { stdio } from './transports/stdio.js'
@@ -117,12 +119,12 @@ export interface ConfiguredServer extends Server {
  * @throws {WiringError} the developer's.
  */
 export async function createServer(options: ServerOptions = {}): Promise<ConfiguredServer> {
-  const { cwd, loaded, clock, events, registry, injection, resolveHandler } = await furnish(options)
+  const { cwd, loaded, clock, events, registry, injection, resolveRef } = await furnish(options)
   const { values } = loaded
   const planner = new Planner({
     registry,
     shared: values,
-    resolveHandler,
+    resolveHandler: resolveRef,
     planHandler: (definition) => injection.plan(definition),
     origin: (path) => loaded.origin(path)?.name,
   })
@@ -131,7 +133,7 @@ export async function createServer(options: ServerOptions = {}): Promise<Configu
   const plans = []
   for (const [name, listener] of listeners) plans.push(await planner.plan(name, listener))
 
-  const server = new Configured(loaded, {
+  const server = new Configured(loaded, registry.companions, {
     plans,
     plan: async (name, given) => {
       // Checked as if it had stood in the configuration.
@@ -147,6 +149,9 @@ export async function createServer(options: ServerOptions = {}): Promise<Configu
     clock,
     events,
     drainTimeoutMs: values.drain?.timeoutMs ?? drainTimeoutMs,
+    limits: settle(defaultServerLimits, values.limits),
+    descriptors: () => descriptors.look(),
+    observers: registry.observers,
     prepare: async (plan) => plan.handler.prepare?.(),
     dispose: () => injection.dispose(),
   })
@@ -175,6 +180,7 @@ export async function furnish(options: ServerOptions) {
   const places = {
     entry: new URL('./place.js', import.meta.url),
     seed: () => seedOf(loaded.directory, values),
+    load: (reference: string) => loadExport(reference, loaded.directory),
     base: loaded.file === undefined ? loaded.directory : dirname(loaded.file),
   }
   const registry = registerBuiltIns(
@@ -204,10 +210,10 @@ export async function furnish(options: ServerOptions) {
       [CONFIGURATION, values],
     ]),
   })
-  const resolveHandler = async (ref: HandlerRef | undefined, place: string): Promise<HandlerDefinition> => {
+  const resolveRef = async (ref: HandlerRef | undefined, place: string): Promise<HandlerDefinition> => {
     if (ref instanceof Script) return scriptHandler(ref)
     if (isHandlerDefinition(ref) && sourceOf(ref) !== undefined) return ref
-    const resolved = await resolveHandlerIn(ref as string | HandlerLike | undefined, found, {
+    const resolved = await resolveHandler(ref as string | HandlerLike | undefined, found, {
       definitionOf,
       place,
       loaded,
@@ -216,28 +222,42 @@ export async function furnish(options: ServerOptions) {
     const definition = toDefinition(resolved.handler)
     return resolved.source === undefined ? definition : cameFrom(definition, resolved.source)
   }
-  return { cwd, loaded, clock, events, registry, places, injection, found, resolveHandler }
+  return { cwd, loaded, clock, events, registry, places, injection, found, resolveRef }
 }
 
 class Configured extends GaidarosServer implements ConfiguredServer {
   readonly configuration: LoadedConfiguration
-  #control: Server | undefined
-  #removePidFile: (() => void) | undefined
+  readonly #companions: readonly Companion[]
+  /** Servers beside this one, and what else ends with it; the latest first. */
+  readonly #beside: (() => void | Promise<void>)[] = []
 
-  constructor(configuration: LoadedConfiguration, parts: ConstructorParameters<typeof GaidarosServer>[0]) {
+  constructor(
+    configuration: LoadedConfiguration,
+    companions: readonly Companion[],
+    parts: ConstructorParameters<typeof GaidarosServer>[0],
+  ) {
     super(parts)
     this.configuration = configuration
+    this.#companions = companions
   }
 
   override async start(): Promise<this> {
     // A second start is refused; it must not undo the first.
     if (this.state !== 'created') return super.start()
-    const { path, pidFile } = controlOf(this.configuration.values.control)
-    if (pidFile !== undefined) this.#removePidFile = writePidFile(pidFile)
-    void this.stopped.then(() => this.#endControl())
+    const { path, pidFile, redact } = controlOf(this.configuration.values.control)
+    const removePidFile = pidFile === undefined ? undefined : writePidFile(pidFile)
+    void this.stopped.then(() => {
+      // Before the control socket, by whose end others see that this server has stopped.
+      removePidFile?.()
+      return this.#endBeside()
+    })
     try {
       await super.start()
-      if (path !== undefined) this.#control = await this.#listenForControl(path)
+      if (path === undefined && this.#companions.length === 0) return this
+      const control = new Control(this, version, redact === undefined ? {} : { redact })
+      this.#beside.push(() => control.close())
+      if (path !== undefined) await this.#listenForControl(path, control)
+      for (const companion of this.#companions) await this.#startCompanion(companion, control)
     } catch (error) {
       await this.stop({ timeoutMs: 0 })
       throw error
@@ -246,36 +266,49 @@ class Configured extends GaidarosServer implements ConfiguredServer {
   }
 
   /** A server of its own: it goes on answering while this one is suspended or drains. */
-  async #listenForControl(path: string): Promise<Server> {
-    const handler = controlHandler(this, version)
-    const socket = { mode: 0o600 }
-    const control = await createServer({
-      config: false,
-      env: {},
+  async #listenForControl(path: string, control: Control): Promise<void> {
+    await this.#serveBeside({
       listen: `unix:${path}`,
-      socket,
-      handler,
+      socket: { mode: 0o600 },
+      handler: handlerOf(control),
       limits: { connections: 16 },
       // `gaidaros stop` waits here for as long as the drain takes.
       timeouts: { idleMs: 'unlimited' },
     })
-    return control.start()
   }
 
-  async #endControl(): Promise<void> {
-    this.#removePidFile?.()
-    await this.#control?.stop({ timeoutMs: 1_000 })
+  async #startCompanion(companion: Companion, control: Control): Promise<void> {
+    const end = await companion.start({
+      server: this,
+      ask: (request) => control.ask(request),
+      serve: (configuration) => this.#serveBeside(configuration),
+    })
+    if (end !== undefined) this.#beside.push(end)
+  }
+
+  async #serveBeside(configuration: Configuration): Promise<Server> {
+    const server = await createServer({ ...configuration, config: false, env: {} })
+    await server.start()
+    const end = () => server.stop({ timeoutMs: 1_000 })
+    this.#beside.push(end)
+    if (this.state === 'stopped') await end()
+    return server
+  }
+
+  async #endBeside(): Promise<void> {
+    for (const end of this.#beside.reverse()) await end()
   }
 }
 
 function controlOf(given: Configuration['control']): {
-  readonly path: string | undefined
-  readonly pidFile: string | undefined
+  readonly path?: string | undefined
+  readonly pidFile?: string | undefined
+  readonly redact?: readonly string[] | undefined
 } {
-  if (given === undefined || given === false) return { path: undefined, pidFile: undefined }
-  if (typeof given === 'string') return { path: given, pidFile: undefined }
-  const { path, pidFile } = given === true ? { path: undefined, pidFile: undefined } : given
-  return { path: path ?? pidFile?.replace(/(\.pid)?$/, '.sock') ?? './gaidaros.sock', pidFile }
+  if (given === undefined || given === false) return {}
+  if (typeof given === 'string') return { path: given }
+  const { path, pidFile, redact } = given === true ? ({} as ControlOptions) : given
+  return { path: path ?? pidFile?.replace(/(\.pid)?$/, '.sock') ?? './gaidaros.sock', pidFile, redact }
 }
 
 /** Its functions may have been given in code, and then it has no source. */

@@ -49,6 +49,10 @@ async function run(given: Arguments): Promise<number> {
       return (await import('./explain.js')).explain(given)
     case 'init':
       return (await import('./init.js')).init(given)
+    case 'top':
+      return (await import('./top/index.js')).top(given)
+    case 'tap':
+      return (await import('./tap.js')).tap(given)
     default:
       return (await import('./remote.js')).remote(given)
   }

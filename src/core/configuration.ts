@@ -6,12 +6,14 @@
  */
 import type { Endpoint } from './endpoint.js'
 import type { CodecRef, HandlerLike, MiddlewareRef, Named, NamedExecutor } from './handler.js'
-import type { Limits, SocketOptions, Timeouts, TlsOptions } from './options.js'
+import type { Limits, ServerLimits, SocketOptions, Timeouts, TlsOptions } from './options.js'
 import type { AnyPlugin, Layer, Protocol } from './plugin.js'
 
 /** A number, or the word that lifts a limit. */
 export type Limit = number | 'unlimited'
 export type LimitOptions = { readonly [K in keyof Limits]?: Limits[K] extends number ? Limit : Limits[K] }
+/** At the top: every listener's defaults, and what the whole server is held to. */
+export type TopLimitOptions = LimitOptions & { readonly [K in keyof ServerLimits]?: Limit }
 export type TimeoutOptions = { readonly [K in keyof Timeouts]?: Limit }
 /** Transports of third parties may take further keys here; each transport refuses those it does not know. */
 export type SocketOption = Partial<SocketOptions> & Readonly<Record<string, unknown>>
@@ -81,6 +83,8 @@ export interface ControlOptions {
   readonly path?: string
   /** Where the process id is written while the server runs. */
   readonly pidFile?: string
+  /** Keys whose values taps hide, besides `password`, `token` and their like; parts of a key's name. */
+  readonly redact?: readonly string[]
 }
 
 export interface NodeOptions {
@@ -99,6 +103,7 @@ export interface Configuration extends SharedOptions {
   /** Short form: the endpoint or endpoints of the listener `default`. */
   readonly listen?: string | Endpoint | readonly (string | Endpoint)[]
   readonly listeners?: Readonly<Record<string, ListenerOptions>>
+  readonly limits?: TopLimitOptions
   readonly hooks?: HookOptions
   readonly plugins?: readonly (string | readonly [string, unknown] | AnyPlugin)[]
   /** The cluster of machines that executor `cluster` and `gaidaros node` belong to: its NATS servers, or that with options. */

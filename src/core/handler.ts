@@ -23,6 +23,8 @@ export interface Needs {
   readonly reliable?: boolean
   /** True: bytes without boundaries are needed (a protocol that spans datagrams makes no sense). */
   readonly stream?: boolean
+  /** True: messages with bounds are needed (a protocol that is one datagram, one message). */
+  readonly message?: boolean
   /** Largest message sent or received, in bytes. */
   readonly maxMessage?: number
 }
@@ -92,6 +94,8 @@ export interface BoundHandler {
   readonly drain: ((connection: Connection, deadline: Date) => unknown) | undefined
   readonly error: ((error: Error, connection: Connection) => unknown) | undefined
   readonly close: ((connection: Connection, reason: import('./connection.js').CloseReason) => unknown) | undefined
+  /** The session does not wait any longer for the message that is under way longest; for handlers that run elsewhere. */
+  readonly abandon?: ((connection: Connection, error: Error) => void) | undefined
 }
 
 /**

@@ -11,6 +11,7 @@ import type { Executor, Placement } from './executor.js'
 import { type Elsewhere, mixedPlan, runPlan } from './executor-plan.js'
 import type { CodecRef, HandlerDefinition, HandlerPlan, MiddlewareRef, Named, NamedExecutor, Needs } from './handler.js'
 import { checkStack, type PlacedLayer } from './layer-stack.js'
+import { joinProbes } from './observer.js'
 import { defaultLimits, defaultTimeouts, type Limits, type Timeouts } from './options.js'
 import { compose, type MiddlewareLevel, type MiddlewareSet, type PlacedMiddleware } from './pipeline.js'
 import { sourceOf } from './places/handler-source.js'
@@ -171,6 +172,9 @@ export class Planner {
 
     const own = protocol?.protocol.middleware
     const middleware: PlacedMiddleware[] = [
+      ...registry.observers.flatMap(({ middleware: set }) =>
+        set === undefined ? [] : [{ level: 'observer' as const, set }],
+      ),
       ...this.#globalMiddleware(),
       ...this.#listenerMiddleware(name, options),
       ...(own === undefined ? [] : [{ level: 'protocol' as const, set: own }]),
@@ -200,6 +204,7 @@ export class Planner {
         middleware.flatMap(({ set }) => (set.connection === undefined ? [] : [set.connection])),
       ),
       messagePipeline: onMessage(middleware),
+      probe: joinProbes(registry.observers.flatMap((observer) => observer.probe?.(name) ?? [])),
       methodPipelines:
         methods.size === 0
           ? undefined
@@ -381,7 +386,8 @@ export function settle<T extends object>(
   const result: Record<string, unknown> = { ...defaults }
   for (const layer of layers) {
     for (const [key, value] of Object.entries(layer ?? {})) {
-      if (value !== undefined) result[key] = value === 'unlimited' ? Number.POSITIVE_INFINITY : value
+      // At the top stand limits of the whole server as well; they are no listener's.
+      if (value !== undefined && key in defaults) result[key] = value === 'unlimited' ? Number.POSITIVE_INFINITY : value
     }
   }
   return result as T
@@ -419,6 +425,7 @@ function unmet(needs: Needs, can: Capabilities): string | undefined {
   if (needs.ordered && !can.ordered) return 'ordered messages, and these come in any order'
   if (needs.reliable && !can.reliable) return 'reliable delivery, and messages get lost here'
   if (needs.stream && can.kind !== 'stream') return 'a stream of bytes, and these are messages with bounds'
+  if (needs.message && can.kind !== 'message') return 'messages with bounds, and this is a stream of bytes'
   const most = can.maxMessageBytes
   if (needs.maxMessage !== undefined && most !== undefined && needs.maxMessage > most) {
     return `messages of ${needs.maxMessage} bytes, and ${most} is the most here`

@@ -7,7 +7,7 @@ import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { createSecureContext, type SecureContext, type SecureContextOptions, type SecureVersion } from 'node:tls'
 import { ConfigError, toError } from '../core/errors.js'
-import type { Material, TlsOptions } from '../core/options.js'
+import type { Material, TlsIdentity, TlsOptions } from '../core/options.js'
 import { platformCode } from './platform-errors.js'
 
 /**
@@ -31,7 +31,6 @@ export const intermediateCiphers = [
 
 const MIN_VERSION: SecureVersion = 'TLSv1.2'
 
-type Identity = Pick<TlsOptions, 'cert' | 'key' | 'ca' | 'pfx' | 'passphrase'>
 type Read = { [K in 'cert' | 'key' | 'ca' | 'pfx']?: (string | Buffer)[] } & { passphrase?: string }
 
 /**
@@ -56,7 +55,11 @@ export async function readMaterials(options: TlsOptions, where = 'tls'): Promise
 }
 
 /** A context for one server name. */
-export async function readNamedContext(identity: Identity, shared: TlsOptions, name: string): Promise<SecureContext> {
+export async function readNamedContext(
+  identity: TlsIdentity,
+  shared: TlsOptions,
+  name: string,
+): Promise<SecureContext> {
   const where = `tls.sni[${JSON.stringify(name)}]`
   const read = await readIdentity(identity, where)
   if (read.cert === undefined && read.pfx === undefined) {
@@ -66,7 +69,7 @@ export async function readNamedContext(identity: Identity, shared: TlsOptions, n
   return secureContext({ ...(read as SecureContextOptions), ciphers, minVersion }, read, where)
 }
 
-async function readIdentity(identity: Identity, where: string): Promise<Read> {
+async function readIdentity(identity: TlsIdentity, where: string): Promise<Read> {
   const read: Read = {}
   for (const name of ['cert', 'key', 'ca', 'pfx'] as const) {
     const material = identity[name]

@@ -1,7 +1,7 @@
 // time limit: 90 s
 /** Layers on real sockets, with HAProxy before us and tshark behind. */
 import { spawn, spawnSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer as createNet } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -275,7 +275,7 @@ test('wire-log: what passes, printable and bounded', async () => {
   await peer.send(`\x1b[31m${'z'.repeat(100)}\n`).hears('answer\n')
   peer.socket.end()
   await until('connection.closed')
-  await eventually(() => readFileSync(file, 'utf8').includes('closed'), 'the last line')
+  await eventually(() => existsSync(file) && readFileSync(file, 'utf8').includes('closed'), 'the last line')
   const text = readFileSync(file, 'utf8')
   assert.match(text, /< 106 bytes, the first 32\n/)
   assert.match(text, /0000 {2}1b 5b 33 31 6d 7a .*\.\[31mz/)

@@ -118,6 +118,25 @@ export async function loadHandler(
   return pick(module, exported, { reference: file, place: reference, definitionOf })
 }
 
+/**
+ * What a module exports under the name behind `#`; its default export without one.
+ *
+ * @throws {ConfigError} `NOT_FOUND`, `UNREADABLE`, `UNKNOWN_NAME`.
+ */
+export async function loadExport(reference: string, directory: string): Promise<unknown> {
+  const [file = '', name = 'default'] = reference.split('#')
+  const module = exportsOf(await loadModule(file, directory))
+  if (Object.hasOwn(module, name)) return module[name]
+  const names = Object.keys(module)
+  const near = nearest(name, names)
+  const hint = near === undefined ? '' : `; nearest: \`${near}\``
+  throw new ConfigError(
+    'UNKNOWN_NAME',
+    `${file} has no export \`${name}\`${hint}; it has: ${names.join(', ') || 'none'}`,
+    { name },
+  )
+}
+
 function pick(
   module: Module,
   exported: string | undefined,

@@ -4,7 +4,7 @@
  * Room: core, configuration. Where each value came from is kept, for errors, `gaidaros config` and `explain`.
  */
 import type { Configuration, ListenerOptions } from '../configuration.js'
-import { defaultLimits, defaultTimeouts, drainTimeoutMs } from '../options.js'
+import { defaultLimits, defaultServerLimits, defaultTimeouts, drainTimeoutMs } from '../options.js'
 import { type Assignment, fromEnvironment, hasSettings, parsePath, readText } from './assignments.js'
 import { check, isSecret, loadShape, placeOf } from './check.js'
 import { mergeFiles } from './find.js'
@@ -150,8 +150,10 @@ function entriesOf(tree: Tree): Entry[] {
     const name = path.map((key) => (/[.[\]"]/.test(key) ? `"${key}"` : key)).join('.')
     entries.set(name, { path: name, value, origin, secret: isSecret(path) })
   }
-  for (const [group, table] of Object.entries({ limits: defaultLimits, timeouts: defaultTimeouts })) {
+  const tables = { limits: { ...defaultLimits, ...defaultServerLimits }, timeouts: defaultTimeouts }
+  for (const [group, table] of Object.entries(tables)) {
     for (const [key, value] of Object.entries(table)) {
+      if (value === undefined) continue
       add([group, key], value === Number.POSITIVE_INFINITY ? 'unlimited' : value, byDefault)
     }
   }

@@ -4,7 +4,7 @@
  * Room: core, configuration. TypeScript goes through jiti, which needs no native code and keeps decorator metadata; it is
  * loaded only when there is something for it. Modules get the package that is running, not a second copy of it.
  */
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { extname, isAbsolute, join, resolve } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
@@ -78,6 +78,19 @@ async function importTypeScript(path: string): Promise<Module> {
   return (await (await loader).import(path)) as Module
 }
 
+/** Every entry point of the package at hand, by the name users import. */
+function entriesOf(folder: string): Record<string, string> {
+  const { name, exports } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as {
+    name: string
+    exports: Record<string, string | { default: string }>
+  }
+  const entries = Object.entries(exports).map(([path, target]) => [
+    path.replace('.', name),
+    join(folder, typeof target === 'string' ? target : target.default),
+  ])
+  return Object.fromEntries(entries)
+}
+
 async function makeLoader(): Promise<{ import(path: string): Promise<unknown> }> {
   const { createJiti } = await import('jiti')
   // The running copy, whatever lies beside the user's file.
@@ -85,7 +98,7 @@ async function makeLoader(): Promise<{ import(path: string): Promise<unknown> }>
   return createJiti(import.meta.url, {
     interopDefault: false,
     fsCache: false,
-    alias: { 'gaidaros/testing': join(here, 'testing/index.js'), gaidaros: join(here, 'index.js') },
+    alias: entriesOf(join(here, '..')),
     nativeModules: ['typescript', 'tsyringe', 'reflect-metadata', 'gaidaros'],
   })
 }

@@ -6,7 +6,7 @@
  */
 import { Script } from 'node:vm'
 import { z } from 'zod'
-import { limitRows, type OptionRow, socketRows, timeoutRows } from '../options.js'
+import { limitRows, type OptionRow, serverLimitRows, socketRows, timeoutRows } from '../options.js'
 
 const described = <T extends z.ZodType>(schema: T, description: string) => schema.describe(description)
 
@@ -150,6 +150,7 @@ export const shape = z.strictObject({
     .describe('Further files, merged beneath this one.')
     .optional(),
   ...shared,
+  limits: rows({ ...limitRows, ...serverLimitRows }).optional(),
   handlers: z
     .custom<unknown>((value) => {
       const list = Array.isArray(value) ? value : [value]
@@ -230,8 +231,12 @@ export const shape = z.strictObject({
     .strictObject({ timeoutMs: z.number().int().nonnegative().describe('Default: 15000.').optional() })
     .optional(),
   control: z
-    .union([z.boolean(), text, z.strictObject({ path: text.optional(), pidFile: text.optional() })])
-    .describe('A Unix socket (mode 0600) for status, suspend, resume, drain and stop. Off unless asked for.')
+    .union([
+      z.boolean(),
+      text,
+      z.strictObject({ path: text.optional(), pidFile: text.optional(), redact: z.array(text).optional() }),
+    ])
+    .describe('A Unix socket (mode 0600) by which the running server is watched and steered. Off unless asked for.')
     .optional(),
   verbose: z.number().int().min(0).max(3).optional(),
 })

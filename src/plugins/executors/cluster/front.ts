@@ -16,7 +16,8 @@ import { PlaceHandle, type PlaceOwner, type Seat } from '../../../core/places/pl
 import { type PlaceChooser, placedPlan } from '../../../core/places/placed-plan.js'
 import type { Factory, PluginServices } from '../../../core/plugin.js'
 import { Backoff } from '../backoff.js'
-import { hash } from '../pool.js'
+import { hash, loadKey } from '../pool.js'
+import type { AffinityKey } from '../pool-options.js'
 import { Bus } from './bus.js'
 import * as envelopes from './envelope.js'
 import { readEnvelope, subjectsOf, writeEnvelope } from './envelope.js'
@@ -64,6 +65,7 @@ export class Front implements Executor, PlaceOwner, PlaceChooser {
   readonly clock: PluginServices['clock']
   readonly isPerMessage: boolean
   readonly reopens: boolean
+  readonly mostRecordBytes: number
   readonly #options: ClusterOptions
   readonly #services: PluginServices
   readonly #subjects: ReturnType<typeof subjectsOf>
@@ -74,10 +76,13 @@ export class Front implements Executor, PlaceOwner, PlaceChooser {
   readonly #links = new Map<string, Berth>()
   readonly #berths = new Map<PlaceHandle, Berth>()
   readonly #defined = new Map<PlaceHandle, Map<number, Promise<unknown>>>()
+  /** Undefined until it is loaded, where it is named. */
+  #keyOf: AffinityKey | undefined
   #bus: Bus | undefined
   #starting: Promise<void> | undefined
   #ticker: Ticker | undefined
   #waiting = 0
+  #waitingBytes = 0
   #dropped = 0
   #downSince: number | undefined
   #isEnding = false
@@ -91,6 +96,7 @@ export class Front implements Executor, PlaceOwner, PlaceChooser {
     this.clock = services.clock
     this.isPerMessage = options.affinity === 'none'
     this.reopens = options.whenLost === 'reopen'
+    this.mostRecordBytes = options.messageBytes
   }
 
   // ── the executor ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -117,6 +123,7 @@ export class Front implements Executor, PlaceOwner, PlaceChooser {
   }
 
   async #start(): Promise<void> {
+    this.#keyOf = await loadKey(this.#options.affinity, this.name, this.#services)
     warnIfOpen(this.#options)
     const { who, nodes, front } = this.#subjects
     const bus = await Bus.connect(
@@ -199,9 +206,7 @@ export class Front implements Executor, PlaceOwner, PlaceChooser {
   // ── choosing ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
   choose(connection: Connection): PlaceHandle {
-    const { affinity } = this.#options
-    const key = typeof affinity === 'function' ? affinity(connection) : undefined
-    const place = key === undefined ? this.#leastLoaded() : this.#byKey(String(key))
+    const place = this.#keyOf === undefined ? this.#leastLoaded() : this.#byKey(String(this.#keyOf(connection)))
     if (place !== undefined) return place
     // One that starts will serve in a moment.
     for (const { place: next } of this.#nodes.values()) if (next?.state === 'starting') return next
@@ -214,18 +219,16 @@ export class Front implements Executor, PlaceOwner, PlaceChooser {
   }
 
   admit(): void {
-    const { queue, batchBytes } = this.#options
-    let bytes = 0
-    for (const { link } of this.#links.values()) bytes += link.waitingBytes
-    if (this.#waiting < queue && bytes < batchBytes) {
-      this.#waiting++
-      return
+    const { queue, queueBytes } = this.#options
+    if (this.#waiting >= queue) {
+      const message = `${this.#waiting} messages wait for executor cluster; queue is ${queue}`
+      throw new ExecutorError('OVERLOADED', message, { queue })
     }
-    const message =
-      this.#waiting < queue
-        ? `${bytes} bytes wait for nodes; batchBytes is ${batchBytes}`
-        : `${this.#waiting} messages wait for executor cluster; queue is ${queue}`
-    throw new ExecutorError('OVERLOADED', message, { queue })
+    if (this.#waitingBytes >= queueBytes) {
+      const message = `${this.#waitingBytes} bytes of messages wait for executor cluster; queueBytes is ${queueBytes}`
+      throw new ExecutorError('OVERLOADED', message, { queueBytes })
+    }
+    this.#waiting++
   }
 
   undo(): void {
@@ -450,8 +453,13 @@ export class Front implements Executor, PlaceOwner, PlaceChooser {
 
   // ── told by places ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-  settled(): void {
+  asked(bytes: number): void {
+    this.#waitingBytes += bytes
+  }
+
+  settled(bytes: number): void {
     this.#waiting--
+    this.#waitingBytes -= bytes
   }
 
   sendFailed(connection: Connection, cause: Error): void {
@@ -467,6 +475,7 @@ export class Front implements Executor, PlaceOwner, PlaceChooser {
     // Those that only wait to hear that what they had is released.
     const seats = taken.filter(({ connection }) => connection.state !== 'closed')
     const wasRetiring = place.state === 'retiring'
+    const wasOfUse = place.state === 'ready'
     const instance = this.#berths.get(place)?.instance
     this.#berths.delete(place)
     this.#defined.delete(place)
@@ -481,7 +490,7 @@ export class Front implements Executor, PlaceOwner, PlaceChooser {
     if (node === undefined || this.#isEnding) return
     // It may be there still, or again: with its next word, unless this happens over and over.
     node.isResting = true
-    node.backoff.next(() => {
+    node.backoff.next(wasOfUse, () => {
       node.isResting = false
     })
   }

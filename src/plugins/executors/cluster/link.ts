@@ -7,14 +7,15 @@
 import type { Clock } from '../../../core/clock.js'
 import { ExecutorError } from '../../../core/errors.js'
 import type { Channel, ChannelSink } from '../../../core/places/channel.js'
+import { mostBatchBytes } from '../../../core/places/wire.js'
 import * as envelopes from './envelope.js'
 import { type Envelope, writeEnvelope } from './envelope.js'
 
 export interface LinkOptions {
   /** Bytes under way and not yet said to be consumed. */
   readonly windowBytes: number
-  /** Largest batch that is put together from pieces. */
-  readonly batchBytes: number
+  /** Largest value of a record; a batch is hardly larger. */
+  readonly messageBytes: number
   /** Silence that ends it. */
   readonly lostMs: number
 }
@@ -91,11 +92,6 @@ export class ClusterLink implements Channel {
 
   send(batch: Uint8Array): boolean {
     if (this.#error !== undefined) return false
-    if (this.#waitingBytes + batch.length > this.#options.batchBytes) {
-      const message = `${this.#waitingBytes} bytes wait for ${this.name} and ${batch.length} more are too many (executor.batchBytes)`
-      this.close(new ExecutorError('LOST', message))
-      return false
-    }
     this.#waiting.push(Buffer.from(batch.buffer, batch.byteOffset, batch.length))
     this.#waitingBytes += batch.length
     this.pump()
@@ -163,14 +159,15 @@ export class ClusterLink implements Channel {
     if (ahead > 1) return this.#fail(`${ahead - 1} messages were lost by NATS on their way here`, true)
     this.#takenNumber = number
     this.#takenBytes = (this.#takenBytes + payload.length) >>> 0
-    const { batchBytes, windowBytes } = this.#options
+    const { messageBytes, windowBytes } = this.#options
     if (this.#toCome === 0 && toCome === 0) this.#sink.data(payload)
     else {
       const isNext = this.#toCome === 0 || this.#toCome === payload.length + toCome
       if (!isNext || payload.length === 0) return this.#fail('a piece came that does not fit the one before it', true)
       this.#pieceBytes += payload.length
-      if (this.#pieceBytes + toCome > batchBytes)
-        return this.#fail(`a batch of ${this.#pieceBytes + toCome} bytes; ${batchBytes} is the most`, true)
+      const most = mostBatchBytes(messageBytes)
+      if (this.#pieceBytes + toCome > most)
+        return this.#fail(`a batch of ${this.#pieceBytes + toCome} bytes; ${most} is the most`, true)
       this.#pieces.push(payload)
       this.#toCome = toCome
       if (toCome === 0) {

@@ -184,6 +184,7 @@ export class ClusterNode {
       setUp: () => {},
       load,
       report: () => ({ memoryBytes: process.memoryUsage.rss() }),
+      mostRecordBytes: options.messageBytes,
       finished: () => setImmediate(() => link.end(new ExecutorError('LOST', 'the last connection has left'))),
     })
     const link: ClusterLink = new ClusterLink(

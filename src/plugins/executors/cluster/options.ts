@@ -3,12 +3,11 @@
  *
  * Room: plugins/executors.
  */
-import type { Connection } from '../../../core/connection.js'
 import { ConfigError } from '../../../core/errors.js'
 import { type OptionFields, type OptionSchema, optionSchema } from '../../../core/option-schema.js'
 import type { SchemaResult } from '../../../core/standard-schema.js'
+import { type PoolOptions, poolFields } from '../pool-options.js'
 import { isToken } from './envelope.js'
-import type { LinkOptions } from './link.js'
 
 export interface ClusterTls {
   readonly ca?: string | Uint8Array
@@ -19,7 +18,11 @@ export interface ClusterTls {
   readonly rejectUnauthorized?: boolean
 }
 
-export interface ClusterOptions extends LinkOptions {
+type Shared = 'queue' | 'queueBytes' | 'messageBytes' | 'timeoutMs' | 'affinity' | 'whenLost'
+
+export interface ClusterOptions extends Pick<PoolOptions, Shared> {
+  readonly lostMs: number
+  readonly windowBytes: number
   readonly servers: readonly string[]
   readonly name: string
   readonly user?: string
@@ -29,10 +32,6 @@ export interface ClusterOptions extends LinkOptions {
   readonly credentials?: string
   readonly tls?: ClusterTls
   readonly connectMs: number
-  readonly queue: number
-  readonly timeoutMs: number
-  readonly affinity: 'connection' | 'none' | ((connection: Connection) => string | number)
-  readonly whenLost: 'close' | 'reopen'
   readonly whenDown: 'fail' | 'wait'
   readonly downMs: number
   readonly heartbeatMs: number
@@ -40,6 +39,7 @@ export interface ClusterOptions extends LinkOptions {
 
 export const defaultServer = 'nats://127.0.0.1:4222'
 
+const pool = poolFields('nodes')
 const fields: OptionFields<ClusterOptions> = {
   servers: {
     unit: 'any',
@@ -62,29 +62,11 @@ const fields: OptionFields<ClusterOptions> = {
     why: 'TLS is demanded: `{ ca, cert, key, passphrase, serverName, rejectUnauthorized }`; files, or PEM text.',
   },
   connectMs: { unit: 'ms', min: 1, default: 5_000, why: 'For the first connection to NATS.' },
-  queue: {
-    unit: 'count',
-    min: 1,
-    default: 1_000,
-    unlimited: true,
-    why: 'Messages under way or waiting, all together; more are refused at once as OVERLOADED.',
-  },
-  timeoutMs: {
-    unit: 'ms',
-    min: 10,
-    default: 30_000,
-    unlimited: true,
-    why: 'For one message. Then it is given up as TIMEOUT.',
-  },
-  affinity: {
-    unit: 'any',
-    default: 'connection',
-    why: '`connection`: all messages of a connection go to one node. `none`: each to the least busy. In code, a function of the connection that gives a key: equal keys share a node.',
-    check: (value) =>
-      value === 'connection' || value === 'none' || typeof value === 'function'
-        ? undefined
-        : 'connection, none or, in code, a function',
-  },
+  queue: pool.queue,
+  queueBytes: pool.queueBytes,
+  messageBytes: pool.messageBytes,
+  timeoutMs: { ...pool.timeoutMs, why: 'For one message. Then it is given up as TIMEOUT.' },
+  affinity: pool.affinity,
   whenLost: {
     unit: 'choice',
     choices: ['close', 'reopen'],
@@ -110,12 +92,6 @@ const fields: OptionFields<ClusterOptions> = {
     min: 64 * 1024,
     default: 1024 * 1024,
     why: 'Under way between a front and a node, each way; NATS cuts who lets more pile up than its max_pending.',
-  },
-  batchBytes: {
-    unit: 'bytes',
-    min: 64 * 1024,
-    default: 64 * 1024 * 1024,
-    why: 'What one turn has to say at most, and what may wait for one node; larger messages than NATS takes travel in pieces.',
   },
 }
 
