@@ -51,7 +51,7 @@ const scenarios = [
   { name: 'udp-50x1', what: 'datagrams of 64 B, 50 peers, depth 1', conns: 50, depth: 1, transport: 'udp' },
 ].filter(({ name }) => only.length === 0 || only.includes(name))
 
-build()
+if (parts.length === 0 || parts.some((part) => part !== 'cluster')) build()
 const wants = (part) => (parts.length === 0 ? ['rate', 'idle', 'start', 'pieces'].includes(part) : parts.includes(part))
 console.log(`# Node ${process.version}, ${cpus().length} × ${cpus()[0]?.model}, ${rounds} rounds\n`)
 try {

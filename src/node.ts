@@ -6,24 +6,24 @@
 
 import { randomBytes } from 'node:crypto'
 import { hostname } from 'node:os'
-import { relative, sep } from 'node:path'
 import type { LoadedConfiguration } from './core/config/index.js'
 import type { Configuration, HandlerRef, ListenerOptions } from './core/configuration.js'
-import { ConfigError, WiringError } from './core/errors.js'
+import { ConfigError } from './core/errors.js'
 import type { Executor } from './core/executor.js'
 import { runPlan } from './core/executor-plan.js'
 import type { HandlerDefinition, HandlerPlan, NamedExecutor } from './core/handler.js'
 import { defaultLimits, defaultTimeouts, drainTimeoutMs } from './core/options.js'
-import { cameFrom, type HandlerSource, sourceOf } from './core/places/handler-source.js'
+import { cameFrom, sourceOf } from './core/places/handler-source.js'
 import type { PlacedConnection } from './core/places/placed-connection.js'
 import { settle } from './core/planner.js'
 import { furnish, type ServerOptions } from './gaidaros.js'
+import { chooseHandler, type NamedHandler, nameAbroad } from './plugins/executors/cluster/names.js'
 import { ClusterNode } from './plugins/executors/cluster/node.js'
 import { type ClusterOptions, checkCluster } from './plugins/executors/cluster/options.js'
 import { version } from './version.js'
 
 /** A machine's part in a cluster. */
-export interface Node {
+export interface NodeHandle {
   /** The cluster's name. */
   readonly cluster: string
   /** Its own: unlike any other's. */
@@ -46,13 +46,18 @@ export interface Node {
   stop(options?: { readonly timeoutMs?: number }): Promise<number>
 }
 
+/** What `createNode` takes: a configuration, and what only code can give. */
 export interface NodeInput extends ServerOptions {
   /** Told of what an operator should know: NATS is away, is back. */
   readonly log?: (what: string) => void
 }
 
-/** Makes a node; `start()` joins. */
-export async function createNode({ log = () => {}, ...options }: NodeInput = {}): Promise<Node> {
+/**
+ * Makes a node; `start()` joins.
+ *
+ * @throws {ConfigError | WiringError} as `createServer`.
+ */
+export async function createNode({ log = () => {}, ...options }: NodeInput = {}): Promise<NodeHandle> {
   const { loaded, clock, events, registry, places, injection, found, resolveRef } = await furnish(options)
   const { values } = loaded
   const cluster = clusterOf(values)
@@ -82,7 +87,11 @@ export async function createNode({ log = () => {}, ...options }: NodeInput = {})
       },
     }
   }
-  const plans = new Map(handlers.map((definition) => [definition, planned(definition)]))
+  const named = handlers.map((definition): NamedHandler<HandlerPlan> => {
+    const { name } = definition
+    const source = sourceOf(definition)
+    return { name, handler: planned(definition), abroad: source && nameAbroad(source, name, places.base) }
+  })
 
   const name = values.node?.name ?? hostname().split('.')[0] ?? 'node'
   const node = new ClusterNode({
@@ -92,8 +101,7 @@ export async function createNode({ log = () => {}, ...options }: NodeInput = {})
     host: hostname(),
     version,
     load: async (source) => {
-      const definition = choose(source, handlers, places.base)
-      const plan = plans.get(definition) as HandlerPlan
+      const plan = chooseHandler(source, named)
       await plan.prepare?.()
       return plan
     },
@@ -108,7 +116,7 @@ export async function createNode({ log = () => {}, ...options }: NodeInput = {})
     await Promise.all([...executors].map((executor) => executor.drain(deadline)))
     await injection.dispose()
   }
-  const self: Node = {
+  const self: NodeHandle = {
     cluster: cluster.name,
     instance: node.instance,
     configuration: loaded,
@@ -117,7 +125,7 @@ export async function createNode({ log = () => {}, ...options }: NodeInput = {})
     },
     async start() {
       try {
-        for (const plan of plans.values()) await plan.prepare?.()
+        for (const { handler } of named) await handler.prepare?.()
         for (const executor of executors) await executor.start()
         await node.join()
       } catch (error) {
@@ -204,36 +212,4 @@ async function collect(
   if (Object.keys(values.listeners ?? {}).length === 0) add({}, 'node')
   for (const [ref, place] of refs) all.add(await resolve(ref, place))
   return [...all]
-}
-
-/** What a server named: by the file it has there, relative to the configuration; else by name, where that is clear. */
-function choose(source: HandlerSource, handlers: readonly HandlerDefinition[], base: string): HandlerDefinition {
-  const wanted = JSON.stringify(source)
-  const sources = handlers.map((definition) => ({ definition, source: sourceOf(definition) }))
-  if (!('reference' in source)) {
-    const found = sources.find((one) => JSON.stringify(one.source) === wanted)
-    if (found !== undefined) return found.definition
-    throw unknown(
-      'reference' in source ? source : 'eval' in source ? '--eval with this text' : 'hooks as these',
-      handlers,
-    )
-  }
-  const named = sources.filter(({ definition }) => definition.name === source.name)
-  const exact = named.find(
-    (one) => one.source && 'reference' in one.source && near(one.source.reference, base) === source.reference,
-  )
-  if (exact !== undefined) return exact.definition
-  const [only, other] = new Set(named.map(({ definition }) => definition))
-  if (only !== undefined && other === undefined) return only
-  throw unknown(`${source.name} (${source.reference})`, handlers)
-}
-
-function near(reference: string, base: string): string {
-  const [file = '', ...rest] = reference.split('#')
-  return [relative(base, file).split(sep).join('/'), ...rest].join('#')
-}
-
-function unknown(what: unknown, handlers: readonly HandlerDefinition[]): WiringError {
-  const names = handlers.map(({ name }) => name).join(', ') || 'none'
-  return new WiringError('BAD_HANDLER', `this node's configuration has no handler ${what}; it has: ${names}`)
 }

@@ -273,6 +273,27 @@ clusterTest('a handler that the node has not is refused there, whatever the serv
   await end(node)
 })
 
+clusterTest('example 33: two nodes with thread pools; one is killed, and its peers go on with the other', async () => {
+  const file = join(root, 'examples/33-cluster/gaidaros.config.json')
+  const common = ['--config', file, '--cluster', nats.url]
+  const nodes = [1, 2].map(() => gaidaros(['node', ...common], { cwd: folder, limitMs: 60_000 })) as [Command, Command]
+  for (const node of nodes) await node.shows(/^joined primes as \S+\nready$/m)
+  const server = gaidaros(['serve', ...common, '--listen', 'tcp://127.0.0.1:0'], { cwd: folder, limitMs: 60_000 })
+  const { default: port = 0 } = await server.ready()
+  const peer = await Peer.open(port)
+  await peer.send('1000\n').hears('168 primes below 1000, counted by process ')
+  await peer.send('x\n').hears('please\n')
+  const pid = Number(/process (\d+)/.exec(peer.heard)?.[1])
+  const [victim, other] = nodes[0].pid === pid ? nodes : nodes.toReversed()
+  assert.is(victim?.pid, pid)
+  process.kill(pid, 'SIGKILL')
+  await server.shows(/executor\.lost/)
+  await peer.send('100000\n').hears(`9592 primes below 100000, counted by process ${other?.pid}\n`)
+  peer.leave()
+  await end(server)
+  await end(other as Command)
+})
+
 test.after(async () => {
   await stopAll()
   killAll()

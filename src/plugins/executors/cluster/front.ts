@@ -6,7 +6,6 @@
  * replies and credit are those of threads and processes.
  */
 import { randomBytes } from 'node:crypto'
-import { relative, sep } from 'node:path'
 import type { Connection } from '../../../core/connection.js'
 import { ExecutorError, HandlerError, WiringError } from '../../../core/errors.js'
 import type { Executor, Load, Placement, Task } from '../../../core/executor.js'
@@ -22,6 +21,7 @@ import { Bus } from './bus.js'
 import * as envelopes from './envelope.js'
 import { readEnvelope, subjectsOf, writeEnvelope } from './envelope.js'
 import { ClusterLink } from './link.js'
+import { nameAbroad } from './names.js'
 import { type ClusterOptions, clusterSchema, warnIfOpen } from './options.js'
 import { type Presence, readPresence } from './presence.js'
 import { Ticker } from './ticker.js'
@@ -113,7 +113,7 @@ export class Front implements Executor, PlaceOwner, PlaceChooser {
       throw new WiringError('BAD_OPTION', message, { handler: name, executor: this.name })
     }
     const key = this.#sources.size + 1
-    this.#sources.set(key, abroad(source, name, this.#services.places?.base ?? process.cwd()))
+    this.#sources.set(key, nameAbroad(source, name, this.#services.places?.base ?? process.cwd()))
     return placedPlan(plan, key, this, placement)
   }
 
@@ -498,13 +498,4 @@ export class Front implements Executor, PlaceOwner, PlaceChooser {
 
 function lastOf(subject: string): string {
   return subject.slice(subject.lastIndexOf('.') + 1)
-}
-
-/** How another machine finds the handler: relative to the configuration, because paths differ, and by its name. */
-function abroad(source: HandlerSource, name: string, base: string): HandlerSource {
-  if (!('reference' in source)) return source
-  const [file = '', ...rest] = source.reference.split('#')
-  const isPath = file.startsWith('/') || /^[A-Za-z]:[\\/]/.test(file)
-  const near = isPath ? relative(base, file).split(sep).join('/') : file
-  return { reference: [near, ...rest].join('#'), name: source.name ?? name }
 }

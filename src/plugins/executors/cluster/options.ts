@@ -90,6 +90,7 @@ const fields: OptionFields<ClusterOptions> = {
   windowBytes: {
     unit: 'bytes',
     min: 64 * 1024,
+    max: 1024 * 1024 * 1024,
     default: 1024 * 1024,
     why: 'Under way between a front and a node, each way; NATS cuts who lets more pile up than its max_pending.',
   },
