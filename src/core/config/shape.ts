@@ -192,25 +192,28 @@ export const shape = z.strictObject({
     )
     .optional(),
   cluster: z
-    .union([
-      text,
-      z.array(text),
-      z
-        .looseObject({
-          servers: z
-            .union([text, z.array(text)])
-            .describe('NATS servers. Default: nats://127.0.0.1:4222.')
-            .optional(),
-          name: text.describe('Name of the cluster. Default: gaidaros.').optional(),
-          user: text.optional(),
-          password: text.optional(),
-          token: text.optional(),
-          nkey: text.describe('A file with a seed.').optional(),
-          credentials: text.describe('A .creds file.').optional(),
-          tls: z.looseObject({}).optional(),
-        })
-        .describe('The same options as executor `cluster` has.'),
-    ])
+    .union(
+      [
+        text,
+        z.array(text),
+        z
+          .looseObject({
+            servers: z
+              .union([text, z.array(text)])
+              .describe('NATS servers. Default: nats://127.0.0.1:4222.')
+              .optional(),
+            name: text.describe('Name of the cluster. Default: gaidaros.').optional(),
+            user: text.optional(),
+            password: text.optional(),
+            token: text.optional(),
+            nkey: text.describe('A file with a seed.').optional(),
+            credentials: text.describe('A .creds file.').optional(),
+            tls: z.looseObject({}).optional(),
+          })
+          .describe('The same options as executor `cluster` has.'),
+      ],
+      'expected NATS servers such as "nats://127.0.0.1:4222", or { servers, name, … }',
+    )
     .describe('The cluster that executor `cluster` and `gaidaros node` belong to.')
     .optional(),
   node: z
