@@ -1,7 +1,7 @@
 /**
  * Measures Gaidaros against hand-written node:net in the same run: `npm run bench`, or one part of it:
  *
- *   npm run bench -- [rate] [idle] [start] [pieces] [nestjs] [volume] [cluster] [--rounds N] [--only line-50x1,…]
+ *   npm run bench -- [rate] [idle] [start] [pieces] [nestjs] [volume] [layers] [cluster] [--rounds N] [--only line-50x1,…]
  *
  * `rate`, `idle`, `start`, `pieces` are the default. `nestjs` installs its peer in bench/nestjs first. The server is pinned to
  * one core, the load to another (taskset, where there is one); rounds interleave the servers, and a row is the median of the
@@ -62,6 +62,7 @@ try {
   if (wants('pieces')) await pieces()
   if (wants('volume')) await volume()
   if (wants('cluster')) await (await import('./cluster.mjs')).clusterRow(rounds)
+  if (wants('layers')) execFileSync('node', [join(here, 'layers.mjs'), ...args], { stdio: 'inherit' })
 } finally {
   rmSync(folder, { recursive: true, force: true })
 }

@@ -12,7 +12,7 @@ import { type ClientConnection, openClient } from './core/client.js'
 import { type Clock, systemClock } from './core/clock.js'
 import { findHandlers, loadExport, resolveHandler } from './core/config/handlers.js'
 import type { Assignment, LoadedConfiguration } from './core/config/index.js'
-import { loadConfiguration, loadModule } from './core/config/index.js'
+import { atKey, loadConfiguration, loadModule, withOrigin } from './core/config/index.js'
 import type {
   Configuration,
   ControlOptions,
@@ -26,7 +26,7 @@ import { type Provider, ServerContainer } from './core/container.js'
 import { Control, handlerOf } from './core/control.js'
 import { definitionOf, toDefinition } from './core/decorators.js'
 import { type Endpoint, parseEndpoint } from './core/endpoint.js'
-import { WiringError } from './core/errors.js'
+import { ConfigError, toError, WiringError } from './core/errors.js'
 import { EventHub } from './core/events.js'
 import {
   type CodecRef,
@@ -42,6 +42,7 @@ import { defaultLimits, defaultServerLimits, defaultTimeouts, drainTimeoutMs, ty
 import { writePidFile } from './core/pid-file.js'
 import { cameFrom, sourceOf } from './core/places/handler-source.js'
 import { isPortable } from './core/places/wire.js'
+import type { ListenerPlan } from './core/plan.js'
 import { Planner, settle } from './core/planner.js'
 import type { AnyPlugin, Companion, Layer, Protocol } from './core/plugin.js'
 import { checkOptions, ServerRegistry } from './core/registry.js'
@@ -101,6 +102,11 @@ export interface ServerOptions extends Configuration {
   readonly flags?: readonly Assignment[]
   /** The application's tsyringe container; the server makes a child of it. Default: tsyringe's root. */
   readonly container?: DependencyContainer
+  /**
+   * The container serves this server alone: singletons that were first made for it are disposed with it. Default false; the
+   * command says true, because there nobody else could dispose them.
+   */
+  readonly ownsContainer?: boolean
   /** Overrides, for this server alone. */
   readonly providers?: readonly Provider[]
   /** For tests: time in their hand. */
@@ -119,7 +125,7 @@ export interface ConfiguredServer extends Server {
  * @throws {WiringError} the developer's.
  */
 export async function createServer(options: ServerOptions = {}): Promise<ConfiguredServer> {
-  const { cwd, loaded, clock, events, registry, injection, resolveRef } = await furnish(options)
+  const { cwd, loaded, clock, events, registry, injection, resolveRef, traced } = await furnish(options)
   const { values } = loaded
   const planner = new Planner({
     registry,
@@ -130,8 +136,15 @@ export async function createServer(options: ServerOptions = {}): Promise<Configu
   })
   const listeners = Object.entries(values.listeners ?? {})
   if (listeners.length === 0) listeners.push(['default', { endpoint: defaultEndpoint }])
-  const plans = []
-  for (const [name, listener] of listeners) plans.push(await planner.plan(name, listener))
+  const plans: ListenerPlan[] = []
+  const faults: unknown[] = []
+  for (const [name, listener] of listeners) {
+    await traced(planner.plan(name, listener)).then(
+      (plan) => plans.push(plan),
+      (fault) => faults.push(fault),
+    )
+  }
+  if (faults.length > 0) throw together(faults)
 
   const server = new Configured(loaded, registry.companions, {
     plans,
@@ -167,6 +180,7 @@ export async function furnish(options: ServerOptions) {
     env = process.env,
     flags = [],
     container,
+    ownsContainer = false,
     providers,
     clock: givenClock,
     ...code
@@ -192,16 +206,23 @@ export async function furnish(options: ServerOptions) {
     }),
     values.cluster,
   )
-  for (const entry of values.plugins ?? []) await plug(registry, entry)
+  // What is wrong from here on is said with the file, variable or flag that it came from.
+  const traced = <T>(work: Promise<T>): Promise<T> =>
+    work.catch((thrown) => {
+      throw withOrigin(thrown, loaded.origin)
+    })
+  for (const [index, entry] of (values.plugins ?? []).entries())
+    await traced(plug(registry, entry, `plugins[${index}]`))
   registry.replacing('the application’s container', () => registerGiven(registry, given))
 
-  const found = await findHandlers(loaded, { definitionOf })
-  const hooks = values.hooks === undefined ? undefined : await hooksHandler(values.hooks, { load: loadModule })
+  const found = await traced(findHandlers(loaded, { definitionOf }))
+  const hooks = values.hooks === undefined ? undefined : await traced(hooksHandler(values.hooks, { load: loadModule }))
   const fallback =
     hooks === undefined ? cameFrom(echo, { eval: 'message => message' }) : hooked(hooks, values.hooks as HookOptions)
   const injection = new ServerContainer({
     ...(container === undefined ? {} : { parent: container }),
     ...(providers === undefined ? {} : { providers }),
+    ownsParent: ownsContainer,
     failed: (name, error) => events.emit('disposal.failed', { name, error }),
     values: new Map<unknown, unknown>([
       [CLOCK, clock],
@@ -222,7 +243,19 @@ export async function furnish(options: ServerOptions) {
     const definition = toDefinition(resolved.handler)
     return resolved.source === undefined ? definition : cameFrom(definition, resolved.source)
   }
-  return { cwd, loaded, clock, events, registry, places, injection, found, resolveRef }
+  return { cwd, loaded, clock, events, registry, places, injection, found, resolveRef, traced }
+}
+
+/** The faults of several listeners, told at once, as an error of the first one's kind. */
+function together(faults: readonly unknown[]): unknown {
+  const [first] = faults
+  const texts = new Set(faults.map((fault) => toError(fault).message))
+  if (texts.size === 1 || !(first instanceof ConfigError || first instanceof WiringError)) return first
+  const message = [...texts].join('\n')
+  const fields = { ...first.fields, faults: [...texts] }
+  return first instanceof ConfigError
+    ? new ConfigError(first.code, message, fields)
+    : new WiringError(first.code, message, fields)
 }
 
 class Configured extends GaidarosServer implements ConfiguredServer {
@@ -260,7 +293,7 @@ class Configured extends GaidarosServer implements ConfiguredServer {
       for (const companion of this.#companions) await this.#startCompanion(companion, control)
     } catch (error) {
       await this.stop({ timeoutMs: 0 })
-      throw error
+      throw withOrigin(error, this.configuration.origin)
     }
     return this
   }
@@ -361,10 +394,16 @@ function registerGiven(registry: ServerRegistry, given: Given): void {
 }
 
 /** A plugin by package or file, with options, or the thing itself. */
-async function plug(registry: ServerRegistry, entry: NonNullable<Configuration['plugins']>[number]): Promise<void> {
+async function plug(
+  registry: ServerRegistry,
+  entry: NonNullable<Configuration['plugins']>[number],
+  place: string,
+): Promise<void> {
   if (typeof entry !== 'string' && !Array.isArray(entry)) return registry.plug(entry as AnyPlugin, {})
   const [name, options] = (typeof entry === 'string' ? [entry, {}] : entry) as [string, unknown]
-  const module = await loadModule(name)
+  const module = await loadModule(name).catch((thrown) => {
+    throw atKey(thrown, place)
+  })
   const plugin = (module.default ?? module.plugin) as AnyPlugin | undefined
   if (plugin === undefined) {
     throw new WiringError(

@@ -58,13 +58,13 @@ export interface NodeInput extends ServerOptions {
  * @throws {ConfigError | WiringError} as `createServer`.
  */
 export async function createNode({ log = () => {}, ...options }: NodeInput = {}): Promise<NodeHandle> {
-  const { loaded, clock, events, registry, places, injection, found, resolveRef } = await furnish(options)
+  const { loaded, clock, events, registry, places, injection, found, resolveRef, traced } = await furnish(options)
   const { values } = loaded
   const cluster = clusterOf(values)
   const executorOf = executorsOf(values, (ref, place) => registry.resolveExecutor(ref, place).executor)
   const limits = settle(defaultLimits, values.limits)
   const timeouts = settle(defaultTimeouts, values.timeouts)
-  const handlers = await collect(values, resolveRef, [...found.values()])
+  const handlers = await traced(collect(values, resolveRef, [...found.values()]))
   const executors = new Set<Executor>()
   /** As `Planner` does it for a server. */
   const planned = (definition: HandlerDefinition): HandlerPlan => {

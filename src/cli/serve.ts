@@ -17,7 +17,7 @@ export function optionsOf({ flags, assignments }: Arguments): ServerOptions {
     source === undefined
       ? []
       : [{ path: 'handler', value: evalHandler(source), origin: { kind: 'flag', name: '--eval' } }]
-  return { config, flags: [...assignments, ...handler] }
+  return { config, flags: [...assignments, ...handler], ownsContainer: true }
 }
 
 export async function serve(given: Arguments): Promise<number> {

@@ -5,10 +5,20 @@
  */
 import { Admission, type AdmissionLimits, checkLive } from './admission.js'
 import { type Alarms, Threshold } from './alarms.js'
+import { ofListener } from './config/trace.js'
 import type { CloseReason } from './connection.js'
 import type { LatencyRecorder } from './control/latency.js'
 import type { Endpoint } from './endpoint.js'
-import { AcceptError, BindError, GaidarosError, HandshakeError, ShutdownError, toError, WiringError } from './errors.js'
+import {
+  AcceptError,
+  BindError,
+  ConfigError,
+  GaidarosError,
+  HandshakeError,
+  ShutdownError,
+  toError,
+  WiringError,
+} from './errors.js'
 import { stack } from './layer-stack.js'
 import type { ListenerHandle, ListenerState } from './lifecycle.js'
 import type { Limits, TlsIdentity } from './options.js'
@@ -108,6 +118,8 @@ export class ServerListener implements ListenerHandle {
       }
     } catch (thrown) {
       await this.unbind()
+      // The transport knows its options by their names alone: `tls.cert`.
+      if (thrown instanceof ConfigError) throw ofListener(thrown, this.name)
       throw thrown instanceof GaidarosError
         ? thrown
         : new BindError('BIND_FAILED', `listener ${this.name}: ${toError(thrown).message}`, {

@@ -880,9 +880,11 @@ export class Session implements Connection, Expiring, Holder {
   #answer(reply: unknown): void {
     if (reply === undefined) return
     if (typeof reply === 'object' && reply !== null) {
-      if (isThenable(reply)) return this.#await(reply, BUSY, true)
+      if (isThenable(reply)) return void this.#await(reply, BUSY, true)
       if (isIterable(reply) && !(reply instanceof Uint8Array) && !this.#scope.plan.codec.isMessage?.(reply)) {
-        return this.#await(this.#sendEach(reply), BUSY, true)
+        const own: { pending?: Pending } = {}
+        own.pending = this.#await(this.#sendEach(reply, own), BUSY, true)
+        return
       }
     }
     this.#answerPlain(reply)
@@ -901,22 +903,35 @@ export class Session implements Connection, Expiring, Holder {
   }
 
   /** A reply per item, at the pace of the peer. */
-  async #sendEach(items: Iterable<unknown> | AsyncIterable<unknown>): Promise<undefined> {
+  async #sendEach(
+    items: Iterable<unknown> | AsyncIterable<unknown>,
+    own: { readonly pending?: Pending },
+  ): Promise<undefined> {
     for await (const item of items) {
+      // Given up: what still comes would stand between other replies.
+      if (own.pending?.isTold) return
       if (!this.#canWrite) {
         this.#dropped(this.#closedError())
         return
       }
       if (item !== undefined) this.#encodeOut(item)
-      const pending = this.#pendings?.[0]
       // A long stream that makes progress is no handler that hangs.
-      if (pending !== undefined) pending.since = this.#scope.host.clock.now()
+      if (own.pending !== undefined) this.#progressed(own.pending)
       if (this.#stops & WRITE_HIGH) await this.#mayGoOn()
     }
   }
 
+  /** It begins anew, as far as `handlerMs` goes; the one that waits longest stays in front. */
+  #progressed(pending: Pending): void {
+    const pendings = this.#pendings as Pending[]
+    pending.since = this.#scope.host.clock.now()
+    if (pendings.at(-1) === pending || pending.over) return
+    pendings.splice(pendings.indexOf(pending), 1)
+    pendings.push(pending)
+  }
+
   /** Waits for a handler. @param stop - The reason not to go on meanwhile. */
-  #await(promise: PromiseLike<unknown>, stop: number, isMessage: boolean, isErrorHook = false): void {
+  #await(promise: PromiseLike<unknown>, stop: number, isMessage: boolean, isErrorHook = false): Pending {
     const { plan, host } = this.#scope
     const since = host.clock.now()
     const began = isErrorHook ? 0 : this.#turnSince || since
@@ -941,6 +956,7 @@ export class Session implements Connection, Expiring, Holder {
         this.#afterPending(pending)
       },
     )
+    return pending
   }
 
   /** @returns false when nobody waits any more. */

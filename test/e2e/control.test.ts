@@ -1,4 +1,4 @@
-// time limit: 120 s
+// time limit: 240 s
 /** Watching and steering a running server from the command line: connections, kill, limit, tap, and `top` in a terminal. */
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync, rmSync, statSync } from 'node:fs'

@@ -1,4 +1,4 @@
-// time limit: 180 s
+// time limit: 400 s
 /**
  * One handler module, one client's script, every place a handler can run in, over TCP, UDP and Unix sockets: the transcripts
  * are the same. With one server process, and with two where this version has them.

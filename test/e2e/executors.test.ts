@@ -1,4 +1,4 @@
-// time limit: 120 s
+// time limit: 240 s
 /** One handler, one client's script, every executor: the transcripts are the same. And what happens when places are lost. */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'

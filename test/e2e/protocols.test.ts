@@ -1,4 +1,4 @@
-// time limit: 90 s
+// time limit: 240 s
 /** Protocols, proved by clients that nobody here wrote. */
 import { spawn } from 'node:child_process'
 import { connect, defineHandler } from 'gaidaros'
