@@ -8,7 +8,7 @@ import { createNode } from '../node.js'
 import type { Arguments } from './arguments.js'
 import { Endings } from './endings.js'
 import { logLine } from './output.js'
-import { optionsOf } from './serve.js'
+import { optionsOf } from './serve-options.js'
 
 export async function node(given: Arguments): Promise<number> {
   const endings = new Endings()
