@@ -137,8 +137,9 @@ function statusText(status: Status): string {
     out += `\n${table([['WORKER', 'STATE', 'PROCESS', 'CONNECTIONS', 'UP', 'MEMORY'], ...list])}`
   }
   if (executors.length > 0) {
-    const list = executors.flatMap(({ name, listeners: served, running, queued, places }) => [
-      [name, served.join(','), String(running), String(queued), ''],
+    const list = executors.flatMap(({ name, listeners: served, running, queued, places, isConnected, dropped }) => [
+      [name, served.join(','), String(running), String(queued), isConnected === false ? 'disconnected' : ''],
+      ...(dropped === undefined || dropped === 0 ? [] : [['  dropped', String(dropped), '', '', '']]),
       ...places.map((place) => [
         `  ${place.name}`,
         place.state,

@@ -39,6 +39,10 @@ export interface ExecutorStatus {
   readonly running: number
   readonly queued: number
   readonly places: readonly PlaceLoad[]
+  /** Of what came from other machines: what meant nothing. */
+  readonly dropped?: number
+  /** False: what leads to other machines is down. */
+  readonly isConnected?: boolean
 }
 
 /** What `status` answers. */
@@ -118,8 +122,8 @@ function executorsOf(server: Server): ExecutorStatus[] {
     for (const executor of plan.executors) listenersOf.set(executor, [...(listenersOf.get(executor) ?? []), name])
   }
   return [...listenersOf].map(([executor, listeners]) => {
-    const { running, queued, places = [] } = executor.load()
-    return { name: executor.name, listeners, running, queued, places }
+    const { places = [], ...load } = executor.load()
+    return { name: executor.name, listeners, ...load, places }
   })
 }
 
