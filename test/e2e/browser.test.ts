@@ -26,14 +26,14 @@ test.after(async () => {
 
 /** Until the page shows something. */
 const shows = (page: Page, text: string) =>
-  page.evaluate(`new Promise((resolve, reject) => {
+  page.get(`new Promise((resolve, reject) => {
     const until = Date.now() + 20000
     const look = () => document.body.innerText.includes(${JSON.stringify(text)}) ? resolve(true)
       : Date.now() > until ? reject(new Error('the page shows: ' + document.body.innerText)) : setTimeout(look, 10)
     look()
   })`)
 const types = (page: Page, text: string) =>
-  page.evaluate(`document.querySelector('input').value = ${JSON.stringify(text)}, document.forms[0].requestSubmit()`)
+  page.get(`document.querySelector('input').value = ${JSON.stringify(text)}, document.forms[0].requestSubmit()`)
 
 test('example 20: a browser and ncat users in one chat, through one handler', async () => {
   if (browser === undefined) return skip('20 browser chat', 'chromium is not installed')
@@ -52,7 +52,7 @@ test('example 20: a browser and ncat users in one chat, through one handler', as
     await browser.open(`http://127.0.0.1:${ports.page}/?ws=${ports.browser}`),
   ]
   for (const page of [one, two])
-    await page.evaluate(`new Promise((resolve) => socket.readyState === 1 ? resolve() : socket.onopen = resolve)`)
+    await page.get(`new Promise((resolve) => socket.readyState === 1 ? resolve() : socket.onopen = resolve)`)
   const peer = await Peer.open(ports.terminal as number)
   // Heard by all, so it has been let in.
   peer.send('good morning\n')
@@ -115,7 +115,7 @@ for (const scheme of ['ws', 'wss'] as const) {
     })
     await pages.start()
     const page = await browser.open(`http://127.0.0.1:${pages.listeners.get('default')?.endpoint.port}/`)
-    const sizes = await page.evaluate<(number | string)[]>(`new Promise((resolve, reject) => {
+    const sizes = await page.get<(number | string)[]>(`new Promise((resolve, reject) => {
       const socket = new WebSocket('${scheme}://127.0.0.1:${echo.port}/echo?room=1', ['two'])
       socket.binaryType = 'arraybuffer'
       const heard = [], sent = [0, 1, 125, 126, 65535, 65536, 100000]
@@ -131,7 +131,7 @@ for (const scheme of ['ws', 'wss'] as const) {
     assert.equal(sizes, [0, 1, 125, 126, 65_535, 65_536, 100_000, 'two', 1009, 'true'])
     assert.match(kinds[0] as string, scheme === 'wss' ? /^0 TLSv1\.3 \/echo\?room=1$/ : /^0 plain \/echo\?room=1$/)
     assert.is(kinds.length, 7)
-    const texts = await page.evaluate<string[]>(`new Promise((resolve, reject) => {
+    const texts = await page.get<string[]>(`new Promise((resolve, reject) => {
       const socket = new WebSocket('${scheme}://127.0.0.1:${lines.port}')
       const heard = []
       socket.onopen = () => ['a', '', 'zwei zeilen\\nin one', 'é🐴'].forEach((text) => socket.send(text))
@@ -157,7 +157,7 @@ test('a page of another origin is refused where origins are named, and served wh
   const open = await serve({ listen: 'ws://127.0.0.1:0', socket: { origins: [origin] }, handler })
   const page = await browser.open(`${origin}/`)
   const outcome = (port: number) =>
-    page.evaluate<string>(`new Promise((resolve) => {
+    page.get<string>(`new Promise((resolve) => {
       const socket = new WebSocket('ws://127.0.0.1:${port}')
       socket.onopen = () => resolve('open')
       socket.onerror = () => resolve('refused')
