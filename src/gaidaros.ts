@@ -43,6 +43,7 @@ import { isPortable } from './core/places/wire.js'
 import type { ListenerPlan } from './core/plan.js'
 import { Planner, settle } from './core/planner.js'
 import type { AnyPlugin, Companion, Layer, Protocol } from './core/plugin.js'
+import { dropPrivileges, handOver, type Identity, idsOf } from './core/privileges.js'
 import { checkOptions, ServerRegistry } from './core/registry.js'
 import { GaidarosServer } from './core/server.js'
 import type { StandardSchemaV1 } from './core/standard-schema.js'
@@ -97,6 +98,8 @@ export interface ServerOptions extends Configuration {
   readonly env?: Readonly<Record<string, string | undefined>>
   /** What a command line set. */
   readonly flags?: readonly Assignment[]
+  /** Folders besides the project from which files and variables may name modules; see docs/guide/operations.md. */
+  readonly modulesFrom?: readonly string[]
   /** The application's tsyringe container; the server makes a child of it. Default: tsyringe's root. */
   readonly container?: DependencyContainer
   /**
@@ -127,6 +130,7 @@ export async function createServer(options: ServerOptions = {}): Promise<Configu
     cwd = process.cwd(),
     env = process.env,
     flags = [],
+    modulesFrom = [],
     container,
     ownsContainer = false,
     providers: givenProviders,
@@ -137,7 +141,7 @@ export async function createServer(options: ServerOptions = {}): Promise<Configu
   const given = givenBy(container ?? root, providers ?? [])
   const clock = givenClock ?? given<Clock>(CLOCK).at(-1) ?? systemClock
   const saysWhat = code.listen !== undefined || code.listeners !== undefined
-  const loaded = await loadConfiguration({ cwd, config: config ?? !saysWhat, env, flags, code })
+  const loaded = await loadConfiguration({ cwd, config: config ?? !saysWhat, env, flags, code, modulesFrom })
   const { values } = loaded
   const events = new EventHub()
   const places = {
@@ -208,8 +212,9 @@ export async function createServer(options: ServerOptions = {}): Promise<Configu
   }
   if (faults.length > 0) throw together(faults)
 
-  const server = new Configured(loaded, registry.companions, {
+  const server: Configured = new Configured(loaded, registry.companions, {
     plans,
+    bound: identityOf(values.daemon) === undefined ? undefined : () => server.becomeAnother(),
     plan: async (name, given) => {
       // Checked as if it had stood in the configuration.
       const one = await loadConfiguration({
@@ -249,36 +254,43 @@ function together(faults: readonly unknown[]): unknown {
 class Configured extends GaidarosServer implements ConfiguredServer {
   readonly configuration: LoadedConfiguration
   readonly #companions: readonly Companion[]
-  /** Servers beside this one, and what else ends with it; the latest first. */
-  readonly #beside: (() => void | Promise<void>)[] = []
+  /** What ends with this server, before it says so. */
+  readonly #beside: (() => void | Promise<void>)[]
+  /** The last thing to go: by its end others see that this server has stopped. */
+  #endControl: () => void | Promise<void> = () => {}
 
   constructor(
     configuration: LoadedConfiguration,
     companions: readonly Companion[],
     parts: ConstructorParameters<typeof GaidarosServer>[0],
   ) {
-    super(parts)
+    const beside: (() => void | Promise<void>)[] = []
+    super({
+      ...parts,
+      dispose: async () => {
+        await endAll(beside)
+        await parts.dispose()
+      },
+    })
     this.configuration = configuration
     this.#companions = companions
+    this.#beside = beside
   }
 
   override async start(): Promise<this> {
     // A second start is refused; it must not undo the first.
     if (this.state !== 'created') return super.start()
-    const { path, pidFile, redact } = controlOf(this.configuration.values.control)
+    const { pidFile } = controlOf(this.configuration.values.control)
     const removePidFile = pidFile === undefined ? undefined : writePidFile(pidFile)
-    void this.stopped.then(() => {
-      // Before the control socket, by whose end others see that this server has stopped.
+    void this.stopped.then(async () => {
       removePidFile?.()
-      return this.#endBeside()
+      await endAll(this.#beside)
+      await this.#endControl()
     })
     try {
       await super.start()
-      if (path === undefined && this.#companions.length === 0) return this
-      const control = new Control(this, version, redact === undefined ? {} : { redact })
-      this.#beside.push(() => control.close())
-      if (path !== undefined) await this.#listenForControl(path, control)
-      for (const companion of this.#companions) await this.#startCompanion(companion, control)
+      if (this.#hasBeside) return this
+      await this.#startBeside()
     } catch (error) {
       await this.stop({ timeoutMs: 0 })
       throw withOrigin(error, this.configuration.origin)
@@ -286,9 +298,38 @@ class Configured extends GaidarosServer implements ConfiguredServer {
     return this
   }
 
+  /** Everything is bound, and nobody let in: what needs root is done, and root given up. */
+  async becomeAnother(): Promise<void> {
+    const identity = identityOf(this.configuration.values.daemon)
+    if (identity === undefined) return
+    await this.#startBeside()
+    const ids = idsOf(identity)
+    const { path, pidFile } = controlOf(this.configuration.values.control)
+    const sockets = [...this.listeners].flatMap(({ endpoints }) =>
+      endpoints.flatMap(({ scheme, path: at }) => (scheme === 'unix' && at !== undefined ? [at] : [])),
+    )
+    const files = [...sockets, path, pidFile].filter((one) => one !== undefined)
+    if (ids !== undefined && process.geteuid?.() === 0) for (const file of files) handOver(file, ids)
+    dropPrivileges(identity)
+  }
+
+  /** The control socket and whatever plugins have beside the server. */
+  async #startBeside(): Promise<void> {
+    this.#hasBeside = true
+    const { path, redact } = controlOf(this.configuration.values.control)
+    if (path === undefined && this.#companions.length === 0) return
+    const control = new Control(this, version, redact === undefined ? {} : { redact })
+    this.#beside.push(() => control.close())
+    if (path !== undefined) await this.#listenForControl(path, control)
+    for (const companion of this.#companions) await this.#startCompanion(companion, control)
+  }
+  #hasBeside = false
+
   /** A server of its own: it goes on answering while this one is suspended or drains. */
   async #listenForControl(path: string, control: Control): Promise<void> {
-    await this.#serveBeside({
+    const server = await createServer({
+      config: false,
+      env: {},
       listen: `unix:${path}`,
       socket: { mode: 0o600 },
       handler: handlerOf(control),
@@ -296,29 +337,37 @@ class Configured extends GaidarosServer implements ConfiguredServer {
       // `gaidaros stop` waits here for as long as the drain takes.
       timeouts: { idleMs: 'unlimited' },
     })
+    await server.start()
+    this.#endControl = () => server.stop({ timeoutMs: 1_000 })
+    if (this.state === 'stopped') await this.#endControl()
   }
 
   async #startCompanion(companion: Companion, control: Control): Promise<void> {
     const end = await companion.start({
-      server: this,
       ask: (request) => control.ask(request),
       serve: (configuration) => this.#serveBeside(configuration),
     })
     if (end !== undefined) this.#beside.push(end)
   }
 
-  async #serveBeside(configuration: Configuration): Promise<Server> {
+  async #serveBeside(configuration: Configuration): Promise<readonly Endpoint[]> {
     const server = await createServer({ ...configuration, config: false, env: {} })
     await server.start()
-    const end = () => server.stop({ timeoutMs: 1_000 })
-    this.#beside.push(end)
-    if (this.state === 'stopped') await end()
-    return server
+    this.#beside.push(() => server.stop({ timeoutMs: 1_000 }))
+    if (this.state === 'stopped') await endAll(this.#beside)
+    return [...server.listeners].flatMap(({ endpoints }) => endpoints)
   }
+}
 
-  async #endBeside(): Promise<void> {
-    for (const end of this.#beside.reverse()) await end()
-  }
+/** The latest first, each once. */
+async function endAll(ends: (() => void | Promise<void>)[]): Promise<void> {
+  for (let end = ends.pop(); end !== undefined; end = ends.pop()) await end()
+}
+
+/** Undefined when it stays who it is. */
+function identityOf(given: Configuration['daemon']): Identity | undefined {
+  const { user, group } = typeof given === 'object' ? given : {}
+  return user === undefined && group === undefined ? undefined : { user, group }
 }
 
 function controlOf(given: Configuration['control']): {

@@ -42,6 +42,12 @@ const serving: readonly Flag[] = [
     path: 'middleware',
     what: 'a step around handlers: log, rate-limit …',
   },
+  {
+    name: 'modules-from',
+    value: 'FOLDER',
+    repeats: true,
+    what: 'files and variables may name modules from there too, besides the project',
+  },
   { name: 'plugin', value: 'REF', repeats: true, path: 'plugins', what: 'a plugin: package or file' },
   { name: 'workers', value: 'N|auto', path: 'workers', what: 'server processes (1 in this version)' },
   { name: 'executor', value: 'NAME', path: 'executor', what: 'where handlers run (inline in this version)' },
@@ -68,11 +74,35 @@ const running: readonly Flag[] = [
     what: 'write the process id there; the control socket stands beside it',
   },
   {
+    name: 'daemon',
+    path: 'daemon.detach',
+    what: 'in the background: returns once the server is ready, or with why it is not',
+  },
+  {
+    name: 'log-file',
+    value: 'FILE',
+    path: 'daemon.logFile',
+    what: 'in place of standard error; opened again on SIGUSR1',
+  },
+  { name: 'user', value: 'NAME', path: 'daemon.user', what: 'who to be once everything is bound' },
+  { name: 'group', value: 'NAME', path: 'daemon.group', what: "its group; default: the user's" },
+  {
+    name: 'cpu-prof',
+    value: 'DIR',
+    isOptional: true,
+    path: 'profile',
+    what: 'CPU profiles of the server, its threads and processes, a file each; default: here',
+  },
+  {
     name: 'verbose',
     short: 'v',
     what: 'log connections to standard error; twice: pauses too, and errors with their stack',
   },
   { name: 'quiet', short: 'q', what: 'log errors only' },
+]
+const strictness: readonly Flag[] = [
+  { name: 'strict', what: 'warnings of `gaidaros doctor` are errors' },
+  { name: 'accept', value: 'CHECK', repeats: true, what: 'warnings of one check are known and lived with' },
 ]
 const json: Flag = { name: 'json', what: 'as JSON' }
 const helpFlag: Flag = { name: 'help', short: 'h', what: 'this text' }
@@ -103,7 +133,7 @@ export const commands: Readonly<Record<string, Command>> = {
     what: 'serves until it is stopped',
     usage: '[options]',
     operands: 0,
-    flags: [...serving, ...running],
+    flags: [...serving, ...running, ...strictness],
     examples: [
       'gaidaros serve --listen tcp://localhost:8080 --handler ./greeter.ts',
       "gaidaros serve --listen udp://localhost:0 --eval 'line => line.toUpperCase()'",
@@ -123,6 +153,13 @@ export const commands: Readonly<Record<string, Command>> = {
     operands: 0,
     flags: serving,
     examples: ['gaidaros check --config ./gaidaros.config.json'],
+  },
+  doctor: {
+    what: 'looks at configuration and machine, binds nothing, and says what to do',
+    usage: '[options]',
+    operands: 0,
+    flags: [...serving, ...strictness, json],
+    examples: ['gaidaros doctor', 'gaidaros doctor --strict --accept plaintext --json'],
   },
   config: {
     what: 'prints the configuration in effect, each value with where it came from',

@@ -7,7 +7,7 @@ import { relative } from 'node:path'
 import { type LoadedConfiguration, loadConfiguration, ofListener, withOrigin } from '../core/config/index.js'
 import { createServer, defaultEndpoint } from '../gaidaros.js'
 import type { Arguments } from './arguments.js'
-import { optionsOf } from './serve.js'
+import { optionsOf } from './serve-options.js'
 
 export async function check(given: Arguments): Promise<number> {
   const server = await createServer(optionsOf(given))
@@ -30,8 +30,8 @@ export async function check(given: Arguments): Promise<number> {
 
 /** Reads no handler and no plugin: a configuration can be looked at while these are broken. */
 export async function printConfiguration(given: Arguments): Promise<number> {
-  const { config = true, flags = [] } = optionsOf(given)
-  const loaded = await loadConfiguration({ cwd: process.cwd(), config, env: process.env, flags })
+  const { config = true, flags = [], modulesFrom = [] } = optionsOf(given)
+  const loaded = await loadConfiguration({ cwd: process.cwd(), config, env: process.env, flags, modulesFrom })
   const rows = rowsOf(loaded)
   if (given.flags.json) {
     const all = Object.fromEntries(rows.map(({ path, value, origin, kind }) => [path, { value, origin, kind }]))

@@ -44,6 +44,7 @@ const SUSPENDED = 1
 const FULL = 2 // with whenFull `pause`
 const OVER_RATE = 4 // likewise
 const HELD = 8 // memory is short
+const STARTING = 16 // not everything is bound, or somebody has something to do before the first is let in
 
 interface Waiter {
   readonly isMet: (count: number) => boolean
@@ -63,10 +64,11 @@ export class ServerListener implements ListenerHandle {
   readonly #waiters = new Set<Waiter>()
   readonly #admission: Admission
   readonly #nearlyFull = new Threshold(0.9, 0.8)
-  #accepted = 0
+  readonly #accepted = new Map<string, number>()
   #state: ListenerState = 'unbound'
   #endpoints: readonly Endpoint[]
   #isFull = false
+  #isRateWatched = false
   /** Zero: newcomers are taken at once. */
   #waits = 0
   #drainBy: Date | undefined
@@ -93,7 +95,7 @@ export class ServerListener implements ListenerHandle {
   get connections(): number {
     return this.sessions.size
   }
-  get accepted(): number {
+  get accepted(): ReadonlyMap<string, number> {
     return this.#accepted
   }
   get limits(): Readonly<Limits> {
@@ -114,6 +116,8 @@ export class ServerListener implements ListenerHandle {
         this.#sinks.push(sink)
         const listener = await binding.transport.listen(binding.endpoint, binding.options, this.#layered(sink, binding))
         this.#bound.push(listener)
+        // In the very turn in which it was bound: nobody has been accepted yet.
+        if (this.#waits !== 0) listener.pause()
         sink.bound(listener.endpoint)
       }
     } catch (thrown) {
@@ -129,7 +133,6 @@ export class ServerListener implements ListenerHandle {
     }
     this.#endpoints = this.#bound.map((listener) => listener.endpoint)
     this.#state = 'listening'
-    if (this.#waits !== 0) for (const listener of this.#bound) listener.pause()
     for (const endpoint of this.#endpoints) events.emit('listener.bound', { listener: this.name, endpoint })
   }
 
@@ -193,6 +196,11 @@ export class ServerListener implements ListenerHandle {
     this.#wait(HELD, isHeld)
   }
 
+  /** Newcomers wait, from before the bind on, until all is as it should be. */
+  holdStart(isHeld: boolean): void {
+    this.#wait(STARTING, isHeld)
+  }
+
   #wait(reason: number, isOn: boolean): void {
     const before = this.#waits
     this.#waits = isOn ? before | reason : before & ~reason
@@ -238,7 +246,7 @@ export class ServerListener implements ListenerHandle {
     checkLive(`listener ${this.name}`, limits, ['connections', 'connectionsPerSource', 'acceptRate'])
     const hosts = [...this.sessions].map((session) => session.remote?.host)
     this.#admission.change(limits, hosts, this.#owner.host.clock.now())
-    if (limits.acceptRate !== undefined) this.#wait(OVER_RATE, false)
+    this.#watchRate()
     this.watchLimit()
   }
 
@@ -254,7 +262,7 @@ export class ServerListener implements ListenerHandle {
   admit(link: Link, scope: SessionScope): Session | undefined {
     const { host } = this.#owner
     host.count('accepted')
-    this.#accepted++
+    this.#accepted.set(scope.transport, (this.#accepted.get(scope.transport) ?? 0) + 1)
     const refusal = this.#refusal(link)
     if (refusal !== undefined) {
       host.count(`refused.${refusal}`)
@@ -319,9 +327,13 @@ export class ServerListener implements ListenerHandle {
     if (this.plan.limits.whenFull !== 'pause') return
     const { clock } = this.#owner.host
     const waitMs = this.#admission.waitMs(clock.now())
-    if (waitMs === 0) return
-    this.#wait(OVER_RATE, true)
-    clock.after(waitMs, () => this.#wait(OVER_RATE, false))
+    this.#wait(OVER_RATE, waitMs > 0)
+    if (waitMs === 0 || this.#isRateWatched) return
+    this.#isRateWatched = true
+    clock.after(waitMs, () => {
+      this.#isRateWatched = false
+      this.#watchRate()
+    })
   }
 
   /** The number of connections is another one. */

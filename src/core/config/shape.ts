@@ -55,6 +55,7 @@ const rows = (table: object) =>
   z.strictObject(Object.fromEntries(Object.entries(table).map(([key, one]) => [key, row(one as OptionRow).optional()])))
 
 const text = z.string()
+const identity = z.union([text.min(1), z.number().int().nonnegative()])
 const endpoints = z
   .custom<unknown>((value) => {
     const list = Array.isArray(value) ? value : [value]
@@ -218,6 +219,22 @@ export const shape = z.strictObject({
       z.strictObject({ path: text.optional(), pidFile: text.optional(), redact: z.array(text).optional() }),
     ])
     .describe('A Unix socket (mode 0600) by which the running server is watched and steered. Off unless asked for.')
+    .optional(),
+  daemon: z
+    .union([
+      z.boolean(),
+      z.strictObject({
+        detach: z.boolean().describe('`gaidaros serve` returns once the server is ready.').optional(),
+        logFile: text.describe('In place of standard error; opened again on SIGUSR1.').optional(),
+        user: identity.describe('Who to be once everything is bound: a name or number.').optional(),
+        group: identity.describe("Its group. Default: the user's.").optional(),
+      }),
+    ])
+    .describe('The server as a service of its machine.')
+    .optional(),
+  profile: z
+    .union([z.boolean(), text])
+    .describe('CPU profiles of the server, its threads and processes: a file each in this folder.')
     .optional(),
   verbose: z.number().int().min(0).max(3).optional(),
 })
