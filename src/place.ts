@@ -10,6 +10,8 @@ import type { Channel, ChannelSink } from './core/places/channel.js'
 import { pipeChannel } from './core/places/pipe-channel.js'
 import { Place } from './core/places/place.js'
 import { MOST_RECORD_BYTES, mostBatchBytes } from './core/places/wire.js'
+import { dropPrivileges } from './core/privileges.js'
+import { profileDirectory, startProfile } from './core/profile.js'
 import { openHandlers, type PlaceSeed } from './place-handlers.js'
 import { inheritedPipe } from './transports/inherited-pipe.js'
 
@@ -21,18 +23,28 @@ const mostRecordBytes = isThread ? (given?.messageBytes ?? MOST_RECORD_BYTES) : 
 
 const handlers = openHandlers()
 const place = new Place({
-  setUp: (seed) => handlers.setUp(seed as PlaceSeed),
+  setUp(given) {
+    const seed = given as PlaceSeed
+    const { daemon, profile } = seed.values
+    // A process that was started by root before the server became somebody else does the same, before it loads anything.
+    if (!isThread && typeof daemon === 'object' && process.geteuid?.() === 0) dropPrivileges(daemon)
+    if (profile !== undefined && profile !== false)
+      endProfile = startProfile(profile === true ? profileDirectory : profile, isThread ? 'thread' : 'process')
+    handlers.setUp(seed)
+  },
   load: (source) => handlers.load(source),
   report: () => ({ memoryBytes: isThread ? process.memoryUsage().heapUsed : process.memoryUsage.rss() }),
   finished: () => void leave(),
   mostRecordBytes,
 })
 
+let endProfile = () => {}
 let isLeaving = false
 async function leave(): Promise<void> {
   if (isLeaving) return
   isLeaving = true
   await handlers.dispose()
+  endProfile()
   place.flush()
   if (isThread) parentPort?.close()
   else pipe?.end()

@@ -74,6 +74,26 @@ const running: readonly Flag[] = [
     what: 'write the process id there; the control socket stands beside it',
   },
   {
+    name: 'daemon',
+    path: 'daemon.detach',
+    what: 'in the background: returns once the server is ready, or with why it is not',
+  },
+  {
+    name: 'log-file',
+    value: 'FILE',
+    path: 'daemon.logFile',
+    what: 'in place of standard error; opened again on SIGUSR1',
+  },
+  { name: 'user', value: 'NAME', path: 'daemon.user', what: 'who to be once everything is bound' },
+  { name: 'group', value: 'NAME', path: 'daemon.group', what: "its group; default: the user's" },
+  {
+    name: 'cpu-prof',
+    value: 'DIR',
+    isOptional: true,
+    path: 'profile',
+    what: 'CPU profiles of the server, its threads and processes, a file each; default: here',
+  },
+  {
     name: 'verbose',
     short: 'v',
     what: 'log connections to standard error; twice: pauses too, and errors with their stack',

@@ -4,7 +4,7 @@
  * Room: the command line.
  */
 import { relative } from 'node:path'
-import { type LoadedConfiguration, loadConfiguration } from '../core/config/index.js'
+import { type LoadedConfiguration, loadConfiguration, ofListener, withOrigin } from '../core/config/index.js'
 import { createServer, defaultEndpoint } from '../gaidaros.js'
 import type { Arguments } from './arguments.js'
 import { optionsOf } from './serve-options.js'
@@ -12,7 +12,13 @@ import { optionsOf } from './serve-options.js'
 export async function check(given: Arguments): Promise<number> {
   const server = await createServer(optionsOf(given))
   for (const { plan } of server.listeners) {
-    for (const { transport, endpoint, options } of plan.bindings) await transport.check?.(endpoint, options)
+    for (const { transport, endpoint, options } of plan.bindings) {
+      try {
+        await transport.check?.(endpoint, options)
+      } catch (thrown) {
+        throw withOrigin(ofListener(thrown, plan.name), server.configuration.origin)
+      }
+    }
   }
   const handlers = new Set([...server.listeners].map((listener) => listener.plan.handler.definition.name))
   const { file } = server.configuration

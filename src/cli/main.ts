@@ -6,11 +6,13 @@
 import { BindError, ConfigError, toError, WiringError } from '../core/errors.js'
 import { type Arguments, readArguments } from './arguments.js'
 import { describe } from './describe.js'
+import { findWaiter } from './detach.js'
 import { help } from './help.js'
 import { flushOutput, tolerateOutput } from './output.js'
 
 export async function main(args: readonly string[]): Promise<number> {
   tolerateOutput()
+  findWaiter()
   let given: Arguments | undefined
   let status: number
   try {

@@ -23,5 +23,5 @@ export function optionsOf({ flags, assignments }: Arguments): ServerOptions {
     source === undefined
       ? []
       : [{ path: 'handler', value: evalHandler(source), origin: { kind: 'flag', name: '--eval' } }]
-  return { config, flags: [...assignments, ...handler], modulesFrom }
+  return { config, flags: [...assignments, ...handler], modulesFrom, ownsContainer: true }
 }

@@ -5,26 +5,42 @@
  */
 import { type ConfiguredServer, createServer } from '../gaidaros.js'
 import type { Arguments } from './arguments.js'
+import { Background, daemonOf } from './background.js'
+import { detach, theWaiter } from './detach.js'
 import { Endings } from './endings.js'
 import { report } from './report.js'
 import { optionsOf } from './serve-options.js'
 
 export async function serve(given: Arguments): Promise<number> {
+  // Before anything is loaded: whatever handlers do when they are loaded is done once.
+  if (given.flags.daemon === true && theWaiter() === undefined) return detach()
   const endings = new Endings()
+  let background: Background | undefined
   try {
     const server = await prepare(given, endings)
+    const { values } = server.configuration
+    if (daemonOf(values.daemon).detach === true && theWaiter() === undefined) return await detach()
+    const service = new Background(values)
+    background = service
+    endings.aroundReload = (reload) => service.reloads(reload)
+    server.on('server.state', ({ to }) => {
+      if (to === 'draining') service.stopping()
+    })
     try {
       await server.start()
     } catch (error) {
       // Asked to end during the start, which undid it in order.
       if (endings.isAsked) return endings.status
+      service.failed()
       throw error
     }
     announce(server)
+    service.ready()
     endWithPeer(server)
     await server.stopped
     return endings.status
   } finally {
+    background?.close()
     endings.done()
   }
 }

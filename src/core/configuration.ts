@@ -87,6 +87,18 @@ export interface ControlOptions {
   readonly redact?: readonly string[]
 }
 
+/** A server as a service of its machine. */
+export interface DaemonOptions {
+  /** `gaidaros serve` returns once the server is ready, and leaves it in the background. */
+  readonly detach?: boolean
+  /** In place of the command's standard error; opened again on SIGUSR1. */
+  readonly logFile?: string
+  /** Who to be once everything is bound, by name or number. */
+  readonly user?: string | number
+  /** Default: the user's. */
+  readonly group?: string | number
+}
+
 /** The whole of it. `createServer` takes this; `defineConfig` types it in a file. */
 export interface Configuration extends SharedOptions {
   /** Further files, merged beneath this one. */
@@ -104,6 +116,10 @@ export interface Configuration extends SharedOptions {
   readonly drain?: { readonly timeoutMs?: number }
   /** Off unless asked for. */
   readonly control?: boolean | string | ControlOptions
+  /** How `gaidaros serve` runs as a service; `true` is `{ detach: true }`. Of these, a server in code has `user` and `group`. */
+  readonly daemon?: boolean | DaemonOptions
+  /** CPU profiles of the server (of the command), its threads and processes: a file each in this folder; `true`: in the present one. */
+  readonly profile?: boolean | string
   /** Logs of the command to standard error: 0 errors, 1 (default) the life of the server, 2 connections, 3 messages. */
   readonly verbose?: number
 }

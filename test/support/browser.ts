@@ -44,6 +44,7 @@ export class Browser {
       '--disable-background-networking',
       '--disable-component-update',
       '--disable-sync',
+      '--ignore-certificate-errors',
       `--user-data-dir=${folder}`,
       '--remote-debugging-port=0',
       'about:blank',
@@ -82,6 +83,7 @@ export class Browser {
     for (const domain of ['Page', 'Runtime', 'Log', 'Network']) await page.send(`${domain}.enable`)
     await page.size(1440, 1000)
     await page.send('Page.navigate', { url })
+    await page.until(`document.readyState === 'complete' && location.protocol !== 'about:'`)
     return page
   }
 

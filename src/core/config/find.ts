@@ -13,12 +13,16 @@ import { type Branch, isBranch, type Origin, type Tree } from './tree.js'
 
 const name = 'gaidaros'
 const endings = ['', '.json', '.yaml', '.yml', '.js', '.ts', '.mjs', '.cjs']
+const rcs = endings.map((ending) => `.${name}rc${ending}`)
+const configs = ['.js', '.ts', '.mjs', '.cjs', '.json'].map((ending) => `${name}.config${ending}`)
 const searchPlaces = [
   'package.json',
-  ...endings.map((ending) => `.${name}rc${ending}`),
+  ...rcs,
+  // In the folder `.config` with and without the dot: there the folder hides the file already.
   ...endings.map((ending) => `.config/${name}rc${ending}`),
-  ...['.js', '.ts', '.mjs', '.cjs'].map((ending) => `${name}.config${ending}`),
-  `${name}.config.json`,
+  ...rcs.map((file) => `.config/${file}`),
+  ...configs,
+  ...configs.map((file) => `.config/${file}`),
 ]
 
 interface Found {

@@ -15,6 +15,7 @@ import { type Branch, isBranch, type Origin, type Path, Tree } from './tree.js'
 
 export type { Assignment } from './assignments.js'
 export { loadModule } from './load-module.js'
+export { atKey, ofListener, withOrigin } from './trace.js'
 export type { Origin } from './tree.js'
 
 export interface ConfigurationInput {

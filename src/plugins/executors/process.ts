@@ -86,11 +86,18 @@ class Processes implements Carrier {
     const heap = heapMb > 0 ? [`--max-old-space-size=${heapMb}`] : []
     const child = spawn(process.execPath, [...ownArguments(), ...heap, ...execArgv, fileURLToPath(places.entry)], {
       // Its words are ours; the fourth is the pipe.
-      stdio: ['ignore', 'inherit', 'inherit', 'pipe'],
+      stdio: ['ignore', outputOf(process.stdout), outputOf(process.stderr), 'pipe'],
       env: { ...process.env, GAIDAROS_PLACE: `3:${messageBytes}` },
     })
+    child.stdout?.on('data', (text) => process.stdout.write(text))
+    child.stderr?.on('data', (text) => process.stderr.write(text))
     return channelOf(child, sink, mostBatchBytes(messageBytes))
   }
+}
+
+/** Where this process's output goes somewhere else by its `write` (a log file), that of its children has to follow. */
+function outputOf(stream: NodeJS.WriteStream): 'inherit' | 'pipe' {
+  return Object.hasOwn(stream, 'write') ? 'pipe' : 'inherit'
 }
 
 function channelOf(child: ChildProcess, sink: ChannelSink, mostBytes: number): Channel {

@@ -17,7 +17,6 @@ import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import type { Codec } from '../../core/codec.js'
 import { FrameError, toError, UnroutedMessageError, WiringError } from '../../core/errors.js'
-import { TLS } from '../../core/feature.js'
 import { optionSchema } from '../../core/option-schema.js'
 import type { Detection, Factory, Protocol, ProtocolPort } from '../../core/plugin.js'
 
@@ -186,19 +185,6 @@ class HttpFront {
     const stream = connection.stream()
     const seat: Seat = { port, response: undefined, isDraining: false }
     this.#seats.set(stream, seat)
-    const { remote, local } = connection
-    // What node:http and frameworks ask of a socket.
-    Object.assign(stream, {
-      remoteAddress: remote?.host,
-      remotePort: remote?.port,
-      localAddress: local?.host,
-      localPort: local?.port,
-      encrypted: connection.feature(TLS) !== undefined,
-      connection,
-      setTimeout: () => stream,
-      setNoDelay: () => stream,
-      setKeepAlive: () => stream,
-    })
     // A peer that leaves in the middle is no failure of ours.
     stream.on('error', () => {})
     void port.draining.then(() => {
