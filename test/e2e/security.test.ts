@@ -1,4 +1,4 @@
-// time limit: 180 s
+// time limit: 300 s
 /** The defaults that keep a server safe when nobody thought of it: where code comes from, what peers learn, what they cost. */
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
