@@ -20,6 +20,8 @@ export class Endings {
   isAsked = false
   /** With which to exit: 0, or 1 after an error nobody caught. */
   status = 0
+  /** Tells somebody before and after. */
+  aroundReload: ((reload: () => Promise<unknown>) => Promise<unknown>) | undefined
   #server: ConfiguredServer | undefined
   #hasSignal = false
   /** A listener whose peers are all remote, or in memory, holds no handle; the process must wait all the same. */
@@ -35,7 +37,8 @@ export class Endings {
     }
     process.on('SIGHUP', () => {
       const listeners = [...(this.#server?.listeners ?? [])]
-      void Promise.all(listeners.map((listener) => listener.reload()))
+      const reload = () => Promise.all(listeners.map((listener) => listener.reload()))
+      void (this.aroundReload === undefined ? reload() : this.aroundReload(reload))
       logLine('gaidaros: SIGHUP: certificates and keys are read again; for the rest of the configuration, restart')
     })
     const fail = (thrown: unknown) => {

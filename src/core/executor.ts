@@ -40,6 +40,8 @@ export interface PlaceLoad {
   readonly handled: number
   /** Bytes it said it uses; 0 until it has. */
   readonly memoryBytes: number
+  /** What it said and was dropped, because it was no batch of ours. */
+  readonly refused?: number
 }
 
 /** What a handler is placed for. */

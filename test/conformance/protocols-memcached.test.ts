@@ -1,4 +1,4 @@
-// time limit: 180 s
+// time limit: 400 s
 /** Memcached's text protocol keeps every promise of the published suite, on both sides, over 100,000 generated cases each. */
 import { test } from 'uvu'
 import type { MemcachedCommand } from '#src/plugins/protocols/memcached/index.js'

@@ -1,4 +1,4 @@
-// time limit: 120 s
+// time limit: 240 s
 /** Every example runs as its head says, answers real clients, and has at most 40 lines of code. */
 import { spawn } from 'node:child_process'
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
@@ -38,7 +38,7 @@ function talk(program: string, args: readonly string[], input: string): Promise<
   })
 }
 
-test('each has at most 40 lines of code and a command in its head', () => {
+test('each has at most 40 lines of code, a command in its head, and limits, because examples get copied', () => {
   const files = readdirSync(join(root, 'examples'), { recursive: true }) as string[]
   const sources = files.filter((file) => /\.(ts|js)$/.test(file))
   assert.ok(sources.length >= 10)
@@ -50,6 +50,8 @@ test('each has at most 40 lines of code and a command in its head', () => {
       .filter((line) => line.trim() !== '' && !line.trim().startsWith('//'))
     assert.ok(code.length <= 40, `${file} has ${code.length} lines of code`)
     assert.match(source, /npx gaidaros serve|npm start/, file)
+    const configuration = file.endsWith('hooks.js') ? join(file, '../gaidaros.config.json') : file
+    assert.match(readFileSync(join(root, 'examples', configuration), 'utf8'), /\b(limits|timeouts)"?: \{/, file)
   }
 })
 

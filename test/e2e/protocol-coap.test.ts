@@ -1,4 +1,4 @@
-// time limit: 90 s
+// time limit: 240 s
 /** CoAP, by libcoap's client and by packets written here: blocks, repeats, slow handlers, what is no CoAP. */
 import { createSocket, type Socket } from 'node:dgram'
 import { once } from 'node:events'

@@ -1,4 +1,4 @@
-// time limit: 90 s
+// time limit: 240 s
 /** Memcached's text protocol, by the tools of libmemcached and by our own client. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

@@ -1,4 +1,4 @@
-// time limit: 90 s
+// time limit: 240 s
 /** STOMP, by the client of stomp.py and by our own; what it answers to those who do not keep to it. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

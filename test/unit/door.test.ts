@@ -36,6 +36,52 @@ async function ask(options: ServerOptions, message: unknown, connectOptions: obj
   }
 }
 
+test('what is wrong is said with its key and where the value came from, for all listeners at once', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'gd-'))
+  const refusal = async (settings: object, more: ServerOptions = {}): Promise<string> => {
+    writeFileSync(join(folder, 'gaidaros.config.json'), JSON.stringify(settings))
+    writeFileSync(join(folder, 'package.json'), '{}')
+    return createServer({ config: true, cwd: folder, env: {}, ...more }).then(
+      (server) =>
+        server.start().then(
+          () => assert.unreachable('it started') as never,
+          (error) => error.message,
+        ),
+      (error) => error.message,
+    )
+  }
+  const at = (rest: string) => new RegExp(`^${rest}.* \\(.*/gaidaros\\.config\\.json\\)$`, 'm')
+  const listening = (one: object, more: object = {}) => ({
+    ...more,
+    listeners: { a: { endpoint: 'memory:x', ...one } },
+  })
+  const endpoint = await refusal(listening({ endpoint: 'tpc://localhost:1' }))
+  assert.match(endpoint, at('listeners\\.a\\.endpoint: `tpc://localhost:1`: unknown scheme `tpc`; nearest: `tcp`'))
+  assert.match(await refusal(listening({ codec: 'lien' })), at('listeners\\.a\\.codec: unknown codec `lien`'))
+  assert.match(await refusal(listening({}, { codec: 'lien' })), at('codec: unknown codec `lien`'))
+  assert.match(
+    await refusal(listening({}, { middleware: ['ip-filter'] })),
+    at('middleware\\[0\\]: ip-filter: expected'),
+  )
+  assert.match(await refusal(listening({ handler: './no.js' })), at('listeners\\.a\\.handler: there is no file'))
+  assert.match(await refusal(listening({}, { handlers: ['./no/*.js'] })), at('handlers: no file matches'))
+  assert.match(await refusal(listening({}, { plugins: ['./no.js'] })), at('plugins\\[0\\]: there is no file'))
+  assert.match(await refusal(listening({}, { hooks: { module: './no.js' } })), at('hooks\\.module: there is no file'))
+  const tls = { cert: './no.pem', key: './no.pem' }
+  const secure = { endpoint: 'tls://localhost:0' }
+  assert.match(await refusal(listening({ ...secure, tls })), at('listeners\\.a\\.tls\\.cert: cannot read the file'))
+  assert.match(await refusal(listening(secure, { tls })), at('tls\\.cert: cannot read the file'))
+  const flag = { path: 'codec', value: 'lien', origin: { kind: 'flag', name: '--codec' } } as const
+  assert.match(await refusal(listening({}), { flags: [flag] }), /^codec: unknown codec `lien`.* \(--codec\)$/)
+  const env = { GAIDAROS_CODEC: 'lien' }
+  assert.match(await refusal(listening({}), { env }), /^codec: unknown codec `lien`.* \(GAIDAROS_CODEC\)$/)
+  const two = { a: { endpoint: 'memory:x', codec: 'lien' }, b: { endpoint: 'memory:y', middleware: ['lgo'] } }
+  const both = await refusal({ listeners: two })
+  assert.match(both, at('listeners\\.a\\.codec: unknown codec `lien`'))
+  assert.match(both, at('listeners\\.b\\.middleware\\[0\\]: unknown middleware `lgo`'))
+  rmSync(folder, { recursive: true })
+})
+
 test('a function, a definition, a class, a method and a script are handlers', async () => {
   class Book {
     prefix = 'hello'

@@ -21,6 +21,8 @@ interface Issue {
   readonly keys?: readonly string[]
   readonly expected?: string
   readonly values?: readonly unknown[]
+  readonly minimum?: number
+  readonly maximum?: number
 }
 
 export async function loadShape(): Promise<ZodModule> {
@@ -109,9 +111,22 @@ function describe(tree: Tree, schema: Schema, issue: Issue): Fault[] {
   return [{ text, isKey: false, path: path.join('.'), origin: from(path) }]
 }
 
-function expectation({ code, message, expected, values }: Issue): string {
+/** Zod's names of types, in words that stand in a configuration. */
+const types: Readonly<Record<string, string>> = {
+  int: 'a whole number',
+  number: 'a number',
+  string: 'text',
+  boolean: 'true or false',
+  object: 'an object of settings',
+  record: 'an object of settings',
+  array: 'a list',
+}
+
+function expectation({ code, message, expected, values, minimum, maximum }: Issue): string {
   if (message.startsWith('expected')) return message
-  if (code === 'invalid_type') return `expected ${expected === 'int' ? 'a whole number' : (expected ?? 'another type')}`
+  if (code === 'invalid_type') return `expected ${types[expected ?? ''] ?? expected ?? 'another type'}`
+  if (code === 'too_small') return `expected ${minimum} or more`
+  if (code === 'too_big') return `expected ${maximum} or less`
   if (code === 'invalid_value')
     return `expected one of ${(values ?? []).map((value) => JSON.stringify(value)).join(', ')}`
   return `expected something else (${message})`

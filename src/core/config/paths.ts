@@ -38,6 +38,11 @@ function anchorShared(settings: Branch, folder: string): Branch {
     result.protocol = result.protocol.map((one) => (isBranch(one) ? anchorShared(one, folder) : one))
   }
   if (isBranch(result.tls)) result.tls = anchorTls(result.tls, folder)
+  // A key function by its file.
+  if (isBranch(result.executor) && typeof result.executor.affinity === 'string') {
+    const [file = '', ...rest] = result.executor.affinity.split('#')
+    result.executor = { ...result.executor, affinity: [anchor(file, folder), ...rest].join('#') }
+  }
   return result
 }
 
