@@ -208,7 +208,16 @@ test('F89 a port below 1024 is bound as root, then root is given up for good; fi
   const log = join(at, 'log')
   const socket = join(at, 'talk.sock')
   const port = 80 + (process.pid % 900)
-  const args = ['--user', 'nobody', '--log-file', log, '--listen', `tcp://127.0.0.1:${port}`, '--listen', `unix:${socket}`]
+  const args = [
+    '--user',
+    'nobody',
+    '--log-file',
+    log,
+    '--listen',
+    `tcp://127.0.0.1:${port}`,
+    '--listen',
+    `unix:${socket}`,
+  ]
   for (const executor of ['inline', 'process', 'thread']) {
     const { status, pid, pidFile, command } = await daemon([...args, '--executor', executor], at)
     assert.is(status, 0, command.stderr)
