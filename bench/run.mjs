@@ -253,10 +253,10 @@ async function elsewhere(kind) {
         ['--port', port, '--conns', 64, '--depth', 1, '--size', 64, '--pid', server.pid, '--count', count].map(String),
       ),
     )
-  await run(64 * 500)
+  await run(64 * 300)
   const pids = [server.pid, ...childrenOf(server.pid)]
   const before = pids.reduce((sum, pid) => sum + cpuOf(pid), 0)
-  const result = await run(64 * 3_000)
+  const result = await run(64 * 1_500)
   const spent = pids.reduce((sum, pid) => sum + cpuOf(pid), 0) - before
   await server.stop()
   if (result.errors > 0) throw new Error(`${kind}: ${result.error}`)
