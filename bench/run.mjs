@@ -1,7 +1,7 @@
 /**
  * Measures Gaidaros against hand-written node:net in the same run: `npm run bench`, or one part of it:
  *
- *   npm run bench -- [rate] [idle] [start] [pieces] [executors] [nestjs] [volume] [cluster] [layers] [metrics]
+ *   npm run bench -- [rate] [idle] [start] [pieces] [executors] [nestjs] [volume] [cluster] [layers] [metrics] [protocols]
  *                    [--rounds N] [--only line-50x1,…]
  *
  * `rate`, `idle`, `start`, `pieces` are the default. `nestjs` installs its peer in bench/nestjs first. The server is pinned to
@@ -66,6 +66,10 @@ try {
   if (wants('cluster')) await (await import('./cluster.mjs')).clusterRow(rounds)
   if (wants('layers')) execFileSync('node', [join(here, 'layers.mjs'), ...args], { stdio: 'inherit' })
   if (wants('metrics')) await metrics()
+  if (wants('protocols')) {
+    const { protocols } = await import('./protocols.mjs')
+    await protocols({ pin, rounds, only, freePort, median, format, has })
+  }
 } finally {
   rmSync(folder, { recursive: true, force: true })
 }
