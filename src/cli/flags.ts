@@ -42,6 +42,12 @@ const serving: readonly Flag[] = [
     path: 'middleware',
     what: 'a step around handlers: log, rate-limit …',
   },
+  {
+    name: 'modules-from',
+    value: 'FOLDER',
+    repeats: true,
+    what: 'files and variables may name modules from there too, besides the project',
+  },
   { name: 'plugin', value: 'REF', repeats: true, path: 'plugins', what: 'a plugin: package or file' },
   { name: 'workers', value: 'N|auto', path: 'workers', what: 'server processes (1 in this version)' },
   {
@@ -49,6 +55,12 @@ const serving: readonly Flag[] = [
     value: 'NAME',
     path: 'executor',
     what: 'where handlers run: inline, task, thread-pool, process-pool …',
+  },
+  {
+    name: 'cluster',
+    value: 'SERVERS',
+    path: 'cluster.servers',
+    what: 'NATS servers of executor cluster: nats://host:4222, or several with commas',
   },
   { name: 'tls-cert', value: 'FILE', path: 'tls.cert', what: 'certificate of tls:// endpoints' },
   { name: 'tls-key', value: 'FILE', path: 'tls.key', what: 'its key' },
@@ -99,6 +111,48 @@ const running: readonly Flag[] = [
   },
   { name: 'quiet', short: 'q', what: 'log errors only' },
 ]
+const joining: readonly Flag[] = [
+  {
+    name: 'config',
+    short: 'c',
+    value: 'FILE',
+    what: 'configuration file, the same as the servers have; default: searched for',
+  },
+  {
+    name: 'cluster',
+    value: 'SERVERS',
+    path: 'cluster.servers',
+    what: 'NATS servers: nats://host:4222, or several with commas',
+  },
+  {
+    name: 'handler',
+    value: 'REF',
+    path: 'handler',
+    what: 'handler: a name, ./file.ts, ./file.ts#Export, package#Export',
+  },
+  { name: 'eval', short: 'e', value: 'SOURCE', what: "the handler itself: 'line => line.toUpperCase()'" },
+  {
+    name: 'executor',
+    value: 'NAME',
+    path: 'node.executor',
+    what: 'where handlers run on this machine: inline, task, thread-pool, process-pool …',
+  },
+  { name: 'name', value: 'NAME', path: 'node.name', what: "first part of the node's name; default: the host's" },
+  { name: 'plugin', value: 'REF', repeats: true, path: 'plugins', what: 'a plugin: package or file' },
+  {
+    name: 'drain-timeout-ms',
+    value: 'N',
+    path: 'drain.timeoutMs',
+    what: 'time that connections have to finish or move on',
+  },
+  { name: 'set', short: 's', value: 'PATH=VALUE', repeats: true, what: 'any setting, such as cluster.name=eu' },
+  { name: 'verbose', short: 'v', what: 'errors with their stack' },
+  { name: 'quiet', short: 'q', what: 'log errors only' },
+]
+const strictness: readonly Flag[] = [
+  { name: 'strict', what: 'warnings of `gaidaros doctor` are errors' },
+  { name: 'accept', value: 'CHECK', repeats: true, what: 'warnings of one check are known and lived with' },
+]
 const json: Flag = { name: 'json', what: 'as JSON' }
 const helpFlag: Flag = { name: 'help', short: 'h', what: 'this text' }
 const remote: readonly Flag[] = [
@@ -128,7 +182,7 @@ export const commands: Readonly<Record<string, Command>> = {
     what: 'serves until it is stopped',
     usage: '[options]',
     operands: 0,
-    flags: [...serving, ...running],
+    flags: [...serving, ...running, ...strictness],
     examples: [
       'gaidaros serve --listen tcp://localhost:8080 --handler ./greeter.ts',
       "gaidaros serve --listen udp://localhost:0 --eval 'line => line.toUpperCase()'",
@@ -142,12 +196,29 @@ export const commands: Readonly<Record<string, Command>> = {
     flags: [...serving, ...running],
     examples: ["gaidaros handle --listen tcp://localhost:0 --eval 'line => line'"],
   },
+  node: {
+    what: 'joins a cluster and runs handlers there for servers elsewhere',
+    usage: '[options]',
+    operands: 0,
+    flags: joining,
+    examples: [
+      'gaidaros node --cluster nats://nats.internal:4222 --config ./gaidaros.config.json',
+      'gaidaros node --cluster nats://localhost:4222 --handler ./greeter.ts --executor thread-pool',
+    ],
+  },
   check: {
     what: 'loads configuration and handlers, binds nothing',
     usage: '[options]',
     operands: 0,
     flags: serving,
     examples: ['gaidaros check --config ./gaidaros.config.json'],
+  },
+  doctor: {
+    what: 'looks at configuration and machine, binds nothing, and says what to do',
+    usage: '[options]',
+    operands: 0,
+    flags: [...serving, ...strictness, json],
+    examples: ['gaidaros doctor', 'gaidaros doctor --strict --accept plaintext --json'],
   },
   config: {
     what: 'prints the configuration in effect, each value with where it came from',

@@ -41,8 +41,12 @@ async function run(given: Arguments): Promise<number> {
       return (await import('./serve.js')).serve(given)
     case 'handle':
       return (await import('./serve.js')).handle(given)
+    case 'node':
+      return (await import('./node.js')).node(given)
     case 'check':
       return (await import('./inspect.js')).check(given)
+    case 'doctor':
+      return (await import('./doctor/index.js')).doctor(given)
     case 'config':
       return (await import('./inspect.js')).printConfiguration(given)
     case 'explain':

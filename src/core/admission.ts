@@ -22,8 +22,11 @@ export class Admission {
   #limits: AdmissionLimits
   readonly #bySource = new Map<string, number>()
   #rate: TokenBucket | undefined
+  /** Newcomers wait before they come here; one that could not be stopped any more makes the next wait longer. */
+  readonly #lendsRate: boolean
 
-  constructor(limits: AdmissionLimits, now: number) {
+  constructor(limits: AdmissionLimits & { readonly whenFull?: 'refuse' | 'pause' }, now: number) {
+    this.#lendsRate = limits.whenFull === 'pause'
     const { connections, connectionsPerSource, acceptRate } = limits
     this.#limits = { connections, connectionsPerSource, acceptRate }
     this.#setRate(acceptRate, now)
@@ -54,7 +57,7 @@ export class Admission {
       if (count >= this.#limits.connectionsPerSource) return 'source'
     }
     if (this.#rate === undefined) return undefined
-    if (this.#rate.lack(1, now) > 0) return 'rate'
+    if (this.#rate.lack(1, now) > 0 && !this.#lendsRate) return 'rate'
     this.#rate.spend(1)
     return undefined
   }

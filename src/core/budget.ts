@@ -33,7 +33,7 @@ const SHED_SHARE = 0.7
 const PATIENCE_MS = 5_000
 const LOOK_MS = 100
 /** Everybody is asked at most so often, and again after so much more. */
-const ASK_MS = 5
+const ASK_MS = 25
 const ASK_SHARE = 0.02
 
 export interface BudgetParts {
@@ -75,8 +75,7 @@ export class MemoryBudget {
 
   setLimit(limit: number): void {
     this.#limit = limit
-    this.#askAll()
-    this.#relieve()
+    this.#look()
   }
 
   /** Counts what a connection holds now. */
@@ -114,9 +113,8 @@ export class MemoryBudget {
   #mayRelieve(): void {
     if (this.#isRelieving) return
     const isSoon = this.#parts.clock.now() - this.#askedAt < ASK_MS
-    if (isSoon && this.#used - this.#usedWhenAsked < this.#limit * ASK_SHARE) return
-    this.#askAll()
-    this.#relieve()
+    if (isSoon && this.#used - this.#usedWhenAsked < this.#limit * ASK_SHARE) this.#lookIn(ASK_MS)
+    else this.#look()
   }
 
   #askAll(): void {
@@ -151,7 +149,15 @@ export class MemoryBudget {
       this.#say(false)
     }
     this.#isRelieving = false
-    if (this.#isPressed) this.#cancelLook ??= this.#parts.clock.after(LOOK_MS, () => this.#look())
+    this.#usedWhenAsked = this.#used
+    if (this.#isPressed) this.#lookIn(LOOK_MS)
+  }
+
+  #lookIn(ms: number): void {
+    this.#cancelLook ??= this.#parts.clock.after(ms, () => {
+      this.#cancelLook = undefined
+      this.#look()
+    })
   }
 
   #stop(greedy: readonly Holder[]): void {
@@ -178,7 +184,6 @@ export class MemoryBudget {
   }
 
   #look(): void {
-    this.#cancelLook = undefined
     this.#askAll()
     this.#relieve()
   }

@@ -8,6 +8,7 @@
 import type { Codec } from './codec.js'
 import type { Connection } from './connection.js'
 import { WiringError } from './errors.js'
+import { checkHandlerKeys } from './handler-options.js'
 import type { Middleware, MiddlewareSet } from './pipeline.js'
 import type { StandardSchemaV1 } from './standard-schema.js'
 
@@ -124,7 +125,8 @@ export function isHandlerDefinition(value: unknown): value is HandlerDefinition 
 /**
  * A handler without decorators.
  *
- * @throws {WiringError} `BAD_HANDLER` when nothing in it takes messages or connections.
+ * @throws {WiringError} `BAD_HANDLER` when nothing in it takes messages or connections; `BAD_OPTION` for a key that means
+ *   nothing.
  * @example
  * defineHandler({ codec: 'line', open: () => 'who are you?', message: (name: string) => `hello ${name}` })
  */
@@ -140,6 +142,7 @@ export function defineHandler(given: HandlerOptions & HandlerFunctions): Handler
     if (hook !== undefined) hooks[name] = hook
   }
   const name = options.name ?? (message?.name && message.name !== 'message' ? message.name : 'handler')
+  checkHandlerKeys(given, `handler ${name}`)
   if (messages.length === 0 && Object.keys(hooks).length === 0) {
     throw new WiringError('BAD_HANDLER', `handler ${name}: expected at least one of message, routes, open, …; got none`)
   }

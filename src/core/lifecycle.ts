@@ -34,8 +34,8 @@ export interface ListenerHandle {
   readonly state: ListenerState
   /** Connections open now. */
   readonly connections: number
-  /** Links that were accepted so far, refused ones included. */
-  readonly accepted: number
+  /** Links that were accepted so far, refused ones included; by transport. */
+  readonly accepted: ReadonlyMap<string, number>
   readonly plan: ListenerPlan
   /** In effect now: the plan's, and what `setLimits` has changed. */
   readonly limits: Readonly<Limits>

@@ -5,10 +5,20 @@
  */
 import { Admission, type AdmissionLimits, checkLive } from './admission.js'
 import { type Alarms, Threshold } from './alarms.js'
+import { ofListener } from './config/trace.js'
 import type { CloseReason } from './connection.js'
 import type { LatencyRecorder } from './control/latency.js'
 import type { Endpoint } from './endpoint.js'
-import { AcceptError, BindError, GaidarosError, HandshakeError, ShutdownError, toError, WiringError } from './errors.js'
+import {
+  AcceptError,
+  BindError,
+  ConfigError,
+  GaidarosError,
+  HandshakeError,
+  ShutdownError,
+  toError,
+  WiringError,
+} from './errors.js'
 import { stack } from './layer-stack.js'
 import type { ListenerHandle, ListenerState } from './lifecycle.js'
 import type { Limits, TlsIdentity } from './options.js'
@@ -54,10 +64,11 @@ export class ServerListener implements ListenerHandle {
   readonly #waiters = new Set<Waiter>()
   readonly #admission: Admission
   readonly #nearlyFull = new Threshold(0.9, 0.8)
-  #accepted = 0
+  readonly #accepted = new Map<string, number>()
   #state: ListenerState = 'unbound'
   #endpoints: readonly Endpoint[]
   #isFull = false
+  #isRateWatched = false
   /** Zero: newcomers are taken at once. */
   #waits = 0
   #drainBy: Date | undefined
@@ -84,7 +95,7 @@ export class ServerListener implements ListenerHandle {
   get connections(): number {
     return this.sessions.size
   }
-  get accepted(): number {
+  get accepted(): ReadonlyMap<string, number> {
     return this.#accepted
   }
   get limits(): Readonly<Limits> {
@@ -111,6 +122,8 @@ export class ServerListener implements ListenerHandle {
       }
     } catch (thrown) {
       await this.unbind()
+      // The transport knows its options by their names alone: `tls.cert`.
+      if (thrown instanceof ConfigError) throw ofListener(thrown, this.name)
       throw thrown instanceof GaidarosError
         ? thrown
         : new BindError('BIND_FAILED', `listener ${this.name}: ${toError(thrown).message}`, {
@@ -233,7 +246,7 @@ export class ServerListener implements ListenerHandle {
     checkLive(`listener ${this.name}`, limits, ['connections', 'connectionsPerSource', 'acceptRate'])
     const hosts = [...this.sessions].map((session) => session.remote?.host)
     this.#admission.change(limits, hosts, this.#owner.host.clock.now())
-    if (limits.acceptRate !== undefined) this.#wait(OVER_RATE, false)
+    this.#watchRate()
     this.watchLimit()
   }
 
@@ -249,7 +262,7 @@ export class ServerListener implements ListenerHandle {
   admit(link: Link, scope: SessionScope): Session | undefined {
     const { host } = this.#owner
     host.count('accepted')
-    this.#accepted++
+    this.#accepted.set(scope.transport, (this.#accepted.get(scope.transport) ?? 0) + 1)
     const refusal = this.#refusal(link)
     if (refusal !== undefined) {
       host.count(`refused.${refusal}`)
@@ -314,9 +327,13 @@ export class ServerListener implements ListenerHandle {
     if (this.plan.limits.whenFull !== 'pause') return
     const { clock } = this.#owner.host
     const waitMs = this.#admission.waitMs(clock.now())
-    if (waitMs === 0) return
-    this.#wait(OVER_RATE, true)
-    clock.after(waitMs, () => this.#wait(OVER_RATE, false))
+    this.#wait(OVER_RATE, waitMs > 0)
+    if (waitMs === 0 || this.#isRateWatched) return
+    this.#isRateWatched = true
+    clock.after(waitMs, () => {
+      this.#isRateWatched = false
+      this.#watchRate()
+    })
   }
 
   /** The number of connections is another one. */

@@ -34,8 +34,8 @@ export interface ObservedListener {
   readonly state: string
   /** Connections open now. */
   readonly connections: number
-  /** Links that were accepted so far, refused ones included. */
-  readonly accepted: number
+  /** Links that were accepted so far, refused ones included; by transport. */
+  readonly accepted: ReadonlyMap<string, number>
   readonly limits: { readonly connections: number }
 }
 

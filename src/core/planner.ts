@@ -4,6 +4,7 @@
  *
  * Room: core, mechanism. Everything that can be wrong about a listener is found here, before anything is bound.
  */
+import { atKey } from './config/trace.js'
 import type { HandlerRef, ListenerOptions, ProtocolChoice, SharedOptions } from './configuration.js'
 import { type Endpoint, parseEndpoint } from './endpoint.js'
 import { ConfigError, FrameError, WiringError } from './errors.js'
@@ -316,7 +317,7 @@ export class Planner {
       registry.resolveLayer(ref, `${place}[${index}]`),
     )
     return (given as (string | Endpoint)[]).map((text) => {
-      const endpoint = parseEndpoint(text, registry.schemes)
+      const endpoint = endpointAt(text, registry.schemes, `listeners.${name}.endpoint`)
       const asked = registry.transportOf(endpoint.scheme)
       const { transport, layers } = this.#between(asked, named, place)
       const socket = { ...fitting(shared.socket, transport), ...options.socket }
@@ -375,6 +376,16 @@ export class Planner {
       level,
       set: this.#parts.registry.resolveMiddleware(ref, `${place}[${index}]`),
     }))
+  }
+}
+
+function endpointAt(text: string | Endpoint, schemes: Iterable<string>, place: string): Endpoint {
+  try {
+    return parseEndpoint(text, schemes)
+  } catch (thrown) {
+    if (!(thrown instanceof ConfigError)) throw thrown
+    const { code, message, fields } = thrown
+    throw atKey(new ConfigError(code, message.replace(/^endpoint /, ''), fields), place)
   }
 }
 

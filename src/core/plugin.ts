@@ -6,14 +6,11 @@
 
 import type { Clock } from './clock.js'
 import type { Codec, Framer, Payload } from './codec.js'
-import type { Configuration } from './configuration.js'
 import type { Connection } from './connection.js'
-import type { ControlRequest } from './control/ask.js'
 import type { Endpoint } from './endpoint.js'
 import type { EventHub } from './events.js'
 import type { Executor } from './executor.js'
 import type { Needs } from './handler.js'
-import type { Server } from './lifecycle.js'
 import type { Observer } from './observer.js'
 import type { Limits, Timeouts, TlsOptions } from './options.js'
 import type { Middleware, MiddlewareSet } from './pipeline.js'
@@ -37,6 +34,8 @@ export interface PluginServices {
     readonly entry: URL
     /** What they are told first. */
     seed(): unknown
+    /** The configuration's folder: from here handlers are named to other machines. */
+    readonly base: string
     /**
      * What a module exports under a name, as configuration names handlers: `./file.ts#Export`, `package#Export`.
      *
@@ -209,16 +208,20 @@ export interface Companion {
 }
 
 export interface CompanionHost {
-  readonly server: Server
-  /** What the control socket answers, whether or not there is one. @throws {Error} whose message is the answer. */
-  ask(request: ControlRequest): unknown
   /**
-   * A server of its own beside this one, of whatever the configuration can say: it goes on while this one is suspended or
+   * What the control socket answers, whether or not there is one: `ask({ command: 'status' })`.
+   *
+   * @throws {Error} whose message is the answer. A promise of it where several processes have to be asked.
+   */
+  ask(request: { readonly command: string; readonly [key: string]: unknown }): unknown
+  /**
+   * A server of its own beside this one, of whatever a configuration can say: it goes on while this one is suspended or
    * drains, has limits of its own, and is stopped with this one.
    *
+   * @returns where it listens.
    * @throws {ConfigError | WiringError | BindError}
    */
-  serve(configuration: Configuration): Promise<Server>
+  serve(configuration: Readonly<Record<string, unknown>>): Promise<readonly Endpoint[]>
 }
 
 /** A package's contribution, named in the configuration's `plugins`. */

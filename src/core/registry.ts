@@ -5,6 +5,7 @@
  * under one name is refused, with both places named.
  */
 import type { Codec, Payload } from './codec.js'
+import { atKey } from './config/trace.js'
 import { ConfigError, WiringError } from './errors.js'
 import type { Executor } from './executor.js'
 import { framed } from './framed.js'
@@ -252,7 +253,11 @@ export class ServerRegistry implements Registry {
 
   #make<T>(factory: AnyFactory<T>, options: object, place: string): T {
     const checked = checkOptions(factory.options as StandardSchemaV1 | undefined, options, place)
-    return factory.create(checked as never, this.#services)
+    try {
+      return factory.create(checked as never, this.#services)
+    } catch (thrown) {
+      throw atKey(thrown, place)
+    }
   }
 }
 

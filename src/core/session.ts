@@ -17,7 +17,7 @@ import type { CodecContext, FrameReader } from './codec.js'
 import type { CloseReason, Connection, ConnectionState, ConnectionStats } from './connection.js'
 import type { Bucket, Deadlines, Expiring } from './deadlines.js'
 import { agreed, type Candidate, detect } from './detection.js'
-import { type DuplexFeed, duplexOf } from './duplex.js'
+import { ConnectionStream } from './duplex.js'
 import type { Endpoint } from './endpoint.js'
 import {
   ConnectionError,
@@ -170,7 +170,7 @@ export class Session implements Connection, Expiring, Holder {
   /** Whole messages of a message transport that wait. */
   #waiting: Buffer[] | undefined
   #waitingBytes = 0
-  #feed: DuplexFeed | undefined
+  #feed: ConnectionStream | undefined
 
   #bytesIn = 0
   #messagesIn = 0
@@ -309,13 +309,18 @@ export class Session implements Connection, Expiring, Holder {
   }
 
   write(bytes: Uint8Array): Promise<void> {
+    return this.#writePiece(bytes) ?? DONE
+  }
+
+  /** @returns undefined when more may be written at once. */
+  #writePiece(piece: Piece): Promise<void> | undefined {
     if (!this.#canWrite) return this.#rejected(this.#closedError())
     try {
-      this.#put(bytes)
+      this.#put(piece)
     } catch (error) {
       return this.#rejected(toError(error))
     }
-    return this.#mayGoOn()
+    return this.#stops & WRITE_HIGH ? this.#mayGoOn() : undefined
   }
 
   end(): void {
@@ -386,8 +391,8 @@ export class Session implements Connection, Expiring, Holder {
 
   stream(): Duplex {
     this.#stops |= SWITCHING
-    const { duplex, feed } = duplexOf({
-      write: (bytes) => this.write(bytes),
+    const feed = new ConnectionStream(this, {
+      write: (piece) => this.#writePiece(piece),
       end: () => this.end(),
       abort: (error) => this.abort(error ?? 'ABORTED'),
       pause: () => this.#pauseReading('application'),
@@ -397,12 +402,12 @@ export class Session implements Connection, Expiring, Holder {
     this.#frameSince = 0
     // As in upgrade(): the rest of the present chunk comes first.
     queueMicrotask(() => {
-      if (this.#hold.size > 0) feed.data((this.#hold.buffer as Buffer).subarray(this.#hold.start, this.#hold.end))
+      if (this.#hold.size > 0) feed.feed((this.#hold.buffer as Buffer).subarray(this.#hold.start, this.#hold.end))
       this.#hold.clear()
-      if (this.#hasPeerEnded) feed.end()
-      if (this.#isClosed) feed.close(this.#reason?.error)
+      if (this.#hasPeerEnded) feed.feedEnd()
+      if (this.#isClosed) feed.feedClose(this.#reason?.error)
     })
-    return duplex
+    return feed
   }
 
   // ── opening ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -554,7 +559,7 @@ export class Session implements Connection, Expiring, Holder {
     this.#bytesIn += end - start
     if (this.#feed !== undefined) {
       const bytes = buffer.subarray(start, end)
-      return this.#feed.data(this.#link.stable ? bytes : Buffer.from(bytes))
+      return this.#feed.feed(this.#link.stable ? bytes : Buffer.from(bytes))
     }
     this.#inTurn = true
     try {
@@ -880,9 +885,11 @@ export class Session implements Connection, Expiring, Holder {
   #answer(reply: unknown): void {
     if (reply === undefined) return
     if (typeof reply === 'object' && reply !== null) {
-      if (isThenable(reply)) return this.#await(reply, BUSY, true)
+      if (isThenable(reply)) return void this.#await(reply, BUSY, true)
       if (isIterable(reply) && !(reply instanceof Uint8Array) && !this.#scope.plan.codec.isMessage?.(reply)) {
-        return this.#await(this.#sendEach(reply), BUSY, true)
+        const own: { pending?: Pending } = {}
+        own.pending = this.#await(this.#sendEach(reply, own), BUSY, true)
+        return
       }
     }
     this.#answerPlain(reply)
@@ -901,22 +908,35 @@ export class Session implements Connection, Expiring, Holder {
   }
 
   /** A reply per item, at the pace of the peer. */
-  async #sendEach(items: Iterable<unknown> | AsyncIterable<unknown>): Promise<undefined> {
+  async #sendEach(
+    items: Iterable<unknown> | AsyncIterable<unknown>,
+    own: { readonly pending?: Pending },
+  ): Promise<undefined> {
     for await (const item of items) {
+      // Given up: what still comes would stand between other replies.
+      if (own.pending?.isTold) return
       if (!this.#canWrite) {
         this.#dropped(this.#closedError())
         return
       }
       if (item !== undefined) this.#encodeOut(item)
-      const pending = this.#pendings?.[0]
       // A long stream that makes progress is no handler that hangs.
-      if (pending !== undefined) pending.since = this.#scope.host.clock.now()
+      if (own.pending !== undefined) this.#progressed(own.pending)
       if (this.#stops & WRITE_HIGH) await this.#mayGoOn()
     }
   }
 
+  /** It begins anew, as far as `handlerMs` goes; the one that waits longest stays in front. */
+  #progressed(pending: Pending): void {
+    const pendings = this.#pendings as Pending[]
+    pending.since = this.#scope.host.clock.now()
+    if (pendings.at(-1) === pending || pending.over) return
+    pendings.splice(pendings.indexOf(pending), 1)
+    pendings.push(pending)
+  }
+
   /** Waits for a handler. @param stop - The reason not to go on meanwhile. */
-  #await(promise: PromiseLike<unknown>, stop: number, isMessage: boolean, isErrorHook = false): void {
+  #await(promise: PromiseLike<unknown>, stop: number, isMessage: boolean, isErrorHook = false): Pending {
     const { plan, host } = this.#scope
     const since = host.clock.now()
     const began = isErrorHook ? 0 : this.#turnSince || since
@@ -941,6 +961,7 @@ export class Session implements Connection, Expiring, Holder {
         this.#afterPending(pending)
       },
     )
+    return pending
   }
 
   /** @returns false when nobody waits any more. */
@@ -1107,7 +1128,7 @@ export class Session implements Connection, Expiring, Holder {
     this.#hasPeerEnded = true
     this.#wasPeerFirst = !this.#hasEnded
     this.#lastActivity = this.#scope.host.clock.now()
-    if (this.#feed !== undefined) return this.#feed.end()
+    if (this.#feed !== undefined) return this.#feed.feedEnd()
     if (this.#isDetecting) this.#detect(true)
     if (this.#isDiscarding) return
     this.#scope.host.deadlines.arm(this, this.#lastActivity + this.#scope.plan.timeouts.halfClosedMs)
@@ -1274,6 +1295,7 @@ export class Session implements Connection, Expiring, Holder {
     const tapped = { ...plain, plan: tappedPlan(plain.plan, watcher, this.#port !== undefined) }
     this.#scope = tapped
     // A library reads it as a stream: bytes are all there is to see. Shadows the methods of this one object.
+    const deafen = this.#feed?.overhear((piece) => watcher.passed('out', 'chunk', piece))
     if (this.#feed !== undefined) {
       this.data = (buffer, start, end) => {
         watcher.passed('in', 'chunk', buffer.subarray(start, end))
@@ -1286,6 +1308,7 @@ export class Session implements Connection, Expiring, Holder {
     }
     return () => {
       if (this.#scope === tapped) this.#scope = plain
+      deafen?.()
       Reflect.deleteProperty(this, 'data')
       Reflect.deleteProperty(this, 'write')
     }
@@ -1607,7 +1630,7 @@ export class Session implements Connection, Expiring, Holder {
     this.#drained = undefined
     this.#abortion?.abort(reason.error ?? this.#closedError())
     this.#messageAbortion?.abort(reason.error ?? this.#closedError())
-    this.#feed?.close(reason.error)
+    this.#feed?.feedClose(reason.error)
     host.count(`closed.${reason.code}`)
     const isOpen = this.#isOpen
     if (isOpen) {

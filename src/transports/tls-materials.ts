@@ -62,11 +62,14 @@ export async function readNamedContext(
 ): Promise<SecureContext> {
   const where = `tls.sni[${JSON.stringify(name)}]`
   const read = await readIdentity(identity, where)
+  // Whom to trust is the same whatever name was asked for, unless it is said.
+  if (read.ca === undefined && shared.ca !== undefined) read.ca = await readMaterial(shared.ca, 'tls.ca')
   if (read.cert === undefined && read.pfx === undefined) {
     throw new ConfigError('BAD_VALUE', `${where}: expected cert and key, or pfx, got neither`, { option: where })
   }
-  const { ciphers = intermediateCiphers, minVersion = MIN_VERSION } = shared
-  return secureContext({ ...(read as SecureContextOptions), ciphers, minVersion }, read, where)
+  const { ciphers = intermediateCiphers, minVersion = MIN_VERSION, maxVersion } = shared
+  const versions = { minVersion, ...(maxVersion === undefined ? {} : { maxVersion }) }
+  return secureContext({ ...(read as SecureContextOptions), ciphers, ...versions }, read, where)
 }
 
 async function readIdentity(identity: TlsIdentity, where: string): Promise<Read> {

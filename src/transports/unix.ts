@@ -46,7 +46,10 @@ export const unix: Transport<UnixOptions> = {
   options: unixOptions,
   capabilities: () => capabilities,
 
-  check: (_endpoint, options) => prepareUpgrade(options.tls),
+  async check(endpoint, options) {
+    checkUnixPath(endpoint)
+    await prepareUpgrade(options.tls)
+  },
 
   async listen(endpoint, options, sink) {
     const upgrades = await upgradeParts(options, sink)

@@ -3,6 +3,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import * as zlib from 'node:zlib'
 import { generate } from 'selfsigned'
 import { test } from 'uvu'
 import { systemClock } from '#src/core/clock.js'
@@ -83,7 +84,8 @@ one('tls', over(['tls']), tls)
 const squeezes = {
   skip: [{ reason: 'what the case writes compresses to next to nothing', cases: ['paused-reader-stops-writer'] }],
 }
-for (const name of ['gzip', 'deflate', 'brotli']) one(name, over([{ name, ratio: 'unlimited' }]), squeezes)
+const squeezers = ['gzip', 'deflate', 'brotli', ...('createZstdCompress' in zlib ? ['zstd'] : [])]
+for (const name of squeezers) one(name, over([{ name, ratio: 'unlimited' }]), squeezes)
 one(
   'all-of-them',
   over(

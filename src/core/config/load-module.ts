@@ -15,7 +15,9 @@ export type Module = Readonly<Record<string, unknown>>
 /** True for what names a file rather than a package. */
 export function isFileReference(reference: string): boolean {
   return (
-    reference.startsWith('.') || isAbsolute(reference) || /\.[cm]?[jt]s$/.test(reference) || /[*?{]/.test(reference)
+    reference.startsWith('.') ||
+    isAbsolute(reference) ||
+    (!/^[a-z][a-z0-9+.-]*:/i.test(reference) && (/\.[cm]?[jt]s$/.test(reference) || /[*?{]/.test(reference)))
   )
 }
 
@@ -23,9 +25,23 @@ export function isFileReference(reference: string): boolean {
  * Loads a file or a package.
  *
  * @param from - The folder from which packages are looked up. Default: the process's.
- * @throws {ConfigError} `NOT_FOUND`, `UNREADABLE` with what the module threw.
+ * @throws {ConfigError} `NOT_FOUND`, `UNREADABLE` with what the module threw; `BAD_VALUE` for what is neither, such as a `data:`
+ *   URL, whose text would be run, or a package's name that leads out of the package.
  */
 export async function loadModule(reference: string, from = process.cwd()): Promise<Module> {
+  if (
+    /^[a-z][a-z0-9+.-]*:/i.test(reference) ||
+    (!isFileReference(reference) && /(^|[\\/])\.\.([\\/]|$)/.test(reference))
+  ) {
+    const shown = reference.length > 80 ? `${reference.slice(0, 77)}…` : reference
+    throw new ConfigError(
+      'BAD_VALUE',
+      `\`${shown}\` names no module; expected a file such as ./handlers.ts, or an installed package`,
+      {
+        reference: shown,
+      },
+    )
+  }
   const isFile = isFileReference(reference)
   const path = isFile ? resolve(from, reference) : undefined
   if (path !== undefined && !existsSync(path)) throw new ConfigError('NOT_FOUND', `there is no file ${path}`, { path })

@@ -22,7 +22,13 @@ const named = (what: string, key = 'name') =>
         (typeof (value as Record<string, unknown>)[key] === 'string' || hasFunctions(value))
       )
     }, `expected a name, or { "${key}": …, …options }`)
-    .meta({ type: ['string', 'object'], description: what } as never)
+    .meta({
+      anyOf: [
+        { type: 'string', minLength: 1 },
+        { type: 'object', properties: { [key]: { type: 'string' } }, required: [key] },
+      ],
+      description: what,
+    } as never)
 
 function hasFunctions(value: object): boolean {
   // Instances have their methods on the prototype.
@@ -42,7 +48,7 @@ function row({ unit, choices, unlimited, why, default: standard }: OptionRow) {
   const what = unit === 'ms' ? 'milliseconds' : unit === 'bytes' ? 'bytes' : 'a whole number'
   return z
     .custom<number | 'unlimited'>(isLimit, `expected ${what} or "unlimited"`)
-    .meta({ type: ['integer', 'string'], description: text } as never)
+    .meta({ anyOf: [{ type: 'integer', minimum: 0 }, { const: 'unlimited' }], description: text } as never)
 }
 
 const rows = (table: object) =>
@@ -63,7 +69,7 @@ const material = z
       (Array.isArray(value) ? value : [value]).every((one) => typeof one === 'string' || one instanceof Uint8Array),
     'expected a file, PEM text or bytes',
   )
-  .meta({ type: ['string', 'array'] } as never)
+  .meta({ anyOf: [{ type: 'string' }, { type: 'array', items: { type: 'string' } }] } as never)
 const certified = {
   cert: described(material, 'Certificate chain: a file, or PEM text.').optional(),
   key: described(material, 'Its private key.').optional(),
@@ -117,7 +123,11 @@ const shared = {
       )
     }, 'expected a protocol, { "name": …, …options }, or a list of them')
     .meta({
-      type: ['string', 'object', 'array'],
+      anyOf: [
+        { type: 'string' },
+        { type: 'object' },
+        { type: 'array', minItems: 1, items: { type: ['string', 'object'] } },
+      ],
       description: 'A codec with routes and error replies; a list shares one endpoint.',
     } as never)
     .optional(),
@@ -192,6 +202,38 @@ export const shape = z.strictObject({
         .meta({ type: ['string', 'array'] } as never),
     )
     .optional(),
+  cluster: z
+    .union(
+      [
+        text,
+        z.array(text),
+        z
+          .looseObject({
+            servers: z
+              .union([text, z.array(text)])
+              .describe('NATS servers. Default: nats://127.0.0.1:4222.')
+              .optional(),
+            name: text.describe('Name of the cluster. Default: gaidaros.').optional(),
+            user: text.optional(),
+            password: text.optional(),
+            token: text.optional(),
+            nkey: text.describe('A file with a seed.').optional(),
+            credentials: text.describe('A .creds file.').optional(),
+            tls: z.looseObject({}).optional(),
+          })
+          .describe('The same options as executor `cluster` has.'),
+      ],
+      'expected NATS servers such as "nats://127.0.0.1:4222", or { servers, name, … }',
+    )
+    .describe('The cluster that executor `cluster` and `gaidaros node` belong to.')
+    .optional(),
+  node: z
+    .strictObject({
+      name: text.describe("The first part of its name. Default: the host's.").optional(),
+      executor: named('Where handlers run there.', 'type').optional(),
+    })
+    .describe('What `gaidaros node` does with this configuration.')
+    .optional(),
   workers: z
     .custom<unknown>((value) => {
       const count = typeof value === 'object' && value !== null ? (value as { count?: unknown }).count : value
@@ -229,8 +271,11 @@ export const shape = z.strictObject({
   verbose: z.number().int().min(0).max(3).optional(),
 })
 
-/** `schema.json`, for editors. */
+/** `schema.json`, for editors, which know draft 7 best. */
 export function jsonSchema(): object {
-  const schema = z.toJSONSchema(shape, { unrepresentable: 'any', io: 'input' }) as Record<string, unknown>
+  const schema = z.toJSONSchema(shape, { target: 'draft-7', unrepresentable: 'any', io: 'input' }) as Record<
+    string,
+    unknown
+  >
   return { $id: 'gaidaros/schema.json', title: 'Gaidaros configuration', ...schema }
 }

@@ -84,7 +84,7 @@ class Processes implements Carrier {
     if (places === undefined) throw new WiringError('BAD_STATE', 'executor process: nobody said how a process begins')
     const { execArgv, heapMb, messageBytes } = this.#options
     const heap = heapMb > 0 ? [`--max-old-space-size=${heapMb}`] : []
-    const child = spawn(process.execPath, [...process.execArgv, ...heap, ...execArgv, fileURLToPath(places.entry)], {
+    const child = spawn(process.execPath, [...ownArguments(), ...heap, ...execArgv, fileURLToPath(places.entry)], {
       // Its words are ours; the fourth is the pipe.
       stdio: ['ignore', outputOf(process.stdout), outputOf(process.stderr), 'pipe'],
       env: { ...process.env, GAIDAROS_PLACE: `3:${messageBytes}` },
@@ -137,4 +137,9 @@ function channelOf(child: ChildProcess, sink: ChannelSink, mostBytes: number): C
       child.kill('SIGKILL')
     },
   }
+}
+
+/** As this process was started; but a debugger's door is opened to one process, not to each of its children. */
+function ownArguments(): string[] {
+  return process.execArgv.filter((argument) => !/^--(inspect|debug)/.test(argument))
 }

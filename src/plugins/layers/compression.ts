@@ -109,7 +109,8 @@ class CompressedLink extends LayerLink {
   #inflater: Transform | undefined
   #isFlushQueued = false
   #hasEnded = false
-  #isWaiting = false
+  #isBelowFull = false
+  #owesDrain = false
   /** Nothing more is told above, or taken from there. */
   isOver = false
   /** The peer has finished below, and its last bytes may still be on their way up. */
@@ -138,7 +139,7 @@ class CompressedLink extends LayerLink {
   override write(bytes: Uint8Array): boolean {
     if (this.#hasEnded || this.isOver) return true
     const deflater = this.#deflating()
-    deflater.write(bytes)
+    deflater.write(bytes, this.#onDeflated)
     if (!this.#isFlushQueued) {
       this.#isFlushQueued = true
       setImmediate(() => {
@@ -146,12 +147,8 @@ class CompressedLink extends LayerLink {
         if (!this.#hasEnded && !this.isOver) (deflater as unknown as zlib.Gzip).flush(this.#sink.method.flush)
       })
     }
-    const isFree = this.buffered <= this.#sink.scope.limits.writeHighBytes && !this.#isWaiting
-    if (!isFree && !this.#isWaiting) {
-      this.#isWaiting = true
-      // Told once the deflater is empty, if nothing below is full.
-      deflater.once('drain', () => this.drained())
-    }
+    const isFree = !this.#isBelowFull && this.buffered <= this.#sink.scope.limits.writeHighBytes
+    if (!isFree) this.#owesDrain = true
     return isFree
   }
   override pause(): void {
@@ -180,8 +177,15 @@ class CompressedLink extends LayerLink {
 
   /** What is below is writable again. */
   drained(): void {
-    if (!this.#isWaiting || this.isOver || this.buffered > this.#sink.scope.limits.writeLowBytes) return
-    this.#isWaiting = false
+    this.#isBelowFull = false
+    this.#onDeflated()
+  }
+
+  /** Less waits, here or below: whichever is last tells. */
+  readonly #onDeflated = (): void => {
+    if (!this.#owesDrain || this.#isBelowFull || this.isOver) return
+    if (this.buffered > this.#sink.scope.limits.writeLowBytes) return
+    this.#owesDrain = false
     this.#sink.above.drain(this)
   }
 
@@ -214,7 +218,7 @@ class CompressedLink extends LayerLink {
     const { method, options } = this.#sink
     const deflater = method.compress(options.level)
     deflater.on('data', (chunk: Buffer) => {
-      if (!this.isOver && !this.below.write(chunk)) this.#isWaiting = true
+      if (!this.isOver && !this.below.write(chunk)) this.#isBelowFull = true
     })
     deflater.on('end', () => this.below.end())
     deflater.on('error', (error) => this.abort(error))

@@ -34,7 +34,12 @@ export const throttle: Factory<Layer, ThrottleOptions> = {
       unlimited: true,
       why: 'Bytes a second to peers.',
     },
-    burst: { unit: 'bytes', min: 1, default: 65_536, why: 'What may pass at once after a silence.' },
+    burst: {
+      unit: 'bytes',
+      min: 1,
+      default: 65_536,
+      why: 'What may pass at once after a silence; at least what 20 ms allow.',
+    },
     per: {
       unit: 'choice',
       choices: ['connection', 'listener'],
@@ -61,9 +66,9 @@ class Bucket {
 
   constructor(rate: number, burst: number, clock: Clock) {
     this.#perMs = rate / 1_000
-    this.#burst = burst
+    this.#burst = Math.max(burst, Math.ceil(this.#perMs * PIECE_MS))
     this.#clock = clock
-    this.#level = burst
+    this.#level = this.#burst
     this.#at = clock.now()
   }
 
@@ -171,23 +176,32 @@ class ThrottledLink extends LayerLink {
     if (!this.#isPausedAbove && !this.#isPausedHere) this.below.resume()
   }
 
-  /** Bytes have come: the next ones wait until these are paid for. */
-  came(bytes: number): void {
-    this.reading.take(bytes)
-    this.holdBack()
+  /**
+   * Bytes have come.
+   *
+   * @returns how many of them may go on now; the rest, and what follows, is to wait below.
+   */
+  came(bytes: number): number {
+    const { room } = this.reading
+    // What cannot be given back goes on whole, and what follows waits until it is paid for.
+    const canWait = this.below.unread !== undefined && this.#sink.scope.kind === 'stream'
+    const now = canWait ? Math.max(0, Math.min(room, bytes)) : bytes
+    this.reading.take(now)
+    this.holdBack(now < bytes ? this.reading.piece(bytes - now) : 0)
+    return now
   }
 
-  /** Reads nothing while the bucket is in debt. */
-  holdBack(): void {
+  /** Reads nothing until so many bytes may pass. */
+  holdBack(bytes: number): void {
     if (this.#isPausedHere) return
-    const waitMs = this.reading.waitMs(0)
+    const waitMs = this.reading.waitMs(bytes)
     if (waitMs === 0) return
     this.#isPausedHere = true
     this.below.pause()
     this.#after(waitMs, () => {
       this.#isPausedHere = false
       // Others of the listener may have come first.
-      this.holdBack()
+      this.holdBack(Math.min(1, bytes))
       if (!this.#isPausedHere && !this.#isPausedAbove && this.#later === undefined) this.below.resume()
     })
   }
@@ -291,12 +305,16 @@ class ThrottleSink extends LayerSink<ThrottledLink> {
   override open(below: Link): void {
     super.open(below)
     // A newcomer does not read before what others of the listener have read is paid for.
-    if (this.#shared !== undefined) this.linkOf(below).holdBack()
+    if (this.#shared !== undefined) this.linkOf(below).holdBack(0)
   }
   override data(below: Link, buffer: Uint8Array, start: number, end: number): void {
     const link = this.linkOf(below)
-    link.came(end - start)
-    this.above.data(link, buffer, start, end)
+    const now = link.came(end - start)
+    if (start + now < end) {
+      const rest = buffer.subarray(start + now, end)
+      below.unread?.(below.stable === true ? rest : Buffer.from(rest))
+    }
+    if (now > 0 || start === end) this.above.data(link, buffer, start, start + now)
   }
   override drain(below: Link): void {
     this.linkOf(below).drained()
