@@ -1,7 +1,7 @@
 /**
  * Measures Gaidaros against hand-written node:net in the same run: `npm run bench`, or one part of it:
  *
- *   npm run bench -- [rate] [idle] [start] [pieces] [nestjs] [volume] [layers] [metrics] [--rounds N] [--only line-50x1,…]
+ *   npm run bench -- [rate] [idle] [start] [pieces] [nestjs] [volume] [cluster] [layers] [metrics] [--rounds N] [--only line-50x1,…]
  *
  * `rate`, `idle`, `start`, `pieces` are the default. `nestjs` installs its peer in bench/nestjs first. The server is pinned to
  * one core, the load to another (taskset, where there is one); rounds interleave the servers, and a row is the median of the
@@ -51,7 +51,7 @@ const scenarios = [
   { name: 'udp-50x1', what: 'datagrams of 64 B, 50 peers, depth 1', conns: 50, depth: 1, transport: 'udp' },
 ].filter(({ name }) => only.length === 0 || only.includes(name))
 
-build()
+if (parts.length === 0 || parts.some((part) => part !== 'cluster')) build()
 const wants = (part) => (parts.length === 0 ? ['rate', 'idle', 'start', 'pieces'].includes(part) : parts.includes(part))
 console.log(`# Node ${process.version}, ${cpus().length} × ${cpus()[0]?.model}, ${rounds} rounds\n`)
 try {
@@ -61,6 +61,7 @@ try {
   if (wants('start')) await start()
   if (wants('pieces')) await pieces()
   if (wants('volume')) await volume()
+  if (wants('cluster')) await (await import('./cluster.mjs')).clusterRow(rounds)
   if (wants('layers')) execFileSync('node', [join(here, 'layers.mjs'), ...args], { stdio: 'inherit' })
   if (wants('metrics')) await metrics()
 } finally {
