@@ -14,7 +14,7 @@ import type { Assignment, LoadedConfiguration } from './core/config/index.js'
 import { loadConfiguration, loadModule } from './core/config/index.js'
 import type { Configuration, HookOptions, LimitOptions, SocketOption, TimeoutOptions } from './core/configuration.js'
 import { type Provider, ServerContainer } from './core/container.js'
-import { controlHandler } from './core/control.js'
+import { type ControlTarget, controlHandler, controlOfServer } from './core/control.js'
 import { definitionOf, toDefinition } from './core/decorators.js'
 import { type Endpoint, parseEndpoint } from './core/endpoint.js'
 import { WiringError } from './core/errors.js'
@@ -53,7 +53,8 @@ import {
   SERVER,
   TRANSPORT,
 } from './core/tokens.js'
-import type { TransportOptions } from './core/transport.js'
+import type { SocketSource, TransportOptions } from './core/transport.js'
+import { settleWorkers } from './core/workers/options.js'
 import { seedOf } from './place-handlers.js'
 import { codecs, framers, payloads } from './plugins/codecs/index.js'
 import { executors } from './plugins/executors/index.js'
@@ -108,21 +109,43 @@ export interface ConfiguredServer extends Server {
  * @throws {WiringError} the developer's.
  */
 export async function createServer(options: ServerOptions = {}): Promise<ConfiguredServer> {
-  const {
-    config,
-    cwd = process.cwd(),
-    env = process.env,
-    flags = [],
-    container,
-    providers,
-    clock: givenClock,
-    ...code
-  } = options
+  return openServer(await readConfiguration(options), options, { place: 'code' })
+}
+
+/** The configuration that these options mean. @throws {ConfigError} */
+export function readConfiguration(options: ServerOptions): Promise<LoadedConfiguration> {
+  const { config, cwd = process.cwd(), env = process.env, flags = [], container, providers, clock, ...code } = options
+  const saysWhat = code.listen !== undefined || code.listeners !== undefined
+  return loadConfiguration({ cwd, config: config ?? !saysWhat, env, flags, code })
+}
+
+/** Where a server stands: in a program of the user's, in the command's own process, or in a worker's. */
+export type ServerPlace =
+  | { readonly place: 'code' | 'command' }
+  | {
+      readonly place: 'worker'
+      /** What the supervisor has bound, by listener and place among its endpoints. */
+      sockets(key: string): SocketSource
+      /** The supervisor's, for listeners with `tls` that have none of their own. */
+      readonly ticketKeys: Uint8Array
+    }
+
+/** @internal From a configuration that was read to a server. */
+export async function openServer(
+  loaded: LoadedConfiguration,
+  options: ServerOptions,
+  place: ServerPlace,
+): Promise<ConfiguredServer> {
+  const { cwd = process.cwd(), container, providers, clock: givenClock } = options
   const given = givenBy(container ?? root, providers ?? [])
   const clock = givenClock ?? given<Clock>(CLOCK).at(-1) ?? systemClock
-  const saysWhat = code.listen !== undefined || code.listeners !== undefined
-  const loaded = await loadConfiguration({ cwd, config: config ?? !saysWhat, env, flags, code })
   const { values } = loaded
+  if (place.place === 'code' && settleWorkers(values.workers) !== undefined) {
+    const message =
+      'workers: several server processes are started by the command (gaidaros serve), which runs the configuration in each; a ' +
+      'program has its own process only: set workers to 1 here, or name a configuration file to gaidaros serve'
+    throw new WiringError('BAD_OPTION', message, { option: 'workers', from: loaded.origin('workers')?.name })
+  }
   const events = new EventHub()
   const places = { entry: new URL('./place.js', import.meta.url), seed: () => seedOf(loaded.directory, values) }
   const registry = registerBuiltIns(
@@ -168,13 +191,14 @@ export async function createServer(options: ServerOptions = {}): Promise<Configu
     },
     planHandler: (definition) => injection.plan(definition),
     origin: (path) => loaded.origin(path)?.name,
+    ...(place.place === 'worker' ? { sockets: place.sockets, ticketKeys: place.ticketKeys } : {}),
   })
   const listeners = Object.entries(values.listeners ?? {})
   if (listeners.length === 0) listeners.push(['default', { endpoint: defaultEndpoint }])
   const plans = []
   for (const [name, listener] of listeners) plans.push(await planner.plan(name, listener))
 
-  const server = new Configured(loaded, {
+  const server = new Configured(loaded, place.place !== 'worker', {
     plans,
     plan: async (name, given) => {
       // Checked as if it had stood in the configuration.
@@ -202,20 +226,28 @@ class Configured extends GaidarosServer implements ConfiguredServer {
   #control: Server | undefined
   #removePidFile: (() => void) | undefined
 
-  constructor(configuration: LoadedConfiguration, parts: ConstructorParameters<typeof GaidarosServer>[0]) {
+  readonly #isSteered: boolean
+
+  /** @param isSteered - By a control socket and pid file of its own, where they are asked for. */
+  constructor(
+    configuration: LoadedConfiguration,
+    isSteered: boolean,
+    parts: ConstructorParameters<typeof GaidarosServer>[0],
+  ) {
     super(parts)
     this.configuration = configuration
+    this.#isSteered = isSteered
   }
 
   override async start(): Promise<this> {
     // A second start is refused; it must not undo the first.
     if (this.state !== 'created') return super.start()
-    const { path, pidFile } = controlOf(this.configuration.values.control)
+    const { path, pidFile } = controlOf(this.#isSteered ? this.configuration.values.control : undefined)
     if (pidFile !== undefined) this.#removePidFile = writePidFile(pidFile)
     void this.stopped.then(() => this.#endControl())
     try {
       await super.start()
-      if (path !== undefined) this.#control = await this.#listenForControl(path)
+      if (path !== undefined) this.#control = await listenForControl(path, controlOfServer(this, version))
     } catch (error) {
       await this.stop({ timeoutMs: 0 })
       throw error
@@ -223,22 +255,6 @@ class Configured extends GaidarosServer implements ConfiguredServer {
     return this
   }
 
-  /** A server of its own: it goes on answering while this one is suspended or drains. */
-  async #listenForControl(path: string): Promise<Server> {
-    const handler = controlHandler(this, version)
-    const socket = { mode: 0o600 }
-    const control = await createServer({
-      config: false,
-      env: {},
-      listen: `unix:${path}`,
-      socket,
-      handler,
-      limits: { connections: 16 },
-      // `gaidaros stop` waits here for as long as the drain takes.
-      timeouts: { idleMs: 'unlimited' },
-    })
-    return control.start()
-  }
 
   async #endControl(): Promise<void> {
     this.#removePidFile?.()
@@ -246,7 +262,22 @@ class Configured extends GaidarosServer implements ConfiguredServer {
   }
 }
 
-function controlOf(given: Configuration['control']): {
+/** A server of its own: it goes on answering while the one it steers is suspended or drains. */
+export async function listenForControl(path: string, target: ControlTarget): Promise<Server> {
+  const control = await createServer({
+    config: false,
+    env: {},
+    listen: `unix:${path}`,
+    socket: { mode: 0o600 },
+    handler: controlHandler(target),
+    limits: { connections: 16 },
+    // `gaidaros stop` waits here for as long as the drain takes, `reload` for as long as that does.
+    timeouts: { idleMs: 'unlimited', handlerMs: 'unlimited' },
+  })
+  return control.start()
+}
+
+export function controlOf(given: Configuration['control']): {
   readonly path: string | undefined
   readonly pidFile: string | undefined
 } {

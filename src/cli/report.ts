@@ -4,8 +4,7 @@
  * Room: the command line. One kind of line is written at most 20 times a second; what was left out is counted and said.
  */
 import { toError } from '../core/errors.js'
-import { type EventName, type Events, eventNames } from '../core/events.js'
-import type { Server } from '../core/lifecycle.js'
+import { type EventName, type EventSource, type Events, eventNames } from '../core/events.js'
 import { pairs } from '../core/printable.js'
 import { logLine } from './output.js'
 
@@ -19,6 +18,17 @@ const levels: Readonly<Record<EventName, number>> = {
   'limit.reached': 0,
   'limit.cleared': 1,
   'executor.lost': 0,
+  'worker.started': 2,
+  'worker.ready': 1,
+  'worker.ended': 1,
+  'workers.crashing': 0,
+  'workers.recovered': 1,
+  'reload.started': 1,
+  'reload.finished': 1,
+  'reload.failed': 0,
+  'upgrade.started': 1,
+  'upgrade.finished': 1,
+  'upgrade.failed': 0,
   'message.dropped': 1,
   'server.state': 1,
   'listener.bound': 1,
@@ -37,11 +47,13 @@ const levels: Readonly<Record<EventName, number>> = {
   'connection.resumed': 3,
 }
 
-export function report(server: Server, level: number): void {
+/** @param worker - Whose server it is, where there are several. */
+export function report(server: EventSource, level: number, worker?: number): void {
+  const who = worker === undefined ? {} : { worker }
   for (const name of eventNames) {
     if (levels[name] > level) continue
     const write = limited(name)
-    server.on(name, (event) => write(`${new Date().toISOString()} ${name} ${pairs(factsOf(event))}`))
+    server.on(name, (event) => write(`${new Date().toISOString()} ${name} ${pairs({ ...who, ...factsOf(event) })}`))
   }
 }
 

@@ -3,11 +3,15 @@
  *
  * Room: the command line. Standard output: a line for each bound endpoint, then `ready`. Logs: standard error.
  */
-import type { Assignment } from '../core/config/index.js'
+import type { Assignment, LoadedConfiguration } from '../core/config/index.js'
+import type { Endpoint } from '../core/endpoint.js'
 import { evalHandler } from '../core/hooks.js'
-import { type ConfiguredServer, createServer, type ServerOptions } from '../gaidaros.js'
+import { drainTimeoutMs } from '../core/options.js'
+import { settleWorkers } from '../core/workers/options.js'
+import { type ConfiguredServer, openServer, readConfiguration, type ServerOptions } from '../gaidaros.js'
 import type { Arguments } from './arguments.js'
 import { Endings } from './endings.js'
+import { logLine } from './output.js'
 import { report } from './report.js'
 
 /** What a command line gives `createServer`. */
@@ -23,7 +27,12 @@ export function optionsOf({ flags, assignments }: Arguments): ServerOptions {
 export async function serve(given: Arguments): Promise<number> {
   const endings = new Endings()
   try {
-    const server = await prepare(given, endings)
+    const options = optionsOf(given)
+    const loaded = await readConfiguration(options)
+    if (settleWorkers(loaded.values.workers) !== undefined) {
+      return await (await import('./serve-workers.js')).serveWorkers(given, loaded, endings)
+    }
+    const server = await prepare(given, endings, options, loaded)
     try {
       await server.start()
     } catch (error) {
@@ -43,7 +52,8 @@ export async function serve(given: Arguments): Promise<number> {
 export async function handle(given: Arguments): Promise<number> {
   const endings = new Endings()
   try {
-    const server = await prepare(given, endings)
+    const options = optionsOf(given)
+    const server = await prepare(given, endings, options, await readConfiguration(options))
     server.on('server.state', ({ to }) => {
       if (to === 'ready') announce(server)
     })
@@ -59,20 +69,46 @@ export async function handle(given: Arguments): Promise<number> {
   }
 }
 
-async function prepare(given: Arguments, endings: Endings): Promise<ConfiguredServer> {
-  const server = await createServer(optionsOf(given))
-  report(server, levelOf(given, server))
-  endings.server = server
+async function prepare(
+  given: Arguments,
+  endings: Endings,
+  options: ServerOptions,
+  loaded: LoadedConfiguration,
+): Promise<ConfiguredServer> {
+  const server = await openServer(loaded, options, { place: 'command' })
+  report(server, levelOf(given, server.configuration))
+  endings.begun = {
+    get isStarting() {
+      return server.state === 'starting'
+    },
+    get state() {
+      return server.state
+    },
+    drainMs: server.configuration.values.drain?.timeoutMs ?? drainTimeoutMs,
+    stop: () => server.stop(),
+    kill() {},
+    reload() {
+      for (const listener of server.listeners) void listener.reload()
+      logLine('gaidaros: SIGHUP: certificates and keys are read again; for the rest of the configuration, restart')
+    },
+  }
   return server
 }
 
 function announce(server: ConfiguredServer): void {
-  let lines = ''
-  for (const listener of server.listeners) {
-    for (const endpoint of listener.endpoints) lines += `listening ${listener.name} ${endpoint}\n`
-  }
   // Standard output is the peer's, where that is the connection.
-  const output = hasStdio(server) ? process.stderr : process.stdout
+  announceTo(hasStdio(server) ? process.stderr : process.stdout, server.listeners)
+}
+
+/** A line for each endpoint, then `ready`. */
+export function announceTo(
+  output: NodeJS.WriteStream,
+  listeners: Iterable<{ readonly name: string; readonly endpoints: readonly (string | Endpoint)[] }>,
+): void {
+  let lines = ''
+  for (const { name, endpoints } of listeners) {
+    for (const endpoint of endpoints) lines += `listening ${name} ${endpoint}\n`
+  }
   output.write(`${lines}ready\n`)
 }
 
@@ -86,8 +122,9 @@ function endWithPeer(server: ConfiguredServer): void {
   if (isAll) server.on('connection.closed', () => void server.stop())
 }
 
-function levelOf({ flags }: Arguments, server: ConfiguredServer): number {
+/** How much is logged. */
+export function levelOf({ flags }: Arguments, configuration: LoadedConfiguration): number {
   if (flags.quiet) return 0
   const times = (flags.verbose as readonly boolean[] | undefined)?.length ?? 0
-  return times > 0 ? 1 + times : (server.configuration.values.verbose ?? 1)
+  return times > 0 ? 1 + times : (configuration.values.verbose ?? 1)
 }

@@ -41,6 +41,7 @@ export class ServerListener implements ListenerHandle {
   #sourceLimit: number
   #isFull = false
   #drainBy: Date | undefined
+  #patienceMs = 0
   /** `handle()` has its one connection. */
   #isTaken = false
 
@@ -120,9 +121,10 @@ export class ServerListener implements ListenerHandle {
   }
 
   /** Ends each connection in order; newcomers that were in the kernel's queue too. */
-  drain(deadline: Date): void {
+  drain(deadline: Date, patienceMs = 0): void {
     this.#drainBy = deadline
-    for (const session of this.sessions) session.drain(deadline)
+    this.#patienceMs = patienceMs
+    for (const session of this.sessions) session.drain(deadline, patienceMs)
   }
 
   forceClose(): number {
@@ -213,7 +215,7 @@ export class ServerListener implements ListenerHandle {
       this.#isTaken = true
       for (const listener of this.#bound) listener.pause()
     }
-    if (this.#drainBy !== undefined) session.drain(this.#drainBy)
+    if (this.#drainBy !== undefined) session.drain(this.#drainBy, this.#patienceMs)
   }
 
   forget(session: Session, link: Link, reason: CloseReason): void {

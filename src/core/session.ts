@@ -120,6 +120,8 @@ export class Session implements Connection, Expiring {
   #wasPeerFirst = false
   #wasPeerEndTold = false
   #isDraining = false
+  /** Of messages: in a patient drain, how many had come at its beginning; undefined: nothing is waited for. */
+  #patientFrom: number | undefined
   /** The link is gone. */
   #isClosed = false
   /** We are done with the peer; what it sends is counted and dropped. */
@@ -1327,7 +1329,7 @@ export class Session implements Connection, Expiring {
   // ── drain and close ────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** The server (or this listener) is ending: what was received whole is handled, then the connection is ended. */
-  drain(deadline: Date): void {
+  drain(deadline: Date, patienceMs = 0): void {
     if (this.#isDraining || this.#isClosed || this.#isDiscarding) return
     this.#isDraining = true
     this.#port?.drain()
@@ -1343,10 +1345,20 @@ export class Session implements Connection, Expiring {
       this.#flush()
     }
     // A turn later: what the kernel holds already has been read by then.
-    setImmediate(() => setImmediate(() => this.#finishDrain()))
+    if (patienceMs <= 0) {
+      setImmediate(() => setImmediate(() => this.#finishDrain()))
+      return
+    }
+    // The end then comes with an answer, and no message can be under way towards it: not if the peer waits for answers.
+    this.#patientFrom = this.#messagesIn - (this.#inFlight > 0 || this.#stops & BUSY ? 1 : 0)
+    this.#scope.host.clock.after(patienceMs, () => {
+      this.#patientFrom = undefined
+      this.#finishDrain()
+    })
   }
 
   #finishDrain(): void {
+    if (this.#patientFrom !== undefined && (this.#messagesIn <= this.#patientFrom || this.#hold.size > 0)) return
     if (this.#inFlight > 0 || (this.#stops & ~(WRITE_HIGH | PAUSED)) !== 0 || this.#isPumping) return
     if (this.#stops & WRITE_HIGH && this.#hold.size > 0) return
     if (this.#isDiscarding || this.#isClosed) return

@@ -3,7 +3,7 @@
  *
  * Room: transports. Thin, like tcp; what is its own is the file: its path, its mode, its leaving.
  */
-import { createServer, type Server } from 'node:net'
+import { createServer, type Server, type Socket } from 'node:net'
 import { isMainThread } from 'node:worker_threads'
 import type { Endpoint } from '../core/endpoint.js'
 import { BindError } from '../core/errors.js'
@@ -20,6 +20,7 @@ import {
   type UnixOptions,
   unixOptions,
 } from './stream-options.js'
+import { handedServers } from './tcp-bind.js'
 import { checkUnixPath, makeWay, OwnSocketFile } from './unix-path.js'
 import { prepareUpgrade } from './upgrade-check.js'
 
@@ -42,6 +43,7 @@ const capabilities: Capabilities = {
 export const unix: Transport<UnixOptions> = {
   name: 'unix',
   schemes: ['unix'],
+  binds: 'unix',
   options: unixOptions,
   capabilities: () => capabilities,
 
@@ -49,21 +51,18 @@ export const unix: Transport<UnixOptions> = {
 
   async listen(endpoint, options, sink) {
     await prepareUpgrade(options.tls)
-    const { backlog = 511, mode = DEFAULT_MODE } = options
+    const { backlog = 511 } = options
+    const scope = streamScope(endpoint, 'accepted', options, sink)
+    const accept = (socket: Socket) => new StreamLink(socket, undefined, scope).open()
+    const handed = await handedServers(options)
+    if (handed !== undefined) return new StreamListener({ ...handed, sink, backlog, accept })
     const path = checkUnixPath(endpoint)
     await makeWay(endpoint, path)
     const server = createServer(serverOptions({ noDelay: false, keepAlive: false }))
-    await bindWithMode(server, endpoint, path, backlog, typeof mode === 'string' ? Number.parseInt(mode, 8) : mode)
+    await bindWithMode(server, endpoint, path, options)
     const file = new OwnSocketFile(path)
-    const scope = streamScope(endpoint, 'accepted', options, sink)
-    return new StreamListener({
-      endpoint,
-      servers: [server],
-      sink,
-      backlog,
-      accept: (socket) => new StreamLink(socket, undefined, scope).open(),
-      closing: (close) => file.closing(close),
-    })
+    const closing = (close: () => void) => file.closing(close)
+    return new StreamListener({ endpoint, servers: [server], sink, backlog, accept, closing })
   },
 
   connect(endpoint, options, sink, signal) {
@@ -81,13 +80,13 @@ export const unix: Transport<UnixOptions> = {
  * The mode of a new socket is what umask(2) leaves of 0777. Node binds paths within the call of `listen`, so the umask
  * is ours for that call only, and the file never has another mode: chmod(2) after the bind would leave a window.
  */
-async function bindWithMode(
+export async function bindWithMode(
   server: Server,
   endpoint: Endpoint,
   path: string,
-  backlog: number,
-  mode: number,
+  { backlog = 511, mode: given = DEFAULT_MODE }: UnixOptions,
 ): Promise<void> {
+  const mode = typeof given === 'string' ? Number.parseInt(given, 8) : given
   if (!isMainThread) {
     const message = `${endpoint}: a worker thread cannot set a socket's mode without a window; listen in the main thread`
     throw new BindError('NOT_SUPPORTED', message, { endpoint, option: 'mode' })

@@ -4,6 +4,7 @@
  * Room: plugins/executors. It chooses a place for each connection (or message), bounds what waits, gives up on what takes too
  * long, and puts a new place where one was lost, hung or has served its time.
  */
+import { Backoff } from '../../core/backoff.js'
 import type { Connection } from '../../core/connection.js'
 import { ConfigError, ExecutorError, HandlerError, WiringError } from '../../core/errors.js'
 import type { Executor, Load, Placement, Task } from '../../core/executor.js'
@@ -13,7 +14,6 @@ import type { HandlerSource } from '../../core/places/handler-source.js'
 import { PlaceHandle, type PlaceOwner, type Seat } from '../../core/places/place-handle.js'
 import { type PlaceChooser, placedPlan } from '../../core/places/placed-plan.js'
 import type { PluginServices } from '../../core/plugin.js'
-import { Backoff } from './backoff.js'
 import type { PoolOptions } from './pool-options.js'
 
 /** How often places are asked for a sign of life, at most. */

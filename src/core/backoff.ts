@@ -1,9 +1,9 @@
 /**
  * When to start again what has ended: at once, unless it ends again and again.
  *
- * Room: plugins/executors. Five ends in ten seconds, and the wait doubles from one second to thirty.
+ * Room: core, mechanism. For places of handlers and server processes. Five ends in ten seconds, and the wait doubles from one second to thirty.
  */
-import type { Clock } from '../../core/clock.js'
+import type { Clock } from './clock.js'
 
 const WINDOW_MS = 10_000
 const MANY = 5

@@ -1,0 +1,397 @@
+/**
+ * The sockets of a supervisor: bound once, kept until its end, shared out to its workers.
+ *
+ * Room: transports. Four ways to share: each accepted connection goes to a worker in turn, or by its source; workers accept from
+ * one socket; or each worker has a socket of its own on the same port. Datagrams go by their peer.
+ */
+import type { Socket as DatagramSocket } from 'node:dgram'
+import { createServer, type Socket } from 'node:net'
+import { Endpoint, type EndpointParts } from '../core/endpoint.js'
+import { AcceptError, ConfigError } from '../core/errors.js'
+import { Distribution, type Item, type Seat } from '../core/workers/distribution.js'
+import type { HeldSet, SocketHolder, SocketPort, Want } from '../core/workers/holder.js'
+import { type Balance, hasReusePort } from '../core/workers/options.js'
+import { bindDescriptor, descriptorOf } from './fd.js'
+import { type DatagramSeat, HeldDatagrams } from './held-datagrams.js'
+import { HeldStream, type NativeHandle } from './held-stream.js'
+import { reset } from './reset.js'
+import { closeServers } from './stream-options.js'
+import { passedDescriptor } from './systemd.js'
+import { bindTcp } from './tcp-bind.js'
+import { bindSockets } from './udp-socket.js'
+import { bindWithMode } from './unix.js'
+import { checkUnixPath, makeWay, moveInto, OwnSocketFile, temporaryName } from './unix-path.js'
+
+type Held = HeldStream | HeldDatagrams
+
+/** Where a socket cannot be stopped, or not yet: beyond this newcomers are refused. */
+const MOST_WAITING = 4_096
+/** At the end: for the loop to accept what the kernel has completed, and for workers to take it. */
+const LAST_TURNS = 3
+const FINISH_MS = 1_000
+
+/** One address, which outlives configurations that name it. */
+interface Address {
+  /** What makes it the same in another configuration. */
+  readonly id: string
+  readonly want: Want
+  readonly endpoint: Endpoint
+  /** One; with `reuse-port` one for each slot. */
+  readonly held: Held[]
+}
+
+interface Newcomer extends Item<HeldStream> {
+  readonly socket: Socket
+  readonly address: string
+}
+
+export interface SocketHolderParts {
+  /** A socket failed to accept, or something was lost. */
+  fault(error: Error): void
+  /** Counts. */
+  count(name: string, by?: number): void
+  /** Descriptors that another program has left us, by the id of their address. */
+  readonly inherited?: ReadonlyMap<string, readonly number[]>
+}
+
+export class ServerSockets implements SocketHolder {
+  readonly #parts: SocketHolderParts
+  readonly #addresses = new Map<string, Address>()
+  readonly #distribution = new Distribution<Newcomer>({ balance: 'round-robin' })
+  readonly #seats = new Map<SocketPort, { seat: Seat<Newcomer>; set: BoundSet }>()
+  readonly #datagramSeats = new Map<HeldDatagrams, Map<SocketPort, DatagramSeat>>()
+  readonly #suspended = new Map<string, boolean>()
+
+  constructor(parts: SocketHolderParts) {
+    this.#parts = parts
+  }
+
+  async bind(wants: readonly Want[], balance: Balance, count: number, port: SocketPort): Promise<HeldSet> {
+    refuseUnsupported(balance)
+    const chosen = new Map<string, Address>()
+    const made: Address[] = []
+    const seen = new Map<string, number>()
+    try {
+      for (const want of wants) {
+        const plain = idOf(want)
+        const times = (seen.get(plain) ?? 0) + 1
+        seen.set(plain, times)
+        const id = times === 1 ? plain : `${plain} ${times}`
+        let address = this.#addresses.get(id)
+        if (address !== undefined) refuseChange(address.want, want)
+        else {
+          address = { id, want, endpoint: new Endpoint(want.endpoint), held: [] }
+          made.push(address)
+        }
+        await this.#fill(address, want, balance === 'reuse-port' && want.kind !== 'descriptor' ? count : 1, balance, port)
+        chosen.set(want.key, address)
+      }
+    } catch (error) {
+      for (const { held } of made) for (const one of held) one.close()
+      throw error
+    }
+    for (const address of made) this.#addresses.set(address.id, address)
+    return new BoundSet(this, balance, chosen, new Map(wants.map((want) => [want.key, want])))
+  }
+
+  unseat(port: SocketPort): void {
+    const found = this.#seats.get(port)
+    if (found === undefined) return
+    this.#seats.delete(port)
+    this.#distribution.remove(found.seat)
+    for (const [held, seats] of this.#datagramSeats) {
+      if (seats.delete(port)) held.seats = [...seats.values()]
+    }
+    this.#settleCopies()
+  }
+
+  keepOnly(set: HeldSet | undefined): void {
+    const kept = new Set(set === undefined ? [] : (set as BoundSet).addresses.values())
+    for (const [id, address] of this.#addresses) {
+      if (kept.has(address)) continue
+      this.#addresses.delete(id)
+      for (const held of address.held) {
+        if (held instanceof HeldDatagrams) this.#datagramSeats.delete(held)
+        else for (const { socket } of this.#distribution.forget(held)) refuse(socket)
+        held.close()
+      }
+    }
+  }
+
+  suspend(listener: string, isSuspended: boolean): void {
+    this.#suspended.set(listener, isSuspended)
+    for (const { set } of this.#seats.values()) this.#settleSuspension(set)
+  }
+
+  /** For a program that takes over: what is bound, and by which descriptors. */
+  inventory(): { readonly id: string; readonly descriptors: readonly number[] }[] {
+    return [...this.#addresses.values()].map(({ id, held }) => ({
+      id,
+      descriptors: held.flatMap((one) =>
+        one instanceof HeldDatagrams ? one.handles().map(({ fd }) => fd) : one.descriptors,
+      ),
+    }))
+  }
+
+  /** @internal A worker that gets connections from now on. */
+  seat(port: SocketPort, set: BoundSet): void {
+    const isAccepting = set.balance === 'round-robin' || set.balance === 'source'
+    if (isAccepting) this.#distribution.balance = set.balance as 'round-robin' | 'source'
+    const keys = new Map<Held, string>()
+    const waits = new Map<Held, boolean>()
+    const listeners = new Map<Held, string>()
+    for (const [key, { held }] of set.addresses) {
+      const want = set.wantOf(key)
+      for (const one of held) {
+        keys.set(one, key)
+        waits.set(one, want.waits)
+        listeners.set(one, want.listener)
+      }
+    }
+    const seat: Seat<Newcomer> = {
+      slot: port.slot,
+      serves: ({ source }) => keys.has(source),
+      isFull: ({ source }) => port.isFull(listeners.get(source) ?? ''),
+      waits: ({ source }) => waits.get(source) ?? false,
+      give: ({ source, socket }, done) => {
+        this.#parts.count('workers.handed')
+        // One that left while it waited is handed over all the same: what it sent before is still to be read.
+        port.send({ t: 'c', k: keys.get(source) }, socket, done)
+      },
+    }
+    this.#seats.set(port, { seat, set })
+    this.#distribution.add(seat)
+    for (const [held, key] of keys) {
+      if (!(held instanceof HeldDatagrams) || set.balance === 'reuse-port') continue
+      const seats = this.#datagramSeats.get(held) ?? new Map<SocketPort, DatagramSeat>()
+      this.#datagramSeats.set(held, seats)
+      seats.set(port, {
+        slot: port.slot,
+        give: (index, batch, done) => port.send({ t: 'u', k: key, i: index, d: batch }, undefined, done),
+      })
+      held.seats = [...seats.values()]
+    }
+    this.#settleCopies()
+    for (const held of keys.keys()) {
+      if (held instanceof HeldDatagrams) continue
+      // Workers that accept for themselves: what was accepted here meanwhile has its way to them too.
+      if (isAccepting) held.go('workers')
+      else held.stop('workers')
+    }
+    this.#settleSuspension(set)
+  }
+
+  changed(): void {
+    this.#distribution.check()
+  }
+
+  async finish(): Promise<void> {
+    const until = performance.now() + FINISH_MS
+    for (let turn = 0; turn < LAST_TURNS || (this.#distribution.waiting > 0 && this.#seats.size > 0); turn++) {
+      if (performance.now() > until) return
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+  }
+
+  /** Second descriptors come by way of any worker there is. */
+  #settleCopies(): void {
+    const port = [...this.#seats.keys()][0]
+    const copy = port === undefined ? undefined : (handle: NativeHandle) => port.copy(handle) as Promise<NativeHandle>
+    for (const { held } of this.#addresses.values()) for (const one of held) if (one instanceof HeldStream) one.copier = copy
+  }
+
+  #settleSuspension(set: BoundSet): void {
+    for (const [key, { held }] of set.addresses) {
+      const isSuspended = this.#suspended.get(set.wantOf(key).listener)
+      if (isSuspended === undefined) continue
+      for (const one of held) {
+        if (one instanceof HeldDatagrams) continue
+        if (isSuspended) one.stop('operator')
+        else one.go('operator')
+      }
+    }
+  }
+
+  /** Binds as many sockets as are missing. */
+  async #fill(address: Address, want: Want, count: number, balance: Balance, port: SocketPort): Promise<void> {
+    const copy = (handle: NativeHandle) => port.copy(handle) as Promise<NativeHandle>
+    const inherited = this.#parts.inherited?.get(address.id)
+    while (address.held.length < count) {
+      const first = address.held[0]
+      const endpoint = first?.endpoint ?? address.endpoint
+      const options = { ...want.options, ...(balance === 'reuse-port' ? { reusePort: true } : {}) }
+      const held = await this.#open(want, endpoint, options, first === undefined ? inherited : undefined)
+      address.held.push(held)
+      if (held instanceof HeldDatagrams) {
+        if (balance === 'reuse-port') held.mute()
+      } else {
+        await held.hold(copy)
+        if (balance === 'reuse-port') held.stop('workers')
+      }
+    }
+  }
+
+  async #open(
+    { kind }: Want,
+    endpoint: Endpoint,
+    options: Record<string, unknown>,
+    inherited: readonly number[] | undefined,
+  ): Promise<Held> {
+    const { count, fault } = this.#parts
+    if (kind === 'udp') {
+      const sockets: DatagramSocket[] = await bindSockets(endpoint, options, inherited)
+      const bound = sockets[0]?.address() as { address: string; port: number }
+      const host = endpoint.host === 'localhost' ? 'localhost' : bound.address
+      return new HeldDatagrams(endpoint.with({ host, port: bound.port }), sockets, (lost) => count('workers.lost-datagrams', lost))
+    }
+    const { backlog = 511 } = options as { backlog?: number }
+    const parts = {
+      backlog,
+      accepted: (socket: Socket, held: HeldStream) => {
+        count('workers.accepted')
+        if (this.#distribution.waiting >= MOST_WAITING) {
+          count('workers.refused')
+          return refuse(socket)
+        }
+        // A Unix peer has no address; nor has one that left already.
+        this.#distribution.offer({ source: held, socket, address: socket.remoteAddress ?? '' })
+      },
+      failed: (error: Error) =>
+        fault(new AcceptError('ACCEPT_FAILED', `${endpoint}: ${error.message}`, { endpoint, cause: error })),
+    }
+    if (inherited !== undefined) {
+      const bound = []
+      for (const descriptor of inherited) bound.push(await bindDescriptor(descriptor, endpoint, options))
+      for (const { servers } of bound) for (const server of servers) paused(server)
+      const [first] = bound
+      const port = first?.endpoint.port
+      const at = port === undefined ? endpoint : endpoint.with({ port })
+      const file = kind === 'unix' ? new OwnSocketFile(endpoint.path ?? '') : undefined
+      return new HeldStream({
+        ...parts,
+        endpoint: at,
+        servers: bound.flatMap(({ servers }) => servers),
+        ...(file === undefined ? {} : { closing: (close) => file.closing(close) }),
+      })
+    }
+    if (kind === 'unix') {
+      const path = checkUnixPath(endpoint)
+      await makeWay(endpoint, path)
+      const server = paused(createServer({ allowHalfOpen: true }))
+      const first = temporaryName(path)
+      // Closed under its own name it would take the name along.
+      const isFixed = first === undefined
+      await bindWithMode(server, endpoint, first ?? path, options)
+      if (first !== undefined) {
+        try {
+          moveInto(endpoint, first, path)
+        } catch (error) {
+          await closeServers([server])
+          throw error
+        }
+      }
+      const file = new OwnSocketFile(path)
+      return new HeldStream({ ...parts, endpoint, servers: [server], isFixed, closing: (close) => file.closing(close) })
+    }
+    if (kind === 'descriptor') {
+      const descriptor = endpoint.scheme === 'systemd' ? passedDescriptor(endpoint, process.env) : descriptorOf(endpoint)
+      const bound = await bindDescriptor(descriptor, endpoint, options)
+      for (const server of bound.servers) paused(server)
+      return new HeldStream({ ...parts, endpoint: bound.endpoint, servers: bound.servers, ...(bound.closing ? { closing: bound.closing } : {}) })
+    }
+    const { servers, endpoint: bound } = await bindTcp(endpoint, options)
+    for (const server of servers) paused(server)
+    return new HeldStream({ ...parts, endpoint: bound, servers })
+  }
+}
+
+/** What one configuration has bound. */
+class BoundSet implements HeldSet {
+  readonly balance: Balance
+  readonly addresses: ReadonlyMap<string, Address>
+  readonly #owner: ServerSockets
+  readonly #wants: ReadonlyMap<string, Want>
+
+  constructor(
+    owner: ServerSockets,
+    balance: Balance,
+    addresses: ReadonlyMap<string, Address>,
+    wants: ReadonlyMap<string, Want>,
+  ) {
+    this.#owner = owner
+    this.balance = balance
+    this.addresses = addresses
+    this.#wants = wants
+  }
+
+  wantOf(key: string): Want {
+    return this.#wants.get(key) as Want
+  }
+
+  get endpoints(): ReadonlyMap<string, EndpointParts> {
+    return new Map([...this.addresses].map(([key, { held }]) => [key, this.#boundFor(key, held[0] as Held)]))
+  }
+
+  async equip(port: SocketPort): Promise<void> {
+    const list: object[] = []
+    const isAccepting = this.balance === 'round-robin' || this.balance === 'source'
+    for (const [key, { held }] of this.addresses) {
+      const own = held[port.slot % held.length] as Held
+      const isDatagram = own instanceof HeldDatagrams
+      const handles = isDatagram || !isAccepting ? own.handles() : []
+      const types = isDatagram ? own.types : []
+      handles.forEach((handle, index) => port.send({ t: 'handle', k: key, i: index }, handle))
+      // Without a descriptor to share it is accepted for them.
+      const isOwn = isDatagram ? this.balance === 'reuse-port' : handles.length > 0
+      list.push({ key, endpoint: this.#boundFor(key, own), mode: isOwn ? 'own' : 'given', types, handles: handles.length })
+    }
+    port.send({ t: 'bound', sockets: list })
+  }
+
+  seat(port: SocketPort): void {
+    this.#owner.seat(port, this)
+  }
+
+  /** In the words of this configuration: another one may have said tcp:// where this one says tls://. */
+  #boundFor(key: string, { endpoint }: Held): EndpointParts {
+    const { kind, endpoint: wanted } = this.wantOf(key)
+    const { scheme, host, port, path } = endpoint
+    if (kind === 'descriptor') return { scheme, host, port, path }
+    return { ...wanted, host, port }
+  }
+}
+
+function paused<S extends object>(server: S): S {
+  ;(server as S & { pauseOnConnect: boolean }).pauseOnConnect = true
+  return server
+}
+
+/** Two configurations mean the same address when they say the same; port 0 is another one for each listener. */
+function idOf({ kind, endpoint, key }: Want): string {
+  const text = String(new Endpoint({ ...endpoint, ...(kind === 'tcp' ? { scheme: 'tcp', path: undefined } : {}) }))
+  return endpoint.port === 0 ? `${kind} ${text} ${key}` : `${kind} ${text}`
+}
+
+/** What a socket is bound with stays. */
+const fixed = ['ipv6Only', 'mode', 'receiveBuffer', 'sendBuffer', 'broadcast', 'multicast']
+
+function refuseChange(old: Want, now: Want): void {
+  for (const option of fixed) {
+    if (JSON.stringify(old.options[option]) === JSON.stringify(now.options[option])) continue
+    const place = `listeners.${now.listener}.socket.${option}`
+    const message = `${place}: is ${JSON.stringify(old.options[option])} where ${new Endpoint(now.endpoint)} is bound, and cannot become ${JSON.stringify(now.options[option])} by a reload; restart, or take another address`
+    throw new ConfigError('BAD_VALUE', message, { place })
+  }
+}
+
+function refuseUnsupported(balance: Balance): void {
+  if (balance !== 'reuse-port' || hasReusePort()) return
+  const message = `workers.balance: \`reuse-port\` needs Node 22.12 or newer (23.1 among 23), this is ${process.versions.node}; take \`kernel\` or \`round-robin\``
+  throw new ConfigError('BAD_VALUE', message, { place: 'workers.balance' })
+}
+
+/** Its listener is gone. */
+function refuse(socket: Socket): void {
+  if (socket.remoteAddress === undefined) socket.destroy()
+  else reset(socket, socket)
+}
