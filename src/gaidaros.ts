@@ -53,7 +53,7 @@ import {
   SERVER,
   TRANSPORT,
 } from './core/tokens.js'
-import type { SocketSource, TransportOptions } from './core/transport.js'
+import type { SocketKind, SocketSource, TransportOptions } from './core/transport.js'
 import { settleWorkers } from './core/workers/options.js'
 import { seedOf } from './place-handlers.js'
 import { codecs, framers, payloads } from './plugins/codecs/index.js'
@@ -109,7 +109,7 @@ export interface ConfiguredServer extends Server {
  * @throws {WiringError} the developer's.
  */
 export async function createServer(options: ServerOptions = {}): Promise<ConfiguredServer> {
-  return openServer(await readConfiguration(options), options, { place: 'code' })
+  return openServer(await readConfiguration(options), options, { place: 'code', isSteered: true })
 }
 
 /** The configuration that these options mean. @throws {ConfigError} */
@@ -120,15 +120,15 @@ export function readConfiguration(options: ServerOptions): Promise<LoadedConfigu
 }
 
 /** Where a server stands: in a program of the user's, in the command's own process, or in a worker's. */
-export type ServerPlace =
-  | { readonly place: 'code' | 'command' }
-  | {
-      readonly place: 'worker'
-      /** What the supervisor has bound, by listener and place among its endpoints. */
-      sockets(key: string): SocketSource
-      /** The supervisor's, for listeners with `tls` that have none of their own. */
-      readonly ticketKeys: Uint8Array
-    }
+export interface ServerPlace {
+  readonly place: 'code' | 'command' | 'worker'
+  /** Has its control socket and pid file itself, where they are asked for. */
+  readonly isSteered?: boolean
+  /** Who binds, by listener and place among its endpoints. Left out: the transports. */
+  readonly sockets?: (key: string, kind: SocketKind, endpoint: Endpoint) => SocketSource
+  /** The supervisor's, for listeners with `tls` that have none of their own. */
+  readonly ticketKeys?: Uint8Array
+}
 
 /** @internal From a configuration that was read to a server. */
 export async function openServer(
@@ -191,14 +191,15 @@ export async function openServer(
     },
     planHandler: (definition) => injection.plan(definition),
     origin: (path) => loaded.origin(path)?.name,
-    ...(place.place === 'worker' ? { sockets: place.sockets, ticketKeys: place.ticketKeys } : {}),
+    ...(place.sockets === undefined ? {} : { sockets: place.sockets }),
+    ...(place.ticketKeys === undefined ? {} : { ticketKeys: place.ticketKeys }),
   })
   const listeners = Object.entries(values.listeners ?? {})
   if (listeners.length === 0) listeners.push(['default', { endpoint: defaultEndpoint }])
   const plans = []
   for (const [name, listener] of listeners) plans.push(await planner.plan(name, listener))
 
-  const server = new Configured(loaded, place.place !== 'worker', {
+  const server = new Configured(loaded, place.isSteered ?? false, {
     plans,
     plan: async (name, given) => {
       // Checked as if it had stood in the configuration.

@@ -3,7 +3,7 @@
  *
  * It runs no handler and loads no plugin: those live in its workers.
  */
-import { fork } from 'node:child_process'
+import { type ChildProcess, fork } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { fileURLToPath } from 'node:url'
 import { systemClock } from './core/clock.js'
@@ -15,29 +15,43 @@ import { proveByConnection } from './transports/probe.js'
 import { ServerSockets } from './transports/socket-holder.js'
 import { version } from './version.js'
 
+/** Sockets that outlive whoever serves on them, and what is counted about them. */
+export interface Foundation {
+  readonly events: EventHub
+  readonly counters: Record<string, number>
+  readonly sockets: ServerSockets
+}
+
+/** @param inherited - Descriptors that another program has left, by the id of their address. */
+export function lay(inherited?: ReadonlyMap<string, readonly number[]>): Foundation {
+  const events = new EventHub()
+  const counters: Record<string, number> = Object.create(null)
+  const sockets = new ServerSockets({
+    fault: (error) => events.emit('listener.fault', { listener: '', error, remote: undefined }),
+    count: (name, by = 1) => {
+      counters[name] = (counters[name] ?? 0) + by
+    },
+    ...(inherited === undefined ? {} : { inherited }),
+  })
+  return { events, counters, sockets }
+}
+
 export interface Supervision {
   readonly supervisor: Supervisor
-  readonly events: EventHub
   readonly target: ControlTarget
   /** Ends its timers. */
   close(): void
 }
 
 /** @param args - Of the command line; each worker reads them. */
-export function supervise(args: readonly string[]): Supervision {
-  const events = new EventHub()
-  const counters: Record<string, number> = Object.create(null)
+export function supervise(args: readonly string[], { events, counters, sockets }: Foundation): Supervision {
   const began = performance.now()
   let keys: Uint8Array = randomBytes(48)
-  const holder = new ServerSockets({
-    fault: (error) => events.emit('listener.fault', { listener: '', error, remote: undefined }),
-    count: (name, by = 1) => {
-      counters[name] = (counters[name] ?? 0) + by
-    },
-  })
+  const processes = new Processes()
   const supervisor = new Supervisor({
-    spawn,
-    holder,
+    spawn: (sink) => processes.spawn(sink),
+    warm: (count) => processes.warm(count),
+    holder: sockets,
     clock: systemClock,
     events,
     counters,
@@ -55,37 +69,60 @@ export function supervise(args: readonly string[]): Supervision {
   rotation.unref()
   return {
     supervisor,
-    events,
     target: targetOf(supervisor, counters, began),
-    close: () => clearInterval(rotation),
+    close() {
+      clearInterval(rotation)
+      processes.warm(0)
+    },
   }
 }
 
-function spawn(sink: ChildSink): Child {
-  const child = fork(fileURLToPath(new URL('./worker.js', import.meta.url)), [], {
+/** Processes for workers; some begun before they are wanted. */
+class Processes {
+  #spares: ChildProcess[] = []
+
+  /** @param count - How many shall be there, ready to be told what they are; 0 ends those that are left. */
+  warm(count: number): void {
+    while (this.#spares.length < count) {
+      const spare = begin()
+      spare.once('exit', () => {
+        this.#spares = this.#spares.filter((one) => one !== spare)
+      })
+      this.#spares.push(spare)
+    }
+    for (const spare of this.#spares.splice(count)) spare.kill('SIGKILL')
+  }
+
+  spawn(sink: ChildSink): Child {
+    const child = this.#spares.shift() ?? begin()
+    let isOver = false
+    const exit = (status: number | null, signal: string | null) => {
+      if (isOver) return
+      isOver = true
+      sink.exit(status, signal)
+    }
+    child.on('message', (message, handle) => sink.message(message, handle))
+    child.on('error', () => {
+      if (child.pid === undefined) exit(null, null)
+    })
+    child.on('exit', exit)
+    return {
+      pid: child.pid,
+      send(message, handle, done) {
+        if (!child.connected) return done()
+        child.send(message, handle as never, {}, () => done())
+      },
+      kill: (signal) => void child.kill(signal),
+    }
+  }
+}
+
+function begin(): ChildProcess {
+  return fork(fileURLToPath(new URL('./worker.js', import.meta.url)), [], {
     // Bytes stay bytes on the way.
     serialization: 'advanced',
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-  })
-  let isOver = false
-  const exit = (status: number | null, signal: string | null) => {
-    if (isOver) return
-    isOver = true
-    sink.exit(status, signal)
-  }
-  child.on('message', (message, handle) => sink.message(message, handle))
-  child.on('error', () => {
-    if (child.pid === undefined) exit(null, null)
-  })
-  child.on('exit', exit)
-  return {
-    pid: child.pid,
-    send(message, handle, done) {
-      if (!child.connected) return done()
-      child.send(message, handle as never, {}, () => done())
-    },
-    kill: (signal) => void child.kill(signal),
-  }
+  }).on('error', () => {})
 }
 
 function targetOf(supervisor: Supervisor, counters: Readonly<Record<string, number>>, began: number): ControlTarget {

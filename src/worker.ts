@@ -13,7 +13,7 @@ import { tolerateOutput } from './cli/output.js'
 import { report } from './cli/report.js'
 import { levelOf, optionsOf } from './cli/serve.js'
 import { type ControlTarget, controlOfServer } from './core/control.js'
-import { toError } from './core/errors.js'
+import { ConfigError, toError } from './core/errors.js'
 import { drainTimeoutMs } from './core/options.js'
 import { packError } from './core/places/portable-error.js'
 import { isPortable } from './core/places/wire.js'
@@ -102,6 +102,10 @@ async function begin({ args, seed, slot, ticketKeys: keys }: Init): Promise<void
   const wants: Want[] = []
   for (const { name, plan } of opened.listeners) {
     for (const [index, { transport, endpoint, options: socket }] of plan.bindings.entries()) {
+      if (endpoint.scheme === 'stdio') {
+        const message = `listeners.${name}.endpoint: standard input and output belong to one process; a worker has none (workers, reload)`
+        throw new ConfigError('BAD_VALUE', message, { place: `listeners.${name}.endpoint` })
+      }
       await transport.check?.(endpoint, socket)
       if (transport.binds === undefined) continue
       const { scheme, host, port, path } = endpoint

@@ -15,6 +15,8 @@ const LONGEST_MS = 2 ** 31 - 1
 
 /** What is ended: a server, or the supervisor of several. */
 export interface Begun {
+  /** Nothing is bound, and nothing need be undone. */
+  readonly isLoading: boolean
   readonly isStarting: boolean
   /** In a word, for people. */
   readonly state: string
@@ -73,8 +75,7 @@ export class Endings {
     if (this.isAsked) return
     this.isAsked = true
     const begun = this.#begun
-    // While configuration and handlers are loaded nothing is bound, and nothing need be undone.
-    if (begun === undefined) process.exit(this.status)
+    if (begun === undefined || begun.isLoading) process.exit(this.status)
     const patienceMs = begun.isStarting ? begun.drainMs : begun.drainMs + DISPOSAL_MS
     setTimeout(
       () => {

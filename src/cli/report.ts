@@ -47,13 +47,23 @@ const levels: Readonly<Record<EventName, number>> = {
   'connection.resumed': 3,
 }
 
-/** @param worker - Whose server it is, where there are several. */
-export function report(server: EventSource, level: number, worker?: number): void {
+/**
+ * @param worker - Whose server it is, where there are several.
+ * @returns ends it.
+ */
+export function report(server: EventSource, level: number, worker?: number): () => void {
+  const ends: (() => void)[] = []
   const who = worker === undefined ? {} : { worker }
   for (const name of eventNames) {
     if (levels[name] > level) continue
     const write = limited(name)
-    server.on(name, (event) => write(`${new Date().toISOString()} ${name} ${pairs({ ...who, ...factsOf(event) })}`))
+    const listen = (event: Events[EventName]) =>
+      write(`${new Date().toISOString()} ${name} ${pairs({ ...who, ...factsOf(event) })}`)
+    server.on(name, listen)
+    ends.push(() => server.off(name, listen))
+  }
+  return () => {
+    for (const end of ends) end()
   }
 }
 

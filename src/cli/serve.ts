@@ -7,12 +7,11 @@ import type { Assignment, LoadedConfiguration } from '../core/config/index.js'
 import type { Endpoint } from '../core/endpoint.js'
 import { evalHandler } from '../core/hooks.js'
 import { drainTimeoutMs } from '../core/options.js'
-import { settleWorkers } from '../core/workers/options.js'
 import { type ConfiguredServer, openServer, readConfiguration, type ServerOptions } from '../gaidaros.js'
 import type { Arguments } from './arguments.js'
-import { Endings } from './endings.js'
-import { logLine } from './output.js'
+import { type Begun, Endings } from './endings.js'
 import { report } from './report.js'
+import { Service } from './service.js'
 
 /** What a command line gives `createServer`. */
 export function optionsOf({ flags, assignments }: Arguments): ServerOptions {
@@ -26,25 +25,23 @@ export function optionsOf({ flags, assignments }: Arguments): ServerOptions {
 
 export async function serve(given: Arguments): Promise<number> {
   const endings = new Endings()
+  let service: Service | undefined
   try {
     const options = optionsOf(given)
-    const loaded = await readConfiguration(options)
-    if (settleWorkers(loaded.values.workers) !== undefined) {
-      return await (await import('./serve-workers.js')).serveWorkers(given, loaded, endings)
-    }
-    const server = await prepare(given, endings, options, loaded)
+    service = new Service(given, options, await readConfiguration(options))
+    endings.begun = service
     try {
-      await server.start()
+      await service.start()
     } catch (error) {
+      await service.stop({ timeoutMs: 0 })
       // Asked to end during the start, which undid it in order.
       if (endings.isAsked) return endings.status
       throw error
     }
-    announce(server)
-    endWithPeer(server)
-    await server.stopped
+    await service.ended()
     return endings.status
   } finally {
+    await service?.close()
     endings.done()
   }
 }
@@ -53,7 +50,10 @@ export async function handle(given: Arguments): Promise<number> {
   const endings = new Endings()
   try {
     const options = optionsOf(given)
-    const server = await prepare(given, endings, options, await readConfiguration(options))
+    const loaded = await readConfiguration(options)
+    const server = await openServer(loaded, options, { place: 'command', isSteered: true })
+    report(server, levelOf(given, loaded))
+    endings.begun = begunOf(server)
     server.on('server.state', ({ to }) => {
       if (to === 'ready') announce(server)
     })
@@ -69,33 +69,7 @@ export async function handle(given: Arguments): Promise<number> {
   }
 }
 
-async function prepare(
-  given: Arguments,
-  endings: Endings,
-  options: ServerOptions,
-  loaded: LoadedConfiguration,
-): Promise<ConfiguredServer> {
-  const server = await openServer(loaded, options, { place: 'command' })
-  report(server, levelOf(given, server.configuration))
-  endings.begun = {
-    get isStarting() {
-      return server.state === 'starting'
-    },
-    get state() {
-      return server.state
-    },
-    drainMs: server.configuration.values.drain?.timeoutMs ?? drainTimeoutMs,
-    stop: () => server.stop(),
-    kill() {},
-    reload() {
-      for (const listener of server.listeners) void listener.reload()
-      logLine('gaidaros: SIGHUP: certificates and keys are read again; for the rest of the configuration, restart')
-    },
-  }
-  return server
-}
-
-function announce(server: ConfiguredServer): void {
+export function announce(server: ConfiguredServer): void {
   // Standard output is the peer's, where that is the connection.
   announceTo(hasStdio(server) ? process.stderr : process.stdout, server.listeners)
 }
@@ -116,8 +90,26 @@ function hasStdio(server: ConfiguredServer): boolean {
   return [...server.listeners].some(({ endpoints }) => endpoints.some(({ scheme }) => scheme === 'stdio'))
 }
 
+function begunOf(server: ConfiguredServer): Begun {
+  return {
+    isLoading: false,
+    get isStarting() {
+      return server.state === 'starting'
+    },
+    get state() {
+      return server.state
+    },
+    drainMs: server.configuration.values.drain?.timeoutMs ?? drainTimeoutMs,
+    stop: () => server.stop(),
+    kill() {},
+    reload() {
+      for (const listener of server.listeners) void listener.reload()
+    },
+  }
+}
+
 /** Started for one peer, it ends with that peer. */
-function endWithPeer(server: ConfiguredServer): void {
+export function endWithPeer(server: ConfiguredServer): void {
   const isAll = [...server.listeners].every(({ endpoints }) => endpoints.every(({ scheme }) => scheme === 'stdio'))
   if (isAll) server.on('connection.closed', () => void server.stop())
 }

@@ -18,7 +18,7 @@ import type { Binding, ListenerPlan, SessionPlan } from './plan.js'
 import type { Protocol } from './plugin.js'
 import { checkOptions, type ServerRegistry } from './registry.js'
 import { issuePath, type SchemaResult, type StandardSchemaV1, validate } from './standard-schema.js'
-import type { Capabilities, SocketSource, Transport, TransportOptions } from './transport.js'
+import type { Capabilities, SocketKind, SocketSource, Transport, TransportOptions } from './transport.js'
 
 export interface PlannerParts {
   readonly registry: ServerRegistry
@@ -30,7 +30,7 @@ export interface PlannerParts {
   /** Where a value came from, for `explain`. */
   origin(path: readonly string[]): string | undefined
   /** Where somebody else binds: by listener and place among its endpoints, as in `public/0`. */
-  sockets?(key: string): SocketSource
+  sockets?(key: string, kind: SocketKind, endpoint: Endpoint): SocketSource
   /** For listeners with `tls` and no keys of their own. */
   readonly ticketKeys?: Uint8Array
 }
@@ -329,7 +329,9 @@ export class Planner {
       const tls =
         shared.tls === undefined && options.tls === undefined ? {} : { tls: { ...keys, ...shared.tls, ...options.tls } }
       const elsewhere =
-        sockets === undefined || transport.binds === undefined ? {} : { sockets: sockets(`${name}/${index}`) }
+        sockets === undefined || transport.binds === undefined
+          ? {}
+          : { sockets: sockets(`${name}/${index}`, transport.binds, endpoint) }
       const transportOptions: TransportOptions = { ...(checked as object), ...tls, ...elsewhere, limits, timeouts }
       const capabilities = checkStack(layers, transport.capabilities(endpoint, transportOptions), asked.name, place)
       return { endpoint, transport, options: transportOptions, capabilities, layers, name: asked.name }

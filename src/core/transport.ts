@@ -76,6 +76,8 @@ export interface HandedSockets {
   readonly endpoint: Endpoint
   /** `net.Server`s that listen, or are given their connections; `dgram.Socket`s. Closing them frees no address. */
   readonly sockets: readonly unknown[]
+  /** Around the closing of them, in the same turn. */
+  readonly closing?: (close: () => void) => void
 }
 
 /** Declared, not detected. One that fails its conformance cases is a defect; one that works undeclared is reported. */

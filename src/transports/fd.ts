@@ -10,7 +10,7 @@ import { Endpoint } from '../core/endpoint.js'
 import { BindError, ConfigError, toError } from '../core/errors.js'
 import type { Capabilities, LinkSink, Listener, Transport, TransportOptions } from '../core/transport.js'
 import { StreamLink } from './stream-link.js'
-import { StreamListener, type StreamListenerParts } from './stream-listener.js'
+import { StreamListener } from './stream-listener.js'
 import { bindServer, serverOptions, streamScope, type TcpOptions, tcpOptions } from './stream-options.js'
 import { type BoundTcp, handedServers } from './tcp-bind.js'
 import { prepareUpgrade } from './upgrade-check.js'
@@ -76,7 +76,7 @@ export async function bindDescriptor(
   descriptor: number,
   endpoint: Endpoint,
   options: TcpOptions,
-): Promise<BoundTcp & Pick<StreamListenerParts, 'closing'>> {
+): Promise<BoundTcp> {
   checkDescriptor(descriptor, endpoint)
   const server = createServer(serverOptions(options))
   const { backlog = 511 } = options

@@ -32,11 +32,27 @@ export class HeldDatagrams {
   #isClosed = false
   #listens = true
 
-  constructor(endpoint: Endpoint, sockets: readonly Socket[], lost: (count: number) => void) {
+  /** @param isLent - Somebody in this process hears them, until `release`. */
+  constructor(endpoint: Endpoint, sockets: readonly Socket[], lost: (count: number) => void, isLent = false) {
     this.endpoint = endpoint
     this.#sockets = sockets
     this.#lost = lost
-    sockets.forEach((socket, index) => {
+    if (isLent) this.#isMuted = true
+    else this.#listen()
+  }
+
+  /** It is ours again: whoever it was lent to hears nothing any more, and cannot close it. */
+  release(): void {
+    for (const socket of this.#sockets) {
+      socket.removeAllListeners('message')
+      Object.assign(socket, { close: (done?: () => void) => done?.() })
+    }
+    this.#isMuted = false
+    this.#listen()
+  }
+
+  #listen(): void {
+    this.#sockets.forEach((socket, index) => {
       socket.on('message', (datagram, remote) => this.#hear(index, datagram, remote))
       socket.on('error', () => this.#lost(1))
     })
@@ -71,7 +87,7 @@ export class HeldDatagrams {
 
   close(): void {
     this.#isClosed = true
-    for (const socket of this.#sockets) socket.close()
+    for (const socket of this.#sockets) Object.getPrototypeOf(socket).close.call(socket)
   }
 
   /** While there is nobody to hear them, the kernel keeps what fits its buffer. */

@@ -27,6 +27,8 @@ export interface HeldStreamParts {
   readonly backlog: number
   /** Its descriptor must not be closed before the end. */
   readonly isFixed?: boolean
+  /** Somebody in this process takes its connections, until `release`. */
+  readonly isLent?: boolean
   accepted(socket: Socket, held: HeldStream): void
   failed(error: Error): void
   /** Around the closing of everything, at its very end. */
@@ -47,11 +49,16 @@ export class HeldStream implements Source {
   #copy: Copy | undefined
   #isClosed = false
   #isOpening = false
+  #isLent: boolean
 
   constructor(parts: HeldStreamParts) {
     this.#parts = parts
     this.endpoint = parts.endpoint
-    this.#sockets = parts.servers.map((server) => ({ server: this.#watch(server), holder: undefined }))
+    this.#isLent = parts.isLent ?? false
+    this.#sockets = parts.servers.map((server) => ({
+      server: this.#isLent ? server : this.#watch(server),
+      holder: undefined,
+    }))
   }
 
   /** Descriptors, for a program that takes over. */
@@ -67,6 +74,14 @@ export class HeldStream implements Source {
       const handle = (socket.server as ServerWithHandle | undefined)?._handle
       if (socket.holder === undefined && handle) socket.holder = await copy(handle)
     }
+    this.#settle()
+  }
+
+  /** Whoever it was lent to has closed, or will close, what was polled; from now on it is polled here. */
+  release(): void {
+    if (!this.#isLent) return
+    this.#isLent = false
+    for (const socket of this.#sockets) if (socket.holder !== undefined) socket.server = undefined
     this.#settle()
   }
 
@@ -105,7 +120,7 @@ export class HeldStream implements Source {
 
   /** Closes what is polled, or opens it again by way of a worker. */
   #settle(): void {
-    if (this.#isClosed) return
+    if (this.#isClosed || this.#isLent) return
     if (this.#stops.size > 0) {
       for (const socket of this.#sockets) {
         if (socket.holder === undefined) continue

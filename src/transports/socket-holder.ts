@@ -4,23 +4,18 @@
  * Room: transports. Four ways to share: each accepted connection goes to a worker in turn, or by its source; workers accept from
  * one socket; or each worker has a socket of its own on the same port. Datagrams go by their peer.
  */
-import type { Socket as DatagramSocket } from 'node:dgram'
-import { createServer, type Socket } from 'node:net'
+import { closeSync } from 'node:fs'
+import type { Server, Socket } from 'node:net'
 import { Endpoint, type EndpointParts } from '../core/endpoint.js'
-import { AcceptError, ConfigError } from '../core/errors.js'
+import { AcceptError, BindError, ConfigError } from '../core/errors.js'
+import type { SocketKind, SocketSource } from '../core/transport.js'
 import { Distribution, type Item, type Seat } from '../core/workers/distribution.js'
 import type { HeldSet, SocketHolder, SocketPort, Want } from '../core/workers/holder.js'
 import { type Balance, hasReusePort } from '../core/workers/options.js'
-import { bindDescriptor, descriptorOf } from './fd.js'
 import { type DatagramSeat, HeldDatagrams } from './held-datagrams.js'
 import { HeldStream, type NativeHandle } from './held-stream.js'
+import { type OpenedSockets, openSockets } from './open-sockets.js'
 import { reset } from './reset.js'
-import { closeServers } from './stream-options.js'
-import { passedDescriptor } from './systemd.js'
-import { bindTcp } from './tcp-bind.js'
-import { bindSockets } from './udp-socket.js'
-import { bindWithMode } from './unix.js'
-import { checkUnixPath, makeWay, moveInto, OwnSocketFile, temporaryName } from './unix-path.js'
 
 type Held = HeldStream | HeldDatagrams
 
@@ -61,6 +56,9 @@ export class ServerSockets implements SocketHolder {
   readonly #seats = new Map<SocketPort, { seat: Seat<Newcomer>; set: BoundSet }>()
   readonly #datagramSeats = new Map<HeldDatagrams, Map<SocketPort, DatagramSeat>>()
   readonly #suspended = new Map<string, boolean>()
+  readonly #lent = new Map<string, Lent>()
+  readonly #taken = new Set<string>()
+  #isYielded = false
 
   constructor(parts: SocketHolderParts) {
     this.#parts = parts
@@ -108,7 +106,7 @@ export class ServerSockets implements SocketHolder {
   keepOnly(set: HeldSet | undefined): void {
     const kept = new Set(set === undefined ? [] : (set as BoundSet).addresses.values())
     for (const [id, address] of this.#addresses) {
-      if (kept.has(address)) continue
+      if (kept.has(address) || this.#lent.get(id)?.isHandedOn === false) continue
       this.#addresses.delete(id)
       for (const held of address.held) {
         if (held instanceof HeldDatagrams) this.#datagramSeats.delete(held)
@@ -125,6 +123,7 @@ export class ServerSockets implements SocketHolder {
 
   /** For a program that takes over: what is bound, and by which descriptors. */
   inventory(): { readonly id: string; readonly descriptors: readonly number[] }[] {
+    this.recall()
     return [...this.#addresses.values()].map(({ id, held }) => ({
       id,
       descriptors: held.flatMap((one) =>
@@ -215,39 +214,48 @@ export class ServerSockets implements SocketHolder {
   /** Binds as many sockets as are missing. */
   async #fill(address: Address, want: Want, count: number, balance: Balance, port: SocketPort): Promise<void> {
     const copy = (handle: NativeHandle) => port.copy(handle) as Promise<NativeHandle>
-    const inherited = this.#parts.inherited?.get(address.id)
+    const inherited = this.#inherited(address.id)
     while (address.held.length < count) {
       const first = address.held[0]
       const endpoint = first?.endpoint ?? address.endpoint
       const options = { ...want.options, ...(balance === 'reuse-port' ? { reusePort: true } : {}) }
       const held = await this.#open(want, endpoint, options, first === undefined ? inherited : undefined)
       address.held.push(held)
-      if (held instanceof HeldDatagrams) {
-        if (balance === 'reuse-port') held.mute()
-      } else {
-        await held.hold(copy)
-        if (balance === 'reuse-port') held.stop('workers')
-      }
+      if (held instanceof HeldDatagrams && balance === 'reuse-port') held.mute()
+    }
+    for (const held of address.held) {
+      if (held instanceof HeldDatagrams) continue
+      await held.hold(copy)
+      if (balance === 'reuse-port') held.stop('workers')
     }
   }
 
   async #open(
-    { kind }: Want,
+    want: Want,
     endpoint: Endpoint,
     options: Record<string, unknown>,
     inherited: readonly number[] | undefined,
   ): Promise<Held> {
+    const opened = await openSockets(want.kind, endpoint, options, inherited)
+    for (const server of opened.servers) (server as Server & { pauseOnConnect: boolean }).pauseOnConnect = true
+    return this.#hold(opened, options, false)
+  }
+
+  /** @param isLent - A server in this process takes what comes. */
+  #hold(opened: OpenedSockets, options: { readonly backlog?: number }, isLent: boolean): Held {
     const { count, fault } = this.#parts
-    if (kind === 'udp') {
-      const sockets: DatagramSocket[] = await bindSockets(endpoint, options, inherited)
-      const bound = sockets[0]?.address() as { address: string; port: number }
-      const host = endpoint.host === 'localhost' ? 'localhost' : bound.address
-      return new HeldDatagrams(endpoint.with({ host, port: bound.port }), sockets, (lost) => count('workers.lost-datagrams', lost))
+    const { endpoint, servers, datagrams } = opened
+    if (datagrams.length > 0) {
+      return new HeldDatagrams(endpoint, datagrams, (lost) => count('workers.lost-datagrams', lost), isLent)
     }
-    const { backlog = 511 } = options as { backlog?: number }
-    const parts = {
-      backlog,
-      accepted: (socket: Socket, held: HeldStream) => {
+    const closing = (close: () => void) => this.#close(opened, close)
+    return new HeldStream({
+      ...opened,
+      servers,
+      closing,
+      isLent,
+      backlog: options.backlog ?? 511,
+      accepted: (socket, held) => {
         count('workers.accepted')
         if (this.#distribution.waiting >= MOST_WAITING) {
           count('workers.refused')
@@ -256,53 +264,87 @@ export class ServerSockets implements SocketHolder {
         // A Unix peer has no address; nor has one that left already.
         this.#distribution.offer({ source: held, socket, address: socket.remoteAddress ?? '' })
       },
-      failed: (error: Error) =>
-        fault(new AcceptError('ACCEPT_FAILED', `${endpoint}: ${error.message}`, { endpoint, cause: error })),
-    }
-    if (inherited !== undefined) {
-      const bound = []
-      for (const descriptor of inherited) bound.push(await bindDescriptor(descriptor, endpoint, options))
-      for (const { servers } of bound) for (const server of servers) paused(server)
-      const [first] = bound
-      const port = first?.endpoint.port
-      const at = port === undefined ? endpoint : endpoint.with({ port })
-      const file = kind === 'unix' ? new OwnSocketFile(endpoint.path ?? '') : undefined
-      return new HeldStream({
-        ...parts,
-        endpoint: at,
-        servers: bound.flatMap(({ servers }) => servers),
-        ...(file === undefined ? {} : { closing: (close) => file.closing(close) }),
-      })
-    }
-    if (kind === 'unix') {
-      const path = checkUnixPath(endpoint)
-      await makeWay(endpoint, path)
-      const server = paused(createServer({ allowHalfOpen: true }))
-      const first = temporaryName(path)
-      // Closed under its own name it would take the name along.
-      const isFixed = first === undefined
-      await bindWithMode(server, endpoint, first ?? path, options)
-      if (first !== undefined) {
-        try {
-          moveInto(endpoint, first, path)
-        } catch (error) {
-          await closeServers([server])
-          throw error
-        }
-      }
-      const file = new OwnSocketFile(path)
-      return new HeldStream({ ...parts, endpoint, servers: [server], isFixed, closing: (close) => file.closing(close) })
-    }
-    if (kind === 'descriptor') {
-      const descriptor = endpoint.scheme === 'systemd' ? passedDescriptor(endpoint, process.env) : descriptorOf(endpoint)
-      const bound = await bindDescriptor(descriptor, endpoint, options)
-      for (const server of bound.servers) paused(server)
-      return new HeldStream({ ...parts, endpoint: bound.endpoint, servers: bound.servers, ...(bound.closing ? { closing: bound.closing } : {}) })
-    }
-    const { servers, endpoint: bound } = await bindTcp(endpoint, options)
-    for (const server of servers) paused(server)
-    return new HeldStream({ ...parts, endpoint: bound, servers })
+      failed: (cause) => fault(new AcceptError('ACCEPT_FAILED', `${endpoint}: ${cause.message}`, { endpoint, cause })),
+    })
   }
+
+  #close({ closing }: OpenedSockets, close: () => void): void {
+    if (closing === undefined || this.#isYielded) close()
+    else closing(close)
+  }
+
+  /** Another program serves by them: files of Unix sockets are left where they are. */
+  yieldNames(): void {
+    this.#isYielded = true
+  }
+
+  /** What was inherited and is not in the configuration any more: nobody would take its connections. */
+  closeUnused(): void {
+    for (const [id, descriptors] of this.#parts.inherited ?? []) {
+      if (this.#taken.has(id)) continue
+      for (const descriptor of descriptors) closeSync(descriptor)
+    }
+  }
+
+  #inherited(id: string): readonly number[] | undefined {
+    this.#taken.add(id)
+    return this.#parts.inherited?.get(id)
+  }
+
+  // ── a server in this process ───────────────────────────────────────────────────────────────────────────────────────
+
+  /** Binds for a server in this process, which serves by itself until its sockets are handed on. */
+  lend(key: string, kind: SocketKind, endpoint: Endpoint): SocketSource {
+    return {
+      take: async (given) => {
+        const options = given as Record<string, unknown>
+        const { scheme, host, port, path } = endpoint
+        const listener = key.slice(0, key.lastIndexOf('/'))
+        const want: Want = { key, listener, kind, endpoint: { scheme, host, port, path }, options: bindingOf(options), waits: false }
+        let id = idOf(want)
+        for (let times = 2; this.#lent.has(id); times++) id = `${idOf(want)} ${times}`
+        const opened = await openSockets(kind, endpoint, options, this.#inherited(id))
+        const lent: Lent = { id, want, opened, isHandedOn: false }
+        this.#lent.set(id, lent)
+        const closing = (close: () => void) => {
+          this.#lent.delete(id)
+          // Handed on, the file is the holder's, and stays.
+          if (lent.isHandedOn) close()
+          else this.#close(opened, close)
+        }
+        return { endpoint: opened.endpoint, sockets: [...opened.servers, ...opened.datagrams], closing }
+      },
+    }
+  }
+
+  /** Makes what was lent known, so that workers find it bound. */
+  recall(): void {
+    for (const { id, want, opened } of this.#lent.values()) {
+      if (this.#addresses.has(id)) continue
+      if (opened.isFixed) {
+        const message = `${opened.endpoint}: its path leaves no room for a second name in that folder, so it cannot be handed on; take a shorter path`
+        throw new BindError('PATH_TOO_LONG', message, { endpoint: opened.endpoint })
+      }
+      const held = this.#hold(opened, want.options, true)
+      this.#addresses.set(id, { id, want, endpoint: new Endpoint(want.endpoint), held: [held] })
+    }
+  }
+
+  /** Workers serve: what was lent is the holder's alone, and the server in this process may end. */
+  handOn(): void {
+    for (const lent of this.#lent.values()) {
+      lent.isHandedOn = true
+      for (const held of this.#addresses.get(lent.id)?.held ?? []) held.release()
+    }
+  }
+}
+
+/** Of a server in this process. */
+interface Lent {
+  readonly id: string
+  readonly want: Want
+  readonly opened: OpenedSockets
+  isHandedOn: boolean
 }
 
 /** What one configuration has bound. */
@@ -361,15 +403,15 @@ class BoundSet implements HeldSet {
   }
 }
 
-function paused<S extends object>(server: S): S {
-  ;(server as S & { pauseOnConnect: boolean }).pauseOnConnect = true
-  return server
-}
-
 /** Two configurations mean the same address when they say the same; port 0 is another one for each listener. */
 function idOf({ kind, endpoint, key }: Want): string {
   const text = String(new Endpoint({ ...endpoint, ...(kind === 'tcp' ? { scheme: 'tcp', path: undefined } : {}) }))
   return endpoint.port === 0 ? `${kind} ${text} ${key}` : `${kind} ${text}`
+}
+
+/** Of a socket's options, what another process may be told. */
+function bindingOf(options: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(options).filter(([key]) => fixed.includes(key) || key === 'backlog'))
 }
 
 /** What a socket is bound with stays. */

@@ -18,6 +18,8 @@ export interface BoundTcp {
   readonly servers: readonly Server[]
   /** With the port really bound. */
   readonly endpoint: Endpoint
+  /** Around the closing of the servers, in the same turn. */
+  readonly closing?: (close: () => void) => void
 }
 
 /** @throws {BindError} nothing stays bound. */
@@ -39,8 +41,8 @@ export async function bindTcp(endpoint: Endpoint, options: TransportOptions<TcpO
 /** What somebody else has bound for us. */
 export async function handedServers(options: TransportOptions): Promise<BoundTcp | undefined> {
   if (options.sockets === undefined) return undefined
-  const { endpoint, sockets } = await options.sockets.take(options)
-  return { endpoint, servers: sockets as readonly Server[] }
+  const { endpoint, sockets, closing } = await options.sockets.take(options)
+  return { endpoint, servers: sockets as readonly Server[], ...(closing === undefined ? {} : { closing }) }
 }
 
 async function bind(host: string, port: number, options: TcpOptions): Promise<Server> {

@@ -18,6 +18,8 @@ export type SupervisorState = 'created' | 'starting' | 'ready' | 'draining' | 's
 
 export interface SupervisorParts {
   readonly spawn: Spawn
+  /** So many processes more will be wanted soon: they may begin to load what all of them need. */
+  warm(count: number): void
   readonly holder: SocketHolder
   readonly clock: Clock
   readonly events: EventHub
@@ -99,12 +101,15 @@ export class Supervisor implements WorkerOwner {
 
   // ── start ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** @throws what the first worker met: nothing stays bound, no process is left. */
-  async start(): Promise<void> {
+  /**
+   * @param count - Of workers, as far as is known; the first one says what is meant.
+   * @throws what the first worker met: nothing stays bound, no process is left.
+   */
+  async start(count = 1): Promise<void> {
     if (this.#state !== 'created') throw new WiringError('BAD_STATE', `start() of a supervisor that is ${this.#state}`)
     this.#enter('starting')
     try {
-      this.#install(await this.#raise())
+      this.#install(await this.#raise(count))
     } catch (error) {
       if (this.#stopping === undefined) {
         this.#parts.holder.keepOnly(undefined)
@@ -118,12 +123,13 @@ export class Supervisor implements WorkerOwner {
   }
 
   /** A whole new generation, proved ready and not serving yet; or none of it. */
-  async #raise(): Promise<{ generation: Generation; workers: readonly Worker[] }> {
+  async #raise(count: number): Promise<{ generation: Generation; workers: readonly Worker[] }> {
     const number = ++this.#generations
     const raised: Worker[] = []
     try {
       const first = this.#launch(0, number, undefined)
       raised.push(first)
+      this.#parts.warm(this.#current === undefined ? count - 1 : Math.min(count - 1, 1))
       const planned = await first.planned
       const workers = settleWorkers(planned.workers) ?? (settleWorkers({ count: 1 }) as SettledWorkers)
       first.expire(workers.readyMs)
@@ -139,10 +145,16 @@ export class Supervisor implements WorkerOwner {
         await this.#prepare(worker, generation)
       }
       if (this.#current === undefined) await all(rest.map(launch))
-      else for (const slot of rest) await launch(slot)
+      else {
+        for (const slot of rest) {
+          if (slot < workers.count - 1) this.#parts.warm(1)
+          await launch(slot)
+        }
+      }
       this.#refuseWhileStopping()
       return { generation, workers: raised }
     } catch (thrown) {
+      this.#parts.warm(0)
       for (const worker of raised) worker.end('rolled back')
       await Promise.all(raised.map((worker) => worker.ended))
       // What was bound for it is undone.
@@ -183,6 +195,7 @@ export class Supervisor implements WorkerOwner {
   #install({ generation, workers }: { generation: Generation; workers: readonly Worker[] }): void {
     const before = [...this.#seated.values()]
     const { holder } = this.#parts
+    this.#parts.warm(0)
     this.#current = generation
     this.#seated.clear()
     for (const worker of before) holder.unseat(worker)
@@ -323,7 +336,7 @@ export class Supervisor implements WorkerOwner {
     const began = this.clock.now()
     events.emit('reload.started', { generation: this.#generations + 1 })
     try {
-      const raised = await this.#raise()
+      const raised = await this.#raise(this.#current?.workers.count ?? 1)
       this.#install(raised)
       this.count('reloads')
       const durationMs = Math.round(this.clock.now() - began)

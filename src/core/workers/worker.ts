@@ -141,8 +141,10 @@ export class Worker implements SocketPort {
 
   /** It had so long to get ready. */
   expire(afterMs: number): void {
+    this.#cancelDeadline()
     this.#cancelDeadline = this.#owner.clock.after(afterMs, () => {
-      const error = new WorkerError('NOT_READY', `worker ${this.slot} (process ${this.pid}) was not ready within ${afterMs} ms (workers.readyMs)`)
+      const message = `worker ${this.slot} (process ${this.pid}) was not ready within ${afterMs} ms (workers.readyMs)`
+      const error = new WorkerError('NOT_READY', message)
       this.end('never ready', error)
     })
   }
@@ -172,6 +174,7 @@ export class Worker implements SocketPort {
     this.#state = 'draining'
     this.#cause ??= 'drained'
     this.send({ t: 'drain', timeoutMs, patienceMs })
+    this.#cancelDeadline()
     this.#cancelDeadline = this.#owner.clock.after(timeoutMs + DISPOSAL_MS, () => this.end('not drained'))
   }
 
