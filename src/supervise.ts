@@ -43,8 +43,15 @@ export interface Supervision {
   close(): void
 }
 
-/** @param args - Of the command line; each worker reads them. */
-export function supervise(args: readonly string[], { events, counters, sockets }: Foundation): Supervision {
+/**
+ * @param args - Of the command line; each worker reads them.
+ * @param isSuccessor - To a server that is ready already: its own way there is no news.
+ */
+export function supervise(
+  args: readonly string[],
+  { events, counters, sockets }: Foundation,
+  isSuccessor: boolean,
+): Supervision {
   const began = performance.now()
   let keys: Uint8Array = randomBytes(48)
   const processes = new Processes()
@@ -56,6 +63,7 @@ export function supervise(args: readonly string[], { events, counters, sockets }
     events,
     counters,
     args,
+    isSuccessor,
     ticketKeys: () => keys,
     probe: async (worker, { wants }) => {
       const streams = wants.filter(({ kind }) => kind !== 'udp')

@@ -7,7 +7,7 @@
 import type { LoadedConfiguration } from '../core/config/index.js'
 import { type ControlTarget, controlOfServer } from '../core/control.js'
 import { toError } from '../core/errors.js'
-import type { Server } from '../core/lifecycle.js'
+import type { Server, StopOptions } from '../core/lifecycle.js'
 import { drainTimeoutMs } from '../core/options.js'
 import { writePidFile } from '../core/pid-file.js'
 import { settleWorkers } from '../core/workers/options.js'
@@ -47,7 +47,12 @@ export class Service implements Begun {
     this.#loaded = loaded
     this.#foundation = lay(this.#takeover?.descriptors)
     const isSupervised = settleWorkers(loaded.values.workers) !== undefined
-    this.drainMs = (loaded.values.drain?.timeoutMs ?? drainTimeoutMs) + (isSupervised ? FORCE_MS : 0)
+    this.drainMs = this.#drainTimeoutMs + (isSupervised ? FORCE_MS : 0)
+    report(this.#foundation.events, levelOf(given, loaded))
+  }
+
+  get #drainTimeoutMs(): number {
+    return this.#loaded.values.drain?.timeoutMs ?? drainTimeoutMs
   }
 
   get state(): string {
@@ -91,7 +96,7 @@ export class Service implements Begun {
     await this.#leaveNames()
   }
 
-  async stop(options: { readonly timeoutMs?: number } = {}): Promise<void> {
+  async stop(options: StopOptions = {}): Promise<void> {
     this.#isStopping = true
     await Promise.all([this.#server?.stop(options), this.#supervision?.supervisor.stop(options)])
   }
@@ -116,7 +121,7 @@ export class Service implements Begun {
       await this.#leaveNames()
     }
     Takeover.begin(events, sockets.inventory(), leave).then(
-      () => void this.stop(),
+      () => void this.stop({ timeoutMs: this.#drainTimeoutMs, patienceMs: PATIENCE_MS }),
       () => {},
     )
   }
@@ -139,15 +144,15 @@ export class Service implements Begun {
   // ── several, in their own ──────────────────────────────────────────────────────────────────────────────────────────
 
   async #supervise(count: number): Promise<void> {
-    const supervision = this.#begin()
+    const supervision = this.#begin(false)
     this.#supervision = supervision
     this.#target = supervision.target
-    report(this.#foundation.events, levelOf(this.#given, this.#loaded))
     await supervision.supervisor.start(count)
   }
 
-  #begin(): Supervision {
-    const supervision = supervise(this.#given.words, this.#foundation)
+  /** @param isSuccessor - To a server in this process, which is ready, and stays it if this fails. */
+  #begin(isSuccessor: boolean): Supervision {
+    const supervision = supervise(this.#given.words, this.#foundation, isSuccessor)
     // However this process ends, but by SIGKILL: no worker stays. Without us they leave by themselves.
     process.once('exit', () => this.kill())
     return supervision
@@ -167,9 +172,8 @@ export class Service implements Begun {
     if (server?.state !== 'ready' || this.#isStopping) throw new Error(`a server that is ${this.state} is not reloaded`)
     const { events, sockets, counters } = this.#foundation
     const began = performance.now()
-    const log = report(events, levelOf(this.#given, this.#loaded))
     events.emit('reload.started', { generation: 1 })
-    const supervision = this.#begin()
+    const supervision = this.#begin(true)
     try {
       sockets.recall()
       await supervision.supervisor.start()
@@ -180,7 +184,6 @@ export class Service implements Begun {
       supervision.close()
       sockets.keepOnly(undefined)
       events.emit('reload.failed', { error })
-      log()
       throw error
     }
     this.#supervision = supervision
@@ -189,8 +192,7 @@ export class Service implements Begun {
     const workers = supervision.supervisor.workers.length
     events.emit('reload.finished', { generation: 1, workers, durationMs: Math.round(performance.now() - began) })
     counters.reloads = (counters.reloads ?? 0) + 1
-    const { timeoutMs = drainTimeoutMs } = this.#loaded.values.drain ?? {}
-    await server.stop({ timeoutMs, patienceMs: PATIENCE_MS })
+    await server.stop({ timeoutMs: this.#drainTimeoutMs, patienceMs: PATIENCE_MS })
     for (const [name, count] of Object.entries(server.counters)) counters[name] = (counters[name] ?? 0) + count
     this.#server = undefined
   }

@@ -9,6 +9,7 @@ import { Backoff } from '../backoff.js'
 import type { Clock } from '../clock.js'
 import { ShutdownError, toError, WiringError, WorkerError } from '../errors.js'
 import type { EventHub } from '../events.js'
+import type { StopOptions } from '../lifecycle.js'
 import type { HeldSet, SocketHolder } from './holder.js'
 import type { Init, Planned, ReadyListener } from './messages.js'
 import { type SettledWorkers, settleWorkers } from './options.js'
@@ -25,6 +26,8 @@ export interface SupervisorParts {
   readonly events: EventHub
   readonly counters: Record<string, number>
   readonly args: readonly string[]
+  /** To a server that is ready already: its own way there is no news. */
+  readonly isSuccessor: boolean
   /** Shared by all workers; the bytes are replaced when they rotate. */
   readonly ticketKeys: () => Uint8Array
   /** Proves that a worker takes connections of each listener. @throws when it does not. */
@@ -262,7 +265,9 @@ export class Supervisor implements WorkerOwner {
     holder.unseat(worker)
     for (const [name, count] of Object.entries(worker.last.counters)) counters[name] = (counters[name] ?? 0) + count
     const { slot, pid, generation } = worker
-    const { status, signal, reason, error } = end
+    const { status, signal, reason } = end
+    // At the start whoever called it is told, by its throw.
+    const error = this.#current === undefined ? undefined : end.error
     const isExpected = reason === 'drained' || reason === 'rolled back'
     if (!isExpected) this.count('workers.lost')
     const connections = isExpected ? 0 : worker.last.connections
@@ -384,13 +389,13 @@ export class Supervisor implements WorkerOwner {
   // ── stop ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** Drains all workers; a second call with a shorter time shortens it. */
-  stop({ timeoutMs = this.drainMs }: { readonly timeoutMs?: number } = {}): Promise<void> {
-    if (this.#stopping === undefined) this.#stopping = this.#stop(timeoutMs)
+  stop({ timeoutMs = this.drainMs, patienceMs = 0 }: StopOptions = {}): Promise<void> {
+    if (this.#stopping === undefined) this.#stopping = this.#stop(timeoutMs, patienceMs)
     else this.#cutAt?.(timeoutMs)
     return this.#stopping
   }
 
-  async #stop(timeoutMs: number): Promise<void> {
+  async #stop(timeoutMs: number, patienceMs: number): Promise<void> {
     if (this.#state === 'stopped') return
     const { holder, events } = this.#parts
     const wasReady = this.#state === 'ready'
@@ -415,7 +420,7 @@ export class Supervisor implements WorkerOwner {
     }
     for (const worker of [...this.#workers]) {
       holder.unseat(worker)
-      worker.drain(timeoutMs, 0)
+      worker.drain(timeoutMs, patienceMs)
     }
     holder.keepOnly(undefined)
     await Promise.all([...this.#workers].map((worker) => worker.ended))
@@ -437,6 +442,8 @@ export class Supervisor implements WorkerOwner {
   #enter(state: SupervisorState): void {
     const from = this.#state
     this.#state = state
+    if (this.#parts.isSuccessor && this.#current === undefined) return
+    if (this.#parts.isSuccessor && state === 'ready') return
     this.#parts.events.emit('server.state', { from, to: state })
   }
 }

@@ -1,6 +1,6 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { controlCommands, controlHandler, type Status } from '#src/core/control.js'
+import { controlCommands, controlHandler, controlOfServer, type Status } from '#src/core/control.js'
 import type { MessageFunction } from '#src/core/handler.js'
 import type { ListenerHandle, Server } from '#src/core/lifecycle.js'
 
@@ -24,11 +24,12 @@ function rig() {
       plan: { limits: { connections: name === 'public' ? 10 : Number.POSITIVE_INFINITY } },
       suspend: () => told.push(`suspend ${name}`),
       resume: () => told.push(`resume ${name}`),
+      reload: async () => true,
     }) as unknown as ListenerHandle
   const server = {
     state: 'ready',
     listeners: [listener('public'), listener('local')],
-    connections: { size: 4 },
+    connections: { size: 4, *[Symbol.iterator]() {} },
     counters: { accepted: 9 },
     stop: (options: object) => {
       told.push(`stop ${JSON.stringify(options)}`)
@@ -36,16 +37,16 @@ function rig() {
       return Promise.resolve()
     },
   } as unknown as Server
-  const method = controlHandler(server, '1.2.3').messages[0]?.method as MessageFunction
-  const ask = (message: unknown) => method(message as never, undefined as never) as Answer
+  const method = controlHandler(controlOfServer(server, '1.2.3')).messages[0]?.method as MessageFunction
+  const ask = async (message: unknown) => (await method(message as never, undefined as never)) as Answer
   const stop = new Promise<void>((resolve) => {
     stopped = resolve
   })
   return { ask, told, stop }
 }
 
-test('status tells the listeners, their limits and the counters', () => {
-  const { id, ok, result } = rig().ask({ id: 7, command: 'status' })
+test('status tells the listeners, their limits and the counters', async () => {
+  const { id, ok, result } = await rig().ask({ id: 7, command: 'status' })
   assert.equal([id, ok], [7, true])
   const { pid, version, state, connections, listeners, counters } = result as Status
   assert.equal([pid, version, state, connections], [process.pid, '1.2.3', 'ready', 4])
@@ -60,17 +61,17 @@ test('status tells the listeners, their limits and the counters', () => {
   assert.equal(counters, { accepted: 9 })
 })
 
-test('suspend and resume take one listener, or all', () => {
+test('suspend and resume take one listener, or all', async () => {
   const { ask, told } = rig()
-  assert.equal(ask({ command: 'suspend', listener: 'local' }), { id: null, ok: true, result: ['local'] })
-  assert.equal(ask({ command: 'resume' }).result, ['public', 'local'])
+  assert.equal(await ask({ command: 'suspend', listener: 'local' }), { id: null, ok: true, result: ['local'] })
+  assert.equal((await ask({ command: 'resume' })).result, ['public', 'local'])
   assert.equal(told, ['suspend local', 'resume public', 'resume local'])
 })
 
 for (const command of ['drain', 'stop']) {
   test(`${command} is answered before the server ends`, async () => {
     const { ask, told, stop } = rig()
-    assert.equal(ask({ command, timeoutMs: 5 }).result, { state: 'draining' })
+    assert.equal((await ask({ command, timeoutMs: 5 })).result, { state: 'draining' })
     assert.equal(told, [])
     await stop
     assert.equal(told, ['stop {"timeoutMs":5}'])
@@ -78,7 +79,7 @@ for (const command of ['drain', 'stop']) {
 }
 
 for (const [what, message, error] of [
-  ['an unknown command', { command: 'stauts' }, /nearest: `status`; known: status, suspend/],
+  ['an unknown command', { command: 'stauts' }, /nearest: `status`; known: status, connections, suspend/],
   ['a name of every object', { command: 'constructor' }, /unknown command "constructor"/],
   ['a command that is no text', { command: ['stop'] }, /unknown command \["stop"\]/],
   ['null', null, /unknown command/],
@@ -91,7 +92,7 @@ for (const [what, message, error] of [
 ] as const) {
   test(`${what} is refused, and nothing happens`, async () => {
     const { ask, told } = rig()
-    const answer = ask(message)
+    const answer = await ask(message)
     assert.is(answer.ok, false)
     assert.match(answer.error as string, error)
     await new Promise(setImmediate)
@@ -100,7 +101,7 @@ for (const [what, message, error] of [
 }
 
 test('the commands it lists are the commands it knows', async () => {
-  for (const command of controlCommands) assert.is(rig().ask({ command }).ok, true, command)
+  for (const command of controlCommands) assert.is((await rig().ask({ command })).ok, true, command)
 })
 
 test.run()
