@@ -27,6 +27,7 @@ export function lay(inherited?: ReadonlyMap<string, readonly number[]>): Foundat
   const events = new EventHub()
   const counters: Record<string, number> = Object.create(null)
   const sockets = new ServerSockets({
+    clock: systemClock,
     fault: (error) => events.emit('listener.fault', { listener: '', error, remote: undefined }),
     count: (name, by = 1) => {
       counters[name] = (counters[name] ?? 0) + by

@@ -65,8 +65,8 @@ export interface Events {
     readonly afterMs: number
   }
   /**
-   * It is gone. `reason`: `drained`, `exit 1`, a signal's name, `heap full`, `stuck`, `never ready`, `rolled back` …;
-   * `connections` went with it, as last counted.
+   * It is gone. `reason`: `drained`, `exit 1`, a signal's name, `heap full`, `uncaught error`, `stuck`, `failed to start`,
+   * `never ready`, `rolled back` …; `connections` went with it, as last counted.
    */
   'worker.ended': {
     readonly worker: number

@@ -6,6 +6,7 @@
  */
 import { closeSync } from 'node:fs'
 import type { Server, Socket } from 'node:net'
+import type { Clock } from '../core/clock.js'
 import { Endpoint, type EndpointParts } from '../core/endpoint.js'
 import { AcceptError, BindError, ConfigError } from '../core/errors.js'
 import type { SocketKind, SocketSource } from '../core/transport.js'
@@ -41,6 +42,7 @@ interface Newcomer extends Item<HeldStream> {
 }
 
 export interface SocketHolderParts {
+  readonly clock: Clock
   /** A socket failed to accept, or something was lost. */
   fault(error: Error): void
   /** Counts. */
@@ -52,7 +54,7 @@ export interface SocketHolderParts {
 export class ServerSockets implements SocketHolder {
   readonly #parts: SocketHolderParts
   readonly #addresses = new Map<string, Address>()
-  readonly #distribution = new Distribution<Newcomer>({ balance: 'round-robin' })
+  readonly #distribution: Distribution<Newcomer>
   readonly #seats = new Map<SocketPort, { seat: Seat<Newcomer>; set: BoundSet }>()
   readonly #datagramSeats = new Map<HeldDatagrams, Map<SocketPort, DatagramSeat>>()
   readonly #suspended = new Map<string, boolean>()
@@ -62,6 +64,7 @@ export class ServerSockets implements SocketHolder {
 
   constructor(parts: SocketHolderParts) {
     this.#parts = parts
+    this.#distribution = new Distribution({ balance: 'round-robin', clock: parts.clock })
   }
 
   async bind(wants: readonly Want[], balance: Balance, count: number, port: SocketPort): Promise<HeldSet> {

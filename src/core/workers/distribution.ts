@@ -4,6 +4,7 @@
  * Room: core, mechanism. Knows no sockets. Nothing here is a queue without a bound: beyond `window` at a worker and `hold` at
  * a source the source is stopped, and whoever comes then waits with the kernel.
  */
+import type { Clock } from '../clock.js'
 import { rendezvous } from './rendezvous.js'
 
 /** Where things come from: one bound endpoint. */
@@ -37,10 +38,13 @@ interface Place<I extends Item> {
   readonly seat: Seat<I>
   readonly queue: I[]
   isGiving: boolean
+  /** When what is under way was given. */
+  since: number
 }
 
 export interface DistributionOptions {
   readonly balance: 'round-robin' | 'source'
+  readonly clock: Clock
   /** At one worker: handed over and not taken yet. */
   readonly window?: number
   /** Of one source: accepted, and no worker has room. */
@@ -49,6 +53,8 @@ export interface DistributionOptions {
 
 const WINDOW = 32
 const HOLD = 64
+/** A worker that has not taken what it was given for so long is busy, or stuck: others come first. */
+const SLOW_MS = 300
 
 export class Distribution<I extends Item> {
   balance: DistributionOptions['balance']
@@ -60,9 +66,12 @@ export class Distribution<I extends Item> {
   readonly #stopped = new Set<Source>()
   /** The slot that was served last. */
   #turn = -1
+  readonly #clock: Clock
+  #isReliefDue = false
 
-  constructor({ balance, window = WINDOW, hold = HOLD }: DistributionOptions) {
+  constructor({ balance, clock, window = WINDOW, hold = HOLD }: DistributionOptions) {
     this.balance = balance
+    this.#clock = clock
     this.#window = window
     this.#hold = hold
   }
@@ -73,7 +82,7 @@ export class Distribution<I extends Item> {
   }
 
   add(seat: Seat<I>): void {
-    this.#places.push({ seat, queue: [], isGiving: false })
+    this.#places.push({ seat, queue: [], isGiving: false, since: 0 })
     this.#places.sort((a, b) => a.seat.slot - b.seat.slot)
     this.check()
   }
@@ -90,6 +99,7 @@ export class Distribution<I extends Item> {
     if (place !== undefined) {
       place.queue.push(item)
       this.#pump(place)
+      if (place.queue.length > 0) this.#relieveLater()
       return
     }
     this.#waiting.push(item)
@@ -131,6 +141,26 @@ export class Distribution<I extends Item> {
     return left
   }
 
+  #relieveLater(): void {
+    if (this.#isReliefDue) return
+    this.#isReliefDue = true
+    this.#clock.after(SLOW_MS, () => this.#relieve())
+  }
+
+  /** What waits for a worker that does not move goes to those that do. */
+  #relieve(): void {
+    this.#isReliefDue = false
+    const slow = this.#places.filter((place) => place.queue.length > 0 && this.#isSlow(place))
+    if (this.balance === 'round-robin' && slow.length < this.#places.length) {
+      for (const { queue } of slow) for (const item of queue.splice(0)) this.offer(item)
+    }
+    if (this.#places.some(({ queue }) => queue.length > 0)) this.#relieveLater()
+  }
+
+  #isSlow({ isGiving, since }: Place<I>): boolean {
+    return isGiving && this.#clock.now() - since > SLOW_MS
+  }
+
   #choose(item: I): Place<I> | undefined {
     const serving = this.#places.filter(({ seat }) => seat.serves(item))
     if (serving.length === 0) return undefined
@@ -139,7 +169,9 @@ export class Distribution<I extends Item> {
       const place = serving[rendezvous(item.address, slots)] as Place<I>
       return this.#hasRoom(place) && !(place.seat.isFull(item) && place.seat.waits(item)) ? place : undefined
     }
-    const open = serving.filter((place) => this.#hasRoom(place))
+    const roomy = serving.filter((place) => this.#hasRoom(place))
+    const quick = roomy.filter((place) => !this.#isSlow(place))
+    const open = quick.length > 0 ? quick : roomy
     const free = open.filter(({ seat }) => !seat.isFull(item))
     // All full: the worker says no itself, with its own event and counter, unless its listener lets peers wait.
     const candidates = free.length > 0 ? free : open.filter(({ seat }) => !seat.waits(item))
@@ -158,6 +190,7 @@ export class Distribution<I extends Item> {
     const item = place.queue.shift()
     if (item === undefined) return
     place.isGiving = true
+    place.since = this.#clock.now()
     place.seat.give(item, () => {
       place.isGiving = false
       if (!this.#places.includes(place)) return

@@ -31,7 +31,7 @@ export type WorkerState = 'loading' | 'starting' | 'ready' | 'draining' | 'ended
 export interface WorkerEnd {
   readonly status: number | null
   readonly signal: string | null
-  /** In words: `exit 1`, `SIGSEGV`, `heap full`, `stuck`, `never ready`, `drained`. */
+  /** In words: `exit 1`, `SIGSEGV`, `heap full`, `stuck`, `failed to start`, `never ready`, `drained`. */
   readonly reason: string
   readonly error: Error | undefined
   readonly wasReady: boolean
@@ -181,7 +181,8 @@ export class Worker implements SocketPort {
   /** At once. */
   end(cause: string, error?: Error): void {
     if (this.#state === 'ended') return
-    this.#cause = cause
+    // It has said better itself why.
+    if (this.#cause === undefined || cause !== 'never ready') this.#cause = cause
     this.#error ??= error
     this.#child.kill('SIGKILL')
   }
@@ -211,6 +212,7 @@ export class Worker implements SocketPort {
         return this.#ready?.resolve(undefined)
       case 'failed': {
         this.#error = errorOf(message.error)
+        this.#cause ??= 'failed to start'
         this.#rejectPlanned(this.#error)
         return this.#ready?.reject(this.#error)
       }
