@@ -256,7 +256,6 @@ class Configured extends GaidarosServer implements ConfiguredServer {
     return this
   }
 
-
   async #endControl(): Promise<void> {
     this.#removePidFile?.()
     await this.#control?.stop({ timeoutMs: 1_000 })

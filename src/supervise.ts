@@ -162,7 +162,10 @@ function targetOf(supervisor: Supervisor, counters: Readonly<Record<string, numb
 async function sum(supervisor: Supervisor, own: Readonly<Record<string, number>>, began: number): Promise<Status> {
   const answers = await supervisor.askAll<Status>('status')
   const counters: Record<string, number> = { ...own }
-  const listeners = new Map<string, { name: string; endpoints: readonly string[]; state: string; connections: number; limit: number | 'unlimited' }>()
+  const listeners = new Map<
+    string,
+    { name: string; endpoints: readonly string[]; state: string; connections: number; limit: number | 'unlimited' }
+  >()
   const memory = { residentBytes: process.memoryUsage.rss(), heapBytes: process.memoryUsage().heapUsed }
   for (const { worker, answer } of answers) {
     for (const [name, count] of Object.entries(answer.counters)) counters[name] = (counters[name] ?? 0) + count

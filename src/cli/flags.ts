@@ -44,7 +44,12 @@ const serving: readonly Flag[] = [
   },
   { name: 'plugin', value: 'REF', repeats: true, path: 'plugins', what: 'a plugin: package or file' },
   { name: 'workers', value: 'N|auto', path: 'workers', what: 'server processes; auto: one for each processor' },
-  { name: 'executor', value: 'NAME', path: 'executor', what: 'where handlers run: inline, task, thread-pool, process-pool …' },
+  {
+    name: 'executor',
+    value: 'NAME',
+    path: 'executor',
+    what: 'where handlers run: inline, task, thread-pool, process-pool …',
+  },
   { name: 'tls-cert', value: 'FILE', path: 'tls.cert', what: 'certificate of tls:// endpoints' },
   { name: 'tls-key', value: 'FILE', path: 'tls.key', what: 'its key' },
   { name: 'max-connections', value: 'N', path: 'limits.connections', what: 'connections at a time' },

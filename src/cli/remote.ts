@@ -132,7 +132,9 @@ function print(status: Status, list: readonly ConnectionStatus[] | undefined, as
 
 function table(rows: readonly (readonly string[])[]): string {
   const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)))
-  const lines = rows.map((row) => printable(row.map((cell, i) => cell.padEnd(i < row.length - 1 ? (widths[i] ?? 0) : 0)).join('  ')))
+  const lines = rows.map((row) =>
+    printable(row.map((cell, i) => cell.padEnd(i < row.length - 1 ? (widths[i] ?? 0) : 0)).join('  ')),
+  )
   return `${lines.join('\n')}\n`
 }
 

@@ -24,7 +24,7 @@ import { Takeover } from './takeover.js'
 /** Beyond the drain, for workers that are ended by force. */
 const FORCE_MS = 2_000
 /** As a switch between workers: time for a connection to say one more thing and be answered. */
-const PATIENCE_MS = 1_000
+const PATIENCE_MS = 2_000
 
 export class Service implements Begun {
   readonly drainMs: number

@@ -84,7 +84,9 @@ export class Takeover {
           reject(new WorkerError('NOT_READY', `the new program (process ${pid}) ${why}; this one goes on`))
         const timer = setTimeout(() => fail(`did not serve within ${READY_MS} ms`), READY_MS)
         child.once('error', (error) => fail(`could not be started: ${error.message}`))
-        child.once('exit', (status, signal) => fail(`ended ${signal === null ? `with status ${status}` : `by ${signal}`}`))
+        child.once('exit', (status, signal) =>
+          fail(`ended ${signal === null ? `with status ${status}` : `by ${signal}`}`),
+        )
         child.once('message', () => {
           clearTimeout(timer)
           resolve()

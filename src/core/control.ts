@@ -154,7 +154,10 @@ export function controlOfServer(server: Server, version: string): ControlTarget 
 }
 
 /** @throws with the nearest, when there is none of that name. */
-export function chosenOf<T extends { readonly name: string }>(all: readonly T[], name: string | undefined): readonly T[] {
+export function chosenOf<T extends { readonly name: string }>(
+  all: readonly T[],
+  name: string | undefined,
+): readonly T[] {
   if (name === undefined) return all
   const found = all.filter((listener) => listener.name === name)
   if (found.length > 0) return found

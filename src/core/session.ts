@@ -122,6 +122,8 @@ export class Session implements Connection, Expiring {
   #isDraining = false
   /** Of messages: in a patient drain, how many had come at its beginning; undefined: nothing is waited for. */
   #patientFrom: number | undefined
+  /** Its last answer is held back for the moment in which the end can go with it. */
+  #isParting = false
   /** The link is gone. */
   #isClosed = false
   /** We are done with the peer; what it sends is counted and dropped. */
@@ -965,7 +967,7 @@ export class Session implements Connection, Expiring {
   }
 
   #flush(): void {
-    if (this.#outbox.gathered === 0) return
+    if (this.#outbox.gathered === 0 || this.#isParting) return
     if (this.#isClosed || this.#hasEnded) {
       this.#outbox.clear()
       return
@@ -1358,12 +1360,18 @@ export class Session implements Connection, Expiring {
   }
 
   #finishDrain(): void {
+    if (this.#isParting) return
     if (this.#patientFrom !== undefined && (this.#messagesIn <= this.#patientFrom || this.#hold.size > 0)) return
     if (this.#inFlight > 0 || (this.#stops & ~(WRITE_HIGH | PAUSED)) !== 0 || this.#isPumping) return
     if (this.#stops & WRITE_HIGH && this.#hold.size > 0) return
     if (this.#isDiscarding || this.#isClosed) return
     // It was told; it ends the connection in its own words, or the deadline does.
     if (this.#port !== undefined) return
+    if (this.#patientFrom !== undefined) {
+      this.#isParting = true
+      partLater(this)
+      return
+    }
     try {
       const goodbye = this.#scope.plan.protocol?.goodbye?.(this)
       if (goodbye !== undefined) this.#encodeOut(goodbye)
@@ -1371,6 +1379,17 @@ export class Session implements Connection, Expiring {
       this.#report(thrown, 'the goodbye')
     }
     this.#finish('SHUTDOWN', 'server')
+  }
+
+  /** @internal The answer and the end, now; unless something came to be handled meanwhile. */
+  part(): void {
+    const wasOver = this.#isClosed || this.#isDiscarding
+    this.#isParting = false
+    if (wasOver) return
+    if (this.#inFlight > 0 || this.#hold.size > 0) return this.#flush()
+    this.#patientFrom = undefined
+    this.#finishDrain()
+    this.#flush()
   }
 
   /** The drain deadline has come. */
@@ -1434,6 +1453,21 @@ export class Session implements Connection, Expiring {
     if (releasing === undefined) finish()
     else releasing.catch((thrown) => this.#report(thrown, 'disposal')).then(finish)
   }
+}
+
+/**
+ * One a turn of the loop, after everything else in it: libuv writes at once and finishes a side in its next turn
+ * (uv_shutdown(3)), and whatever lies between is time for a peer to say something that nobody hears any more.
+ */
+const parting: Session[] = []
+const partOne = (): void => {
+  const session = parting.shift()
+  if (parting.length > 0) setImmediate(partOne)
+  session?.part()
+}
+const partLater = (session: Session): void => {
+  parting.push(session)
+  if (parting.length === 1) setImmediate(partOne)
 }
 
 const flushQueued = (session: Session): void => session.flushNow()

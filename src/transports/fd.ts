@@ -72,11 +72,7 @@ export async function listenOn(
 }
 
 /** @throws {BindError} */
-export async function bindDescriptor(
-  descriptor: number,
-  endpoint: Endpoint,
-  options: TcpOptions,
-): Promise<BoundTcp> {
+export async function bindDescriptor(descriptor: number, endpoint: Endpoint, options: TcpOptions): Promise<BoundTcp> {
   checkDescriptor(descriptor, endpoint)
   const server = createServer(serverOptions(options))
   const { backlog = 511 } = options

@@ -84,7 +84,13 @@ export class ServerSockets implements SocketHolder {
           address = { id, want, endpoint: new Endpoint(want.endpoint), held: [] }
           made.push(address)
         }
-        await this.#fill(address, want, balance === 'reuse-port' && want.kind !== 'descriptor' ? count : 1, balance, port)
+        await this.#fill(
+          address,
+          want,
+          balance === 'reuse-port' && want.kind !== 'descriptor' ? count : 1,
+          balance,
+          port,
+        )
         chosen.set(want.key, address)
       }
     } catch (error) {
@@ -199,7 +205,8 @@ export class ServerSockets implements SocketHolder {
   #settleCopies(): void {
     const port = [...this.#seats.keys()][0]
     const copy = port === undefined ? undefined : (handle: NativeHandle) => port.copy(handle) as Promise<NativeHandle>
-    for (const { held } of this.#addresses.values()) for (const one of held) if (one instanceof HeldStream) one.copier = copy
+    for (const { held } of this.#addresses.values())
+      for (const one of held) if (one instanceof HeldStream) one.copier = copy
   }
 
   #settleSuspension(set: BoundSet): void {
@@ -303,7 +310,14 @@ export class ServerSockets implements SocketHolder {
         const options = given as Record<string, unknown>
         const { scheme, host, port, path } = endpoint
         const listener = key.slice(0, key.lastIndexOf('/'))
-        const want: Want = { key, listener, kind, endpoint: { scheme, host, port, path }, options: bindingOf(options), waits: false }
+        const want: Want = {
+          key,
+          listener,
+          kind,
+          endpoint: { scheme, host, port, path },
+          options: bindingOf(options),
+          waits: false,
+        }
         let id = idOf(want)
         for (let times = 2; this.#lent.has(id); times++) id = `${idOf(want)} ${times}`
         const opened = await openSockets(kind, endpoint, options, this.#inherited(id))
@@ -388,7 +402,13 @@ class BoundSet implements HeldSet {
       handles.forEach((handle, index) => port.send({ t: 'handle', k: key, i: index }, handle))
       // Without a descriptor to share it is accepted for them.
       const isOwn = isDatagram ? this.balance === 'reuse-port' : handles.length > 0
-      list.push({ key, endpoint: this.#boundFor(key, own), mode: isOwn ? 'own' : 'given', types, handles: handles.length })
+      list.push({
+        key,
+        endpoint: this.#boundFor(key, own),
+        mode: isOwn ? 'own' : 'given',
+        types,
+        handles: handles.length,
+      })
     }
     port.send({ t: 'bound', sockets: list })
   }

@@ -21,8 +21,7 @@ export const systemd: Transport<TcpOptions> = {
   options: tcpOptions,
   capabilities: () => inheritedCapabilities,
   check: (_endpoint, options) => prepareUpgrade(options.tls),
-  listen: (endpoint, options, sink) =>
-    listenOn(() => passedDescriptor(endpoint, process.env), endpoint, options, sink),
+  listen: (endpoint, options, sink) => listenOn(() => passedDescriptor(endpoint, process.env), endpoint, options, sink),
 }
 
 /** @throws {BindError} that says which variables were found. */

@@ -15,7 +15,8 @@ const who = ['--eval', 'line => line + " " + process.pid']
 const local = 'tcp://127.0.0.1:0'
 let files = 0
 const config = (given: object) => folder.write(`${++files}.json`, given)
-const serve = (given: object, more: readonly string[] = who) => Serving.start(folder, ['--config', config(given), ...more])
+const serve = (given: object, more: readonly string[] = who) =>
+  Serving.start(folder, ['--config', config(given), ...more])
 
 /** How many went to whom. */
 function tally(answers: readonly string[]): number[] {
@@ -32,7 +33,10 @@ async function ask(count: number, one: (i: number) => Promise<string>): Promise<
 
 test('round-robin is even, over TCP and over a Unix socket; the end is orderly and leaves no process', async () => {
   const path = folder.at('rr.sock')
-  const serving = await serve({ listeners: { net: { endpoint: local }, file: { endpoint: `unix:${path}` } }, workers: 3 })
+  const serving = await serve({
+    listeners: { net: { endpoint: local }, file: { endpoint: `unix:${path}` } },
+    workers: 3,
+  })
   assert.match(serving.command.stdout, /^listening net tcp:\/\/127\.0\.0\.1:\d+\nlistening file unix:\S+\nready\n$/)
   assert.equal(tally(await ask(90, () => once(serving.port, 'x'))), [30, 30, 30])
   assert.equal(tally(await ask(90, () => once(path, 'x'))), [30, 30, 30])
@@ -50,7 +54,9 @@ test('kernel: workers accept for themselves, and every one is answered', async (
   })
   const pids = (await serving.pids()).map(String)
   const answers = await Promise.all(
-    Array.from({ length: 120 }, (_, i) => once(i % 3 === 0 ? path : serving.port, 'x', i % 3 === 1 ? { host: '::1' } : {})),
+    Array.from({ length: 120 }, (_, i) =>
+      once(i % 3 === 0 ? path : serving.port, 'x', i % 3 === 1 ? { host: '::1' } : {}),
+    ),
   )
   for (const answer of answers) assert.ok(pids.includes(answer.split(' ')[1] as string), answer)
   const { counters } = await serving.status()
@@ -117,7 +123,11 @@ test('TLS is spoken in the workers, and a session begun with one is taken up by 
       socket.on('error', reject)
       socket.once('secureConnect', () => socket.write('x\n'))
       socket.once('data', (data) => {
-        resolve({ pid: String(data).trim().split(' ')[1] as string, session: socket.getSession(), isResumed: socket.isSessionReused() })
+        resolve({
+          pid: String(data).trim().split(' ')[1] as string,
+          session: socket.getSession(),
+          isResumed: socket.isSessionReused(),
+        })
         socket.end()
       })
     })
@@ -132,11 +142,17 @@ test('TLS is spoken in the workers, and a session begun with one is taken up by 
 test('reuse-port has a socket for each worker where Node can, and is refused by name where it cannot', async () => {
   const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
   const can = major > 23 || (major === 23 && minor >= 1) || (major === 22 && minor >= 12)
-  const file = config({ listeners: { net: { endpoint: local }, udp: { endpoint: 'udp://127.0.0.1:0' } }, workers: { count: 2, balance: 'reuse-port' } })
+  const file = config({
+    listeners: { net: { endpoint: local }, udp: { endpoint: 'udp://127.0.0.1:0' } },
+    workers: { count: 2, balance: 'reuse-port' },
+  })
   if (!can) {
     const { command } = new Serving(folder, ['--config', file, ...who])
     assert.is(await command.ended, 2)
-    assert.match(command.stderr, /workers\.balance: `reuse-port` needs Node 22\.12 .* this is \d+\.\d+\.\d+.*\[BAD_VALUE\]/)
+    assert.match(
+      command.stderr,
+      /workers\.balance: `reuse-port` needs Node 22\.12 .* this is \d+\.\d+\.\d+.*\[BAD_VALUE\]/,
+    )
     assert.not.match(command.stdout, /listening/)
     return
   }
@@ -162,10 +178,14 @@ test('status adds up; connections are listed; a suspended listener lets peers wa
   assert.is(listeners[0]?.limit, 100)
   assert.is(counters.accepted, 6)
   const { result: list } = await serving.ask<{ worker: number; messagesIn: number }[]>('connections')
-  assert.equal(
-    list.map(({ worker, messagesIn }) => `${worker}:${messagesIn}`).sort(),
-    ['0:1', '0:1', '0:1', '1:1', '1:1', '1:1'],
-  )
+  assert.equal(list.map(({ worker, messagesIn }) => `${worker}:${messagesIn}`).sort(), [
+    '0:1',
+    '0:1',
+    '0:1',
+    '1:1',
+    '1:1',
+    '1:1',
+  ])
   assert.equal((await serving.ask('suspend')).result, ['default'])
   const waiting = await Peer.open(serving.port)
   waiting.send('waits\n')
@@ -221,17 +241,30 @@ test('workers leave when their supervisor is killed', async () => {
 })
 
 test('what is wrong at the start is told once, with exit 2, and no process is left', async () => {
-  const { command } = new Serving(folder, ['--config', config({ listen: local, workers: 2 }), '--handler', './none.mjs'])
+  const { command } = new Serving(folder, [
+    '--config',
+    config({ listen: local, workers: 2 }),
+    '--handler',
+    './none.mjs',
+  ])
   assert.is(await command.ended, 2)
   assert.match(command.stderr, /none\.mjs/)
   assert.is(command.stderr.match(/none\.mjs/g)?.length, 1)
   assert.is(command.stdout, '')
   const first = await serve({ listen: local, workers: 2 })
-  const taken = new Serving(folder, ['--config', config({ listen: `tcp://127.0.0.1:${first.port}`, workers: 2 }), ...who])
+  const taken = new Serving(folder, [
+    '--config',
+    config({ listen: `tcp://127.0.0.1:${first.port}`, workers: 2 }),
+    ...who,
+  ])
   assert.is(await taken.command.ended, 2)
   assert.match(taken.command.stderr, /\[ADDRESS_IN_USE\]/)
   assert.is(await first.stop(), 0)
-  const wrong = new Serving(folder, ['--config', config({ listen: local, workers: { count: 2, balnce: 'kernel' } }), ...who])
+  const wrong = new Serving(folder, [
+    '--config',
+    config({ listen: local, workers: { count: 2, balnce: 'kernel' } }),
+    ...who,
+  ])
   assert.is(await wrong.command.ended, 2)
   assert.match(wrong.command.stderr, /workers: unknown key `balnce`; known: count, balance/)
 })

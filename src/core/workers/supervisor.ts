@@ -43,7 +43,7 @@ interface Generation {
 }
 
 /** After a switch: time for a connection to say one more thing and be answered, before it is ended. */
-const PATIENCE_MS = 1_000
+const PATIENCE_MS = 2_000
 /** After its last fault, until a supervisor believes that it is over. */
 const CALM_MS = 10_000
 /** Ticks missed by ourselves say nothing about workers. */
@@ -238,7 +238,8 @@ export class Supervisor implements WorkerOwner {
       worker.end('never ready', toError(thrown))
       throw thrown
     }
-    if (this.#current === generation && this.#stopping === undefined && !this.#seated.has(slot)) this.#seat(worker, generation)
+    if (this.#current === generation && this.#stopping === undefined && !this.#seated.has(slot))
+      this.#seat(worker, generation)
     else worker.drain(0, 0)
   }
 
@@ -345,7 +346,11 @@ export class Supervisor implements WorkerOwner {
       this.#install(raised)
       this.count('reloads')
       const durationMs = Math.round(this.clock.now() - began)
-      events.emit('reload.finished', { generation: raised.generation.number, workers: raised.workers.length, durationMs })
+      events.emit('reload.finished', {
+        generation: raised.generation.number,
+        workers: raised.workers.length,
+        durationMs,
+      })
     } catch (thrown) {
       const error = toError(thrown)
       this.count('reloads.failed')
@@ -357,7 +362,11 @@ export class Supervisor implements WorkerOwner {
   // ── steering ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** Asks every worker, those that drain too. */
-  async askAll<T>(command: string, more: object = {}, withinMs = 2_000): Promise<readonly { worker: Worker; answer: T }[]> {
+  async askAll<T>(
+    command: string,
+    more: object = {},
+    withinMs = 2_000,
+  ): Promise<readonly { worker: Worker; answer: T }[]> {
     const answers = await Promise.all(
       this.workers.map(async (worker) => {
         if (worker.state !== 'ready' && worker.state !== 'draining') return undefined
