@@ -9,7 +9,7 @@ import type { PlacedMiddleware } from '../core/pipeline.js'
 import { createServer } from '../gaidaros.js'
 import type { Arguments } from './arguments.js'
 import { originName } from './inspect.js'
-import { optionsOf } from './serve.js'
+import { optionsOf } from './options.js'
 
 /** As wide as a line gets; a reason that does not fit stands on a line of its own. */
 const COLUMNS = 100

@@ -7,7 +7,7 @@ import { relative } from 'node:path'
 import { type LoadedConfiguration, loadConfiguration } from '../core/config/index.js'
 import { createServer, defaultEndpoint } from '../gaidaros.js'
 import type { Arguments } from './arguments.js'
-import { optionsOf } from './serve.js'
+import { optionsOf } from './options.js'
 
 export async function check(given: Arguments): Promise<number> {
   const server = await createServer(optionsOf(given))

@@ -3,9 +3,11 @@
  *
  * Room: the command line. One kind of line is written at most 20 times a second; what was left out is counted and said.
  */
+import type { LoadedConfiguration } from '../core/config/index.js'
 import { toError } from '../core/errors.js'
 import { type EventName, type EventSource, type Events, eventNames } from '../core/events.js'
 import { pairs } from '../core/printable.js'
+import type { Arguments } from './arguments.js'
 import { logLine } from './output.js'
 
 const MOST_A_SECOND = 20
@@ -99,4 +101,11 @@ function limited(name: string): (line: string) => void {
     if (++written > MOST_A_SECOND) left++
     else logLine(line)
   }
+}
+
+/** How much is logged. */
+export function levelOf({ flags }: Arguments, configuration: LoadedConfiguration): number {
+  if (flags.quiet) return 0
+  const times = (flags.verbose as readonly boolean[] | undefined)?.length ?? 0
+  return times > 0 ? 1 + times : (configuration.values.verbose ?? 1)
 }

@@ -14,11 +14,11 @@ import { settleWorkers } from '../core/workers/options.js'
 import { type ConfiguredServer, controlOf, listenForControl, openServer, type ServerOptions } from '../gaidaros.js'
 import { type Foundation, lay, type Supervision, supervise } from '../supervise.js'
 import { version } from '../version.js'
+import { announce, announceTo, endWithPeer } from './announce.js'
 import type { Arguments } from './arguments.js'
 import type { Begun } from './endings.js'
 import { logLine } from './output.js'
-import { report } from './report.js'
-import { announce, announceTo, endWithPeer, levelOf } from './serve.js'
+import { levelOf, report } from './report.js'
 import { Takeover } from './takeover.js'
 
 /** Beyond the drain, for workers that are ended by force. */

@@ -290,7 +290,7 @@ for (const [what, workers] of [
     successors.push(Number(pid))
     await serving.command.shows('upgrade.finished')
     // The output of both is one.
-    await eventually(() => /^ready\n[^]*^ready\n/m.test(serving.command.stdout), 'both were ready')
+    await eventually(() => /^ready\n[\s\S]*^ready\n/m.test(serving.command.stdout), 'both were ready')
     const next = Number(readFileSync(pidFile, 'utf8'))
     assert.is(next, Number(pid))
     const before = load.acked.size

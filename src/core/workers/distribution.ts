@@ -158,7 +158,7 @@ export class Distribution<I extends Item> {
   }
 
   #isSlow({ isGiving, since }: Place<I>): boolean {
-    return isGiving && this.#clock.now() - since > SLOW_MS
+    return isGiving && this.#clock.now() - since >= SLOW_MS
   }
 
   #choose(item: I): Place<I> | undefined {
