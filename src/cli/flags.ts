@@ -43,7 +43,12 @@ const serving: readonly Flag[] = [
     what: 'a step around handlers: log, rate-limit …',
   },
   { name: 'plugin', value: 'REF', repeats: true, path: 'plugins', what: 'a plugin: package or file' },
-  { name: 'workers', value: 'N|auto', path: 'workers', what: 'server processes; auto: one for each processor' },
+  {
+    name: 'workers',
+    value: 'N|auto',
+    path: 'workers.count',
+    what: 'server processes under a supervisor; auto: one for each processor',
+  },
   {
     name: 'executor',
     value: 'NAME',

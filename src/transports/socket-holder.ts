@@ -67,8 +67,10 @@ export class ServerSockets implements SocketHolder {
     this.#distribution = new Distribution({ balance: 'round-robin', clock: parts.clock })
   }
 
-  async bind(wants: readonly Want[], balance: Balance, count: number, port: SocketPort): Promise<HeldSet> {
-    refuseUnsupported(balance)
+  async bind(wants: readonly Want[], given: Balance, count: number, port: SocketPort): Promise<HeldSet> {
+    refuseUnsupported(given)
+    // One worker alone has nobody to share with.
+    const balance = count === 1 && given !== 'reuse-port' ? 'kernel' : given
     const chosen = new Map<string, Address>()
     const made: Address[] = []
     const seen = new Map<string, number>()

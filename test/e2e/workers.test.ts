@@ -266,7 +266,7 @@ test('what is wrong at the start is told once, with exit 2, and no process is le
     ...who,
   ])
   assert.is(await wrong.command.ended, 2)
-  assert.match(wrong.command.stderr, /workers: unknown key `balnce`; known: count, balance/)
+  assert.match(wrong.command.stderr, /workers: expected no key `balnce`; nearest: `balance`/)
 })
 
 test('what the application says on the channel is dropped and counted, however large', async () => {

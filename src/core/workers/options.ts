@@ -4,6 +4,7 @@
  * Room: core, contract. One table, as in core/options; the schema and the documentation are made from it.
  */
 import { availableParallelism } from 'node:os'
+import { nearest } from '../nearest.js'
 import type { OptionField } from '../option-schema.js'
 
 export type Balance = 'round-robin' | 'kernel' | 'source' | 'reuse-port'
@@ -60,15 +61,18 @@ export function misfitOfWorkers(value: unknown): string | undefined {
   for (const [key, one] of Object.entries(value)) {
     if (one === undefined) continue
     if (!Object.hasOwn(workerFields, key)) {
-      return `unknown key \`${key}\`; known: ${Object.keys(workerFields).join(', ')}`
+      const known = Object.keys(workerFields)
+      const near = nearest(key, known)
+      const hint = near === undefined ? '' : `; nearest: \`${near}\``
+      return `expected no key \`${key}\`${hint}; known: ${known.join(', ')}`
     }
-    if (key === 'count' && !isCount(one)) return `count: expected a number from 1 to ${MOST}, or "auto"`
+    if (key === 'count' && !isCount(one)) return `expected count to be a number from 1 to ${MOST}, or "auto"`
     const { choices, unit, min = 0 } = workerFields[key as keyof WorkerOptions] as OptionField & { min?: number }
     if (choices !== undefined && !choices.includes(one as string)) {
-      return `${key}: expected one of ${choices.join(', ')}, got ${JSON.stringify(one)}`
+      return `expected ${key} to be one of ${choices.join(', ')}`
     }
     if (unit === 'ms' && !(Number.isSafeInteger(one) && (one as number) >= min)) {
-      return `${key}: expected milliseconds, a whole number of at least ${min}`
+      return `expected ${key} to be milliseconds, a whole number of at least ${min}`
     }
   }
   return undefined

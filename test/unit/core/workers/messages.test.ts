@@ -74,10 +74,10 @@ test('the key `workers`: what it may be, and what it means', () => {
     ['two', /"auto"/],
     [[2], /a number from 1/],
     [null, /a number from 1/],
-    [{ count: -1 }, /count: expected/],
-    [{ count: 2, balance: 'fair' }, /balance: expected one of round-robin, kernel, source, reuse-port, got "fair"/],
-    [{ readyMs: 0 }, /readyMs: expected milliseconds/],
-    [{ cuont: 2 }, /unknown key `cuont`; known: count/],
+    [{ count: -1 }, /expected count to be/],
+    [{ count: 2, balance: 'fair' }, /expected balance to be one of round-robin, kernel, source, reuse-port/],
+    [{ readyMs: 0 }, /expected readyMs to be milliseconds/],
+    [{ cuont: 2 }, /expected no key `cuont`; nearest: `count`/],
   ] as const) {
     assert.match(misfitOfWorkers(value) ?? 'nothing', expected)
   }
