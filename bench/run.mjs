@@ -1,7 +1,7 @@
 /**
  * Measures Gaidaros against hand-written node:net in the same run: `npm run bench`, or one part of it:
  *
- *   npm run bench -- [rate] [idle] [start] [pieces] [nestjs] [volume] [--rounds N] [--only line-50x1,…]
+ *   npm run bench -- [rate] [idle] [start] [pieces] [nestjs] [volume] [cluster] [layers] [metrics] [--rounds N] [--only line-50x1,…]
  *
  * `rate`, `idle`, `start`, `pieces` are the default. `nestjs` installs its peer in bench/nestjs first. The server is pinned to
  * one core, the load to another (taskset, where there is one); rounds interleave the servers, and a row is the median of the
@@ -51,7 +51,7 @@ const scenarios = [
   { name: 'udp-50x1', what: 'datagrams of 64 B, 50 peers, depth 1', conns: 50, depth: 1, transport: 'udp' },
 ].filter(({ name }) => only.length === 0 || only.includes(name))
 
-build()
+if (parts.length === 0 || parts.some((part) => part !== 'cluster')) build()
 const wants = (part) => (parts.length === 0 ? ['rate', 'idle', 'start', 'pieces'].includes(part) : parts.includes(part))
 console.log(`# Node ${process.version}, ${cpus().length} × ${cpus()[0]?.model}, ${rounds} rounds\n`)
 try {
@@ -61,6 +61,9 @@ try {
   if (wants('start')) await start()
   if (wants('pieces')) await pieces()
   if (wants('volume')) await volume()
+  if (wants('cluster')) await (await import('./cluster.mjs')).clusterRow(rounds)
+  if (wants('layers')) execFileSync('node', [join(here, 'layers.mjs'), ...args], { stdio: 'inherit' })
+  if (wants('metrics')) await metrics()
 } finally {
   rmSync(folder, { recursive: true, force: true })
 }
@@ -100,6 +103,33 @@ async function rates() {
     console.log(
       `| ${scenario.what} | ${format(rawRate)} | ${format(rate)} | **${ratio.toFixed(2)}** | ${rawCpu} → ${cpu} |${lost > 0 ? ` (${lost} datagrams lost)` : ''}`,
     )
+  }
+}
+
+/** What it costs to be measured, and to have all limits on: the same server with and without, in the same run. */
+async function metrics() {
+  console.log(
+    '\n| lines of 64 B, 50 connections | alone /s | with it /s | ratio (median of rounds) | CPU µs a message, alone → with it | costs |\n|---|---|---|---|---|---|',
+  )
+  for (const [name, what] of [
+    ['metrics', 'the metrics plugin'],
+    ['budget', 'memoryBytes and minBytesPerSecond'],
+  ]) {
+    for (const depth of [1, 16]) {
+      const results = { '': [], [name]: [] }
+      for (let round = 0; round < rounds; round++) {
+        for (const one of round % 2 === 0 ? ['', name] : [name, ''])
+          results[one].push(await measure('gaidaros', { conns: 50, depth }, { WITH: one }))
+      }
+      const [alone, withIt] = [results[''], results[name]]
+      const ratio = median(alone.map(({ rate }, i) => withIt[i].rate / rate))
+      const cost = median(alone.map(({ cpuMicros }, i) => withIt[i].cpuMicros / cpuMicros)) - 1
+      const [one, two] = [alone, withIt].map((all) => median(all.map((r) => r.rate)))
+      const [cpuOne, cpuTwo] = [alone, withIt].map((all) => median(all.map((r) => r.cpuMicros)).toFixed(2))
+      console.log(
+        `| ${what}, depth ${depth} | ${format(Math.round(one))} | ${format(Math.round(two))} | **${ratio.toFixed(2)}** | ${cpuOne} → ${cpuTwo} | ${(cost * 100).toFixed(1)} % |`,
+      )
+    }
   }
 }
 

@@ -1,6 +1,8 @@
 /** The public surface: re-exports only. */
 import 'reflect-metadata'
 
+export type { AlarmName } from './core/alarm-name.js'
+export type { Alarm } from './core/alarms.js'
 export type { ClientConnection } from './core/client.js'
 export { type Clock, systemClock } from './core/clock.js'
 export type { Codec, CodecContext, FrameLimits, FrameReader, Framer, Payload } from './core/codec.js'
@@ -33,11 +35,14 @@ export {
 } from './core/handler.js'
 export { LayerLink, LayerSink } from './core/layer-link.js'
 export type { ListenerHandle, Listeners, Server, ServerState, StopOptions } from './core/lifecycle.js'
+export type { ObservedListener, ObservedServer, Observer, Probe } from './core/observer.js'
 export { type OptionField, type OptionSchema, optionSchema } from './core/option-schema.js'
-export type { Limits, SocketOptions, Timeouts, TlsOptions } from './core/options.js'
+export type { Limits, ServerLimits, SocketOptions, Timeouts, TlsIdentity, TlsOptions } from './core/options.js'
 export type { Middleware, MiddlewareSet } from './core/pipeline.js'
 export {
   type AnyPlugin,
+  type Companion,
+  type CompanionHost,
   type Detection,
   definePlugin,
   type Factory,
@@ -54,7 +59,9 @@ export {
 export type { StandardSchemaV1 } from './core/standard-schema.js'
 export * from './core/tokens.js'
 export type { Capabilities, Link, LinkSink, Listener, Transport, TransportOptions } from './core/transport.js'
+export type { Usage } from './core/usage.js'
 export { type ConfiguredServer, type ConnectOptions, connect, createServer, type ServerOptions } from './gaidaros.js'
+export { createNode, type NodeHandle, type NodeInput } from './node.js'
 export { PROXY, type ProxyFacts } from './plugins/layers/proxy-protocol.js'
 export { type AttachedServer, type AttachOptions, attach } from './transports/attached.js'
 export { WEBSOCKET, type WebSocketFacts } from './transports/websocket-facts.js'

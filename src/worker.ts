@@ -9,14 +9,15 @@ import type { Socket } from 'node:net'
 import { getHeapStatistics } from 'node:v8'
 import { readArguments } from './cli/arguments.js'
 import { describe } from './cli/describe.js'
-import { optionsOf } from './cli/options.js'
 import { tolerateOutput } from './cli/output.js'
 import { levelOf, report } from './cli/report.js'
-import { type ControlTarget, controlOfServer } from './core/control.js'
+import { optionsOf } from './cli/serve-options.js'
+import { Control, type ControlRequest } from './core/control.js'
 import { ConfigError, toError } from './core/errors.js'
 import { drainTimeoutMs } from './core/options.js'
 import { packError } from './core/places/portable-error.js'
 import { isPortable } from './core/places/wire.js'
+import { profileDirectory, startProfile } from './core/profile.js'
 import type { Want } from './core/workers/holder.js'
 import type { Init } from './core/workers/messages.js'
 import { type ConfiguredServer, openServer, readConfiguration, type ServerOptions } from './gaidaros.js'
@@ -34,7 +35,7 @@ const LAST_MS = 1_000
 const send = captureChannel()
 const sockets = new SocketsFromSupervisor()
 let server: ConfiguredServer | undefined
-let control: ControlTarget | undefined
+let control: Control | undefined
 let ticketKeys = new Uint8Array(0)
 /** With which to exit. */
 let status = 0
@@ -77,7 +78,7 @@ function hear(message: Message, handle: unknown): void {
       send({ t: 'pong', ...facts() })
       return
     case 'ask':
-      void answer(Number(message.id), message)
+      void answer(Number(message.id), message.request as ControlRequest)
       return
     case 'tickets':
       ticketKeys.set(message.keys as Uint8Array)
@@ -97,7 +98,11 @@ async function begin({ args, seed, slot, ticketKeys: keys }: Init): Promise<void
   const { values } = loaded
   const opened = await openServer(loaded, options, { place: 'worker', sockets: (key) => sockets.of(key), ticketKeys })
   server = opened
-  control = controlOfServer(opened, version)
+  const { control: steered, profile } = values
+  const redact = typeof steered === 'object' ? steered.redact : undefined
+  control = new Control(opened, version, redact === undefined ? {} : { redact })
+  if (profile !== undefined && profile !== false) startProfile(profile === true ? profileDirectory : profile, 'worker')
+  if (given.flags.strict) await (await import('./cli/doctor/index.js')).insist(opened, given)
   report(opened, levelOf(given, loaded), slot)
   const wants: Want[] = []
   for (const { name, plan } of opened.listeners) {
@@ -183,18 +188,9 @@ async function leave({ timeoutMs, patienceMs = 0 }: { timeoutMs: number; patienc
   else last()
 }
 
-async function answer(id: number, { command, listener }: Message): Promise<void> {
-  const name = listener === undefined ? undefined : String(listener)
-  const commands: Record<string, () => unknown> = {
-    status: () => control?.status(),
-    connections: () => control?.connections(1_000),
-    suspend: () => control?.suspend(name),
-    resume: () => control?.resume(name),
-  }
+async function answer(id: number, request: ControlRequest): Promise<void> {
   try {
-    const run = commands[String(command)]
-    if (run === undefined) throw new Error(`unknown command ${String(command)}`)
-    send({ t: 'answer', id, result: await run() })
+    send({ t: 'answer', id, result: await control?.ask(request) })
   } catch (error) {
     send({ t: 'answer', id, error: toError(error).message })
   }

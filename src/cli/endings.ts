@@ -13,7 +13,7 @@ const statusOf = { SIGTERM: 143, SIGINT: 130 } as const
 const DISPOSAL_MS = 3_000
 const LONGEST_MS = 2 ** 31 - 1
 
-/** What is ended: a server, or the supervisor of several. */
+/** What is ended: a server, the supervisor of several, or a node. */
 export interface Begun {
   /** Nothing is bound, and nothing need be undone. */
   readonly isLoading: boolean
@@ -23,9 +23,9 @@ export interface Begun {
   readonly drainMs: number
   stop(): Promise<void>
   /** Whatever would outlive this process. */
-  kill(): void
+  kill?(): void
   /** SIGHUP. */
-  reload(): void
+  reload?(): void
   /** SIGUSR2; left out: the signal does what it does. */
   upgrade?(): void
 }
@@ -44,14 +44,14 @@ export class Endings {
     for (const name of ['SIGTERM', 'SIGINT'] as const) {
       process.on(name, () => {
         if (this.#hasSignal) {
-          this.#begun?.kill()
+          this.#begun?.kill?.()
           process.exit(statusOf[name])
         }
         this.#hasSignal = true
         this.#ask()
       })
     }
-    process.on('SIGHUP', () => this.#begun?.reload())
+    process.on('SIGHUP', () => this.#begun?.reload?.())
     const fail = (thrown: unknown) => {
       process.stderr.write(describe(toError(thrown), true))
       this.status = 1
@@ -80,7 +80,7 @@ export class Endings {
     setTimeout(
       () => {
         logLine(`gaidaros: the stop has not ended after ${patienceMs} ms (${begun.state}); leaving without it`)
-        begun.kill()
+        begun.kill?.()
         process.exit(1)
       },
       Math.min(patienceMs, LONGEST_MS),

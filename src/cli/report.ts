@@ -19,6 +19,9 @@ const levels: Readonly<Record<EventName, number>> = {
   'listener.fault': 0,
   'limit.reached': 0,
   'limit.cleared': 1,
+  'alarm.raised': 0,
+  'alarm.cleared': 1,
+  'plugin.bound': 1,
   'executor.lost': 0,
   'worker.started': 2,
   'worker.ready': 1,
@@ -31,6 +34,7 @@ const levels: Readonly<Record<EventName, number>> = {
   'upgrade.started': 1,
   'upgrade.finished': 1,
   'upgrade.failed': 0,
+  'executor.refused': 0,
   'message.dropped': 1,
   'server.state': 1,
   'listener.bound': 1,
@@ -91,15 +95,20 @@ function limited(name: string): (line: string) => void {
   let second = 0
   let written = 0
   let left = 0
+  const sayLeft = () => {
+    if (left > 0) logLine(`${name}: ${left} more lines of this kind were left out`)
+    left = 0
+  }
   return (line) => {
     const now = Math.floor(performance.now() / 1_000)
     if (now !== second) {
-      if (left > 0) logLine(`${name}: ${left} more lines of this kind were left out`)
+      sayLeft()
       second = now
-      written = left = 0
+      written = 0
     }
-    if (++written > MOST_A_SECOND) left++
-    else logLine(line)
+    if (++written <= MOST_A_SECOND) logLine(line)
+    // Said even if no further line comes.
+    else if (left++ === 0) setTimeout(sayLeft, 1_000).unref()
   }
 }
 

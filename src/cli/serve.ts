@@ -7,17 +7,23 @@ import { drainTimeoutMs } from '../core/options.js'
 import { type ConfiguredServer, openServer, readConfiguration } from '../gaidaros.js'
 import { announce } from './announce.js'
 import type { Arguments } from './arguments.js'
+import { daemonOf } from './background.js'
+import { detach, theWaiter } from './detach.js'
 import { type Begun, Endings } from './endings.js'
-import { optionsOf } from './options.js'
 import { levelOf, report } from './report.js'
+import { optionsOf } from './serve-options.js'
 import { Service } from './service.js'
 
 export async function serve(given: Arguments): Promise<number> {
+  // Before anything is loaded: whatever handlers do when they are loaded is done once.
+  if (given.flags.daemon === true && theWaiter() === undefined) return detach()
   const endings = new Endings()
   let service: Service | undefined
   try {
     const options = optionsOf(given)
-    service = new Service(given, options, await readConfiguration(options))
+    const loaded = await readConfiguration(options)
+    if (daemonOf(loaded.values.daemon).detach === true && theWaiter() === undefined) return await detach()
+    service = new Service(given, options, loaded)
     endings.begun = service
     try {
       await service.start()
@@ -25,6 +31,7 @@ export async function serve(given: Arguments): Promise<number> {
       await service.stop({ timeoutMs: 0 })
       // Asked to end during the start, which undid it in order.
       if (endings.isAsked) return endings.status
+      service.failed()
       throw error
     }
     await service.ended()
@@ -40,7 +47,8 @@ export async function handle(given: Arguments): Promise<number> {
   try {
     const options = optionsOf(given)
     const loaded = await readConfiguration(options)
-    const server = await openServer(loaded, options, { place: 'command', isSteered: true })
+    const server = await openServer(loaded, options, { place: 'command' })
+    if (given.flags.strict) await (await import('./doctor/index.js')).insist(server, given)
     report(server, levelOf(given, loaded))
     endings.begun = begunOf(server)
     server.on('server.state', ({ to }) => {
@@ -69,7 +77,6 @@ function begunOf(server: ConfiguredServer): Begun {
     },
     drainMs: server.configuration.values.drain?.timeoutMs ?? drainTimeoutMs,
     stop: () => server.stop(),
-    kill() {},
     reload() {
       for (const listener of server.listeners) void listener.reload()
     },

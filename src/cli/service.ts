@@ -5,17 +5,27 @@
  * held apart from it from the beginning, so the process only has to become their supervisor.
  */
 import type { LoadedConfiguration } from '../core/config/index.js'
-import { type ControlTarget, controlOfServer } from '../core/control.js'
+import type { Asker, Control, ControlRequest } from '../core/control.js'
+import { endBy } from '../core/control.js'
 import { toError } from '../core/errors.js'
-import type { Server, StopOptions } from '../core/lifecycle.js'
+import type { StopOptions } from '../core/lifecycle.js'
 import { drainTimeoutMs } from '../core/options.js'
 import { writePidFile } from '../core/pid-file.js'
+import { dropPrivileges, handOver, idsOf } from '../core/privileges.js'
 import { settleWorkers } from '../core/workers/options.js'
-import { type ConfiguredServer, controlOf, listenForControl, openServer, type ServerOptions } from '../gaidaros.js'
+import {
+  controlOf,
+  identityOf,
+  listenForControl,
+  openServer,
+  type PlacedServer,
+  type ServerNames,
+  type ServerOptions,
+} from '../gaidaros.js'
 import { type Foundation, lay, type Supervision, supervise } from '../supervise.js'
-import { version } from '../version.js'
 import { announce, announceTo, endWithPeer } from './announce.js'
 import type { Arguments } from './arguments.js'
+import { Background } from './background.js'
 import type { Begun } from './endings.js'
 import { logLine } from './output.js'
 import { levelOf, report } from './report.js'
@@ -33,22 +43,28 @@ export class Service implements Begun {
   readonly #options: ServerOptions
   readonly #takeover = Takeover.begun()
   readonly #foundation: Foundation
-  #server: ConfiguredServer | undefined
+  readonly #background: Background
+  #server: PlacedServer | undefined
   #supervision: Supervision | undefined
-  #target: ControlTarget | undefined
-  #control: Server | undefined
-  #removePidFile: (() => void) | undefined
+  /** Pid file and control socket, where they are not the server's. */
+  #names: ServerNames | undefined
   #reloading: Promise<unknown> | undefined
   #isStopping = false
 
+  /** @throws {BindError} when a log file cannot be opened. */
   constructor(given: Arguments, options: ServerOptions, loaded: LoadedConfiguration) {
     this.#given = given
     this.#options = options
     this.#loaded = loaded
+    this.#background = new Background(loaded.values)
     this.#foundation = lay(this.#takeover?.descriptors)
     const isSupervised = settleWorkers(loaded.values.workers) !== undefined
     this.drainMs = this.#drainTimeoutMs + (isSupervised ? FORCE_MS : 0)
-    report(this.#foundation.events, levelOf(given, loaded))
+    const { events } = this.#foundation
+    report(events, levelOf(given, loaded))
+    events.on('server.state', ({ to }) => {
+      if (to === 'draining') this.#background.stopping()
+    })
   }
 
   get #drainTimeoutMs(): number {
@@ -67,19 +83,19 @@ export class Service implements Begun {
 
   /** @returns when it serves. */
   async start(): Promise<void> {
-    const { path, pidFile } = controlOf(this.#loaded.values.control)
     const workers = settleWorkers(this.#loaded.values.workers)
-    // A program that takes over has these once the other one has let go of them.
-    if (this.#takeover === undefined && pidFile !== undefined) this.#removePidFile = writePidFile(pidFile)
     if (workers === undefined) await this.#serveHere()
     else await this.#supervise(workers.count)
-    this.#foundation.sockets.closeUnused()
-    await this.#takeover?.ready()
-    if (this.#takeover !== undefined && pidFile !== undefined) this.#removePidFile = writePidFile(pidFile)
-    if (path !== undefined) this.#control = await listenForControl(path, this.#steered())
-    if (this.#server !== undefined) announce(this.#server)
-    else announceTo(process.stdout, this.#supervision?.supervisor.listeners ?? [])
-    if (this.#server !== undefined) endWithPeer(this.#server)
+    if (this.#server !== undefined) {
+      announce(this.#server)
+      endWithPeer(this.#server)
+    } else announceTo(process.stdout, this.#supervision?.supervisor.listeners ?? [])
+    this.#background.ready()
+  }
+
+  /** It did not start: why is for people, and for the log. */
+  failed(): void {
+    this.#background.failed()
   }
 
   /** Resolves when nobody serves any more. */
@@ -93,7 +109,8 @@ export class Service implements Begun {
   async close(): Promise<void> {
     this.#foundation.sockets.keepOnly(undefined)
     this.#supervision?.close()
-    await this.#leaveNames()
+    this.#background.close()
+    await this.#names?.release()
   }
 
   async stop(options: StopOptions = {}): Promise<void> {
@@ -118,7 +135,8 @@ export class Service implements Begun {
     if (this.#isStopping) return
     const leave = async () => {
       sockets.yieldNames()
-      await this.#leaveNames()
+      await (this.#server?.takeNames() ?? this.#names)?.release()
+      this.#names = undefined
     }
     Takeover.begin(events, sockets.inventory(), leave).then(
       () => void this.stop({ timeoutMs: this.#drainTimeoutMs, patienceMs: PATIENCE_MS }),
@@ -130,36 +148,108 @@ export class Service implements Begun {
 
   async #serveHere(): Promise<void> {
     const { sockets } = this.#foundation
+    const takeover = this.#takeover
     const server = await openServer(this.#loaded, this.#options, {
       place: 'command',
       sockets: (key, kind, endpoint) => sockets.lend(key, kind, endpoint),
+      steering: (own) => ({ ask: (request, asker) => this.#answer(request, asker, own) }),
+      ...(takeover === undefined
+        ? {}
+        : {
+            namesAreFree: () => {
+              sockets.closeUnused()
+              return takeover.ready()
+            },
+          }),
     })
+    if (this.#given.flags.strict) await (await import('./doctor/index.js')).insist(server, this.#given)
     report(server, levelOf(this.#given, this.#loaded))
+    server.on('server.state', ({ to }) => {
+      if (to === 'draining' && this.#supervision === undefined) this.#background.stopping()
+    })
     this.#server = server
-    this.#target = controlOfServer(server, version)
     if (this.#isStopping) return
     await server.start()
+  }
+
+  /** At the control socket: what concerns the whole process is done here, the rest by whoever serves. */
+  #answer(request: ControlRequest, asker: Asker | undefined, own: Control | undefined): unknown {
+    switch (request?.command) {
+      case 'drain':
+      case 'stop':
+        return endBy(request, (options) => this.stop(options))
+      case 'reload':
+        return this.#reload().then(() => ({ state: this.state }))
+      default:
+        return (this.#supervision?.target ?? (own as Control)).ask(request, asker)
+    }
   }
 
   // ── several, in their own ──────────────────────────────────────────────────────────────────────────────────────────
 
   async #supervise(count: number): Promise<void> {
+    const { values } = this.#loaded
+    const { path, pidFile } = controlOf(values.control)
+    let removePidFile: (() => void) | undefined
+    // A program that takes over has these once the other one has let go of them.
+    if (this.#takeover === undefined && pidFile !== undefined) removePidFile = writePidFile(pidFile)
+    this.#names = { release: async () => removePidFile?.() }
     const supervision = this.#begin(false)
     this.#supervision = supervision
-    this.#target = supervision.target
     await supervision.supervisor.start(count)
+    if (this.#takeover !== undefined) {
+      this.#foundation.sockets.closeUnused()
+      await this.#takeover.ready()
+      if (pidFile !== undefined) removePidFile = writePidFile(pidFile)
+    }
+    const steering = { ask: (request: ControlRequest, asker?: Asker) => this.#answer(request, asker, undefined) }
+    const control = path === undefined ? undefined : await listenForControl(path, steering)
+    this.#names = {
+      async release() {
+        removePidFile?.()
+        await control?.stop({ timeoutMs: 1_000 })
+      },
+    }
+    this.#becomeAnother([path, pidFile])
+  }
+
+  /** Everything is bound: root is given up, here as in each worker. */
+  #becomeAnother(names: readonly (string | undefined)[]): void {
+    const identity = identityOf(this.#loaded.values.daemon)
+    if (identity === undefined) return
+    const ids = idsOf(identity)
+    const sockets = (this.#supervision?.supervisor.listeners ?? []).flatMap(({ endpoints }) =>
+      endpoints.filter((one) => one.startsWith('unix:')).map((one) => one.slice('unix:'.length)),
+    )
+    const files = [...sockets, ...names].filter((one) => one !== undefined)
+    if (ids !== undefined && process.geteuid?.() === 0) for (const file of files) handOver(file, ids)
+    dropPrivileges(identity)
   }
 
   /** @param isSuccessor - To a server in this process, which is ready, and stays it if this fails. */
   #begin(isSuccessor: boolean): Supervision {
-    const supervision = supervise(this.#given.words, this.#foundation, isSuccessor)
+    // What workers print goes where our own words go.
+    const isRedirected = this.#loaded.values.daemon !== undefined && this.#loaded.values.daemon !== false
+    const supervision = supervise(this.#given.words, this.#foundation, { isSuccessor, isRedirected })
     // However this process ends, but by SIGKILL: no worker stays. Without us they leave by themselves.
-    process.once('exit', () => this.kill())
+    process.once('exit', () => {
+      supervision.supervisor.kill()
+      supervision.close()
+    })
     return supervision
   }
 
-  #reload(): Promise<unknown> {
-    if (this.#supervision !== undefined) return this.#supervision.supervisor.reload()
+  async #reload(): Promise<unknown> {
+    let result: Promise<unknown> = Promise.resolve()
+    const run = () => {
+      result = this.#supervision === undefined ? this.#become() : this.#supervision.supervisor.reload()
+      return result.catch(() => {})
+    }
+    await this.#background.reloads(run)
+    return result
+  }
+
+  #become(): Promise<unknown> {
     this.#reloading ??= this.#becomeSupervisor().finally(() => {
       if (this.#supervision === undefined) this.#reloading = undefined
     })
@@ -186,8 +276,8 @@ export class Service implements Begun {
       events.emit('reload.failed', { error })
       throw error
     }
+    this.#names = server.takeNames()
     this.#supervision = supervision
-    this.#target = supervision.target
     sockets.handOn()
     const workers = supervision.supervisor.workers.length
     events.emit('reload.finished', { generation: 1, workers, durationMs: Math.round(performance.now() - began) })
@@ -195,33 +285,5 @@ export class Service implements Begun {
     await server.stop({ timeoutMs: this.#drainTimeoutMs, patienceMs: PATIENCE_MS })
     for (const [name, count] of Object.entries(server.counters)) counters[name] = (counters[name] ?? 0) + count
     this.#server = undefined
-  }
-
-  // ── names ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-  /** Whoever serves at the moment. */
-  #steered(): ControlTarget {
-    const target = () => this.#target as ControlTarget
-    return {
-      status: () => target().status(),
-      connections: (most) => target().connections(most),
-      suspend: (name) => target().suspend(name),
-      resume: (name) => target().resume(name),
-      end: (timeoutMs) => void this.stop(timeoutMs === undefined ? {} : { timeoutMs }),
-      reload: async () => {
-        await this.#reload()
-        const workers = this.#supervision?.supervisor.workers ?? []
-        return { workers: workers.filter(({ state }) => state === 'ready').length }
-      },
-    }
-  }
-
-  /** Pid file and control socket. */
-  async #leaveNames(): Promise<void> {
-    this.#removePidFile?.()
-    this.#removePidFile = undefined
-    const control = this.#control
-    this.#control = undefined
-    await control?.stop({ timeoutMs: 1_000 })
   }
 }

@@ -238,6 +238,7 @@ export async function openClient(parts: ClientParts): Promise<ClientConnection> 
       connectionPipeline: undefined,
       messagePipeline: undefined,
       methodPipelines: undefined,
+      probe: undefined,
     },
     endpoint,
     listener: undefined,

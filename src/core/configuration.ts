@@ -6,13 +6,15 @@
  */
 import type { Endpoint } from './endpoint.js'
 import type { CodecRef, HandlerLike, MiddlewareRef, Named, NamedExecutor } from './handler.js'
-import type { Limits, SocketOptions, Timeouts, TlsOptions } from './options.js'
+import type { Limits, ServerLimits, SocketOptions, Timeouts, TlsOptions } from './options.js'
 import type { AnyPlugin, Layer, Protocol } from './plugin.js'
 import type { WorkersSetting } from './workers/options.js'
 
 /** A number, or the word that lifts a limit. */
 export type Limit = number | 'unlimited'
 export type LimitOptions = { readonly [K in keyof Limits]?: Limits[K] extends number ? Limit : Limits[K] }
+/** At the top: every listener's defaults, and what the whole server is held to. */
+export type TopLimitOptions = LimitOptions & { readonly [K in keyof ServerLimits]?: Limit }
 export type TimeoutOptions = { readonly [K in keyof Timeouts]?: Limit }
 /** Transports of third parties may take further keys here; each transport refuses those it does not know. */
 export type SocketOption = Partial<SocketOptions> & Readonly<Record<string, unknown>>
@@ -82,6 +84,27 @@ export interface ControlOptions {
   readonly path?: string
   /** Where the process id is written while the server runs. */
   readonly pidFile?: string
+  /** Keys whose values taps hide, besides `password`, `token` and their like; parts of a key's name. */
+  readonly redact?: readonly string[]
+}
+
+export interface NodeOptions {
+  /** The first part of its name; the rest is by chance. Default: the host's. */
+  readonly name?: string
+  /** Where handlers run there. Default: the handler's own, or inline. */
+  readonly executor?: NamedExecutor
+}
+
+/** A server as a service of its machine. */
+export interface DaemonOptions {
+  /** `gaidaros serve` returns once the server is ready, and leaves it in the background. */
+  readonly detach?: boolean
+  /** In place of the command's standard error; opened again on SIGUSR1. */
+  readonly logFile?: string
+  /** Who to be once everything is bound, by name or number. */
+  readonly user?: string | number
+  /** Default: the user's. */
+  readonly group?: string | number
 }
 
 /** The whole of it. `createServer` takes this; `defineConfig` types it in a file. */
@@ -93,13 +116,22 @@ export interface Configuration extends SharedOptions {
   /** Short form: the endpoint or endpoints of the listener `default`. */
   readonly listen?: string | Endpoint | readonly (string | Endpoint)[]
   readonly listeners?: Readonly<Record<string, ListenerOptions>>
+  readonly limits?: TopLimitOptions
   readonly hooks?: HookOptions
   readonly plugins?: readonly (string | readonly [string, unknown] | AnyPlugin)[]
+  /** The cluster of machines that executor `cluster` and `gaidaros node` belong to: its NATS servers, or that with options. */
+  readonly cluster?: string | readonly string[] | Readonly<Record<string, unknown>>
+  /** What `gaidaros node` does with it. */
+  readonly node?: NodeOptions
   /** Server processes: how many, or that and how they share; see docs/guide/workers.md. Started by `gaidaros serve`. */
   readonly workers?: WorkersSetting
   readonly drain?: { readonly timeoutMs?: number }
   /** Off unless asked for. */
   readonly control?: boolean | string | ControlOptions
+  /** How `gaidaros serve` runs as a service; `true` is `{ detach: true }`. Of these, a server in code has `user` and `group`. */
+  readonly daemon?: boolean | DaemonOptions
+  /** CPU profiles of the server (of the command), its threads and processes: a file each in this folder; `true`: in the present one. */
+  readonly profile?: boolean | string
   /** Logs of the command to standard error: 0 errors, 1 (default) the life of the server, 2 connections, 3 messages. */
   readonly verbose?: number
 }

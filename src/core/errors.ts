@@ -99,7 +99,10 @@ export type ConnectionErrorCode =
   | 'FIRST_BYTE_TIMEOUT'
   | 'HALF_CLOSED_TIMEOUT'
   | 'SLOW_PEER' // more than writeHardBytes waited for a peer that does not read
+  | 'TOO_SLOW' // less than limits.minBytesPerSecond while a frame was incomplete or a reply unread
+  | 'MEMORY_PRESSURE' // cut to save the rest: it held most of limits.memoryBytes, or idled while memory was short
   | 'RATE_LIMITED'
+  | 'KILLED' // by an operator, whose reason stands in the message
   | 'IDENTITY_UNKNOWN' // client-identity: no certificate, or one that nobody knows
   | 'AMPLIFIED' // a reply over limits.replyRatio to a datagram peer; not sent
   | 'UNDETECTED' // none of the listener's protocols is what the peer speaks, within detectBytes and detectMs

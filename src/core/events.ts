@@ -5,6 +5,7 @@
  * lists each event, checked by a test. An event nobody listens to costs one look-up and makes no object.
  */
 import { type Channel, channel } from 'node:diagnostics_channel'
+import type { AlarmName } from './alarm-name.js'
 import type { CloseReason, Connection } from './connection.js'
 import type { Endpoint } from './endpoint.js'
 
@@ -37,7 +38,10 @@ export interface Events {
   /** A deadline of a connection has passed; `connection.closed` follows. */
   'connection.expired': { readonly connection: Connection; readonly code: string }
   /** Reading stopped or went on, because the peer or the handler is slow. */
-  'connection.paused': { readonly connection: Connection; readonly cause: 'write' | 'unprocessed' | 'application' }
+  'connection.paused': {
+    readonly connection: Connection
+    readonly cause: 'write' | 'unprocessed' | 'application' | 'memory'
+  }
   /** Reading goes on. */
   'connection.resumed': { readonly connection: Connection }
   /** A handshake or accept failed before there was a connection. */
@@ -46,6 +50,18 @@ export interface Events {
   'limit.reached': { readonly listener: string; readonly limit: string; readonly value: number }
   /** It accepts again. */
   'limit.cleared': { readonly listener: string; readonly limit: string }
+  /** Something an operator should see to: `alarm` is `connections`, `descriptors`, `memory` or `budget`. Once, until it is cleared. */
+  'alarm.raised': {
+    readonly alarm: AlarmName
+    readonly listener: string | undefined
+    readonly since: Date
+    readonly value: number
+    readonly limit: number
+  }
+  /** Its cause has been away for `limits.alarmCoolDownMs`. */
+  'alarm.cleared': { readonly alarm: AlarmName; readonly listener: string | undefined; readonly lastedMs: number }
+  /** A plugin answers at an address of its own: metrics, health. */
+  'plugin.bound': { readonly plugin: string; readonly address: string }
   /** Something the server had constructed threw when it was disposed; the rest was disposed all the same. */
   'disposal.failed': { readonly name: string; readonly error: Error }
   /** A thread, process or node that ran handlers is gone; its connections are closed as LOST or reopened elsewhere. */
@@ -94,6 +110,8 @@ export interface Events {
   'upgrade.finished': { readonly pid: number; readonly durationMs: number }
   /** It did not get ready; this one goes on. */
   'upgrade.failed': { readonly error: Error }
+  /** Something came from a place that is no batch of ours, or one that is too large; it was dropped. */
+  'executor.refused': { readonly executor: string; readonly place: string; readonly error: Error }
   /** The orderly end has begun. */
   'drain.started': { readonly deadline: Date; readonly connections: number }
   /** Connections cut at the deadline are `forced`. */
@@ -128,6 +146,9 @@ export const eventNames: readonly EventName[] = [
   'listener.fault',
   'limit.reached',
   'limit.cleared',
+  'alarm.raised',
+  'alarm.cleared',
+  'plugin.bound',
   'disposal.failed',
   'executor.lost',
   'worker.started',
@@ -141,6 +162,7 @@ export const eventNames: readonly EventName[] = [
   'upgrade.started',
   'upgrade.finished',
   'upgrade.failed',
+  'executor.refused',
   'drain.started',
   'drain.finished',
 ]

@@ -3,23 +3,48 @@
  *
  * Room: core, mechanism.
  */
+import { Admission, type AdmissionLimits, checkLive } from './admission.js'
+import { type Alarms, Threshold } from './alarms.js'
+import { ofListener } from './config/trace.js'
 import type { CloseReason } from './connection.js'
+import type { LatencyRecorder } from './control/latency.js'
 import type { Endpoint } from './endpoint.js'
-import { AcceptError, BindError, GaidarosError, HandshakeError, ShutdownError, toError, WiringError } from './errors.js'
+import {
+  AcceptError,
+  BindError,
+  ConfigError,
+  GaidarosError,
+  HandshakeError,
+  ShutdownError,
+  toError,
+  WiringError,
+} from './errors.js'
 import { stack } from './layer-stack.js'
 import type { ListenerHandle, ListenerState } from './lifecycle.js'
-import type { Limits } from './options.js'
-import type { Binding, ListenerPlan } from './plan.js'
-import { Session, type SessionHost, type SessionScope } from './session.js'
+import type { Limits, TlsIdentity } from './options.js'
+import type { Binding, ListenerPlan, SessionPlan } from './plan.js'
+import { Session, type SessionHost, type SessionScope, type Traffic } from './session.js'
 import type { Link, LinkSink, Listener } from './transport.js'
+import { timedPlan } from './watched-plan.js'
 
 /** A bound listener tells its server of sessions that ended. */
 export interface ListenerOwner {
   readonly host: SessionHost
   /** Serve one message of one connection, then stop. */
   readonly once: boolean
+  readonly alarms: Alarms
+  /** All listeners together have as many connections as they may. */
+  readonly isFull: boolean
+  sessionOpened(): void
   sessionClosed(session: Session, reason: CloseReason): void
 }
+
+/** Why newcomers wait. */
+const SUSPENDED = 1
+const FULL = 2 // with whenFull `pause`
+const OVER_RATE = 4 // likewise
+const HELD = 8 // memory is short
+const STARTING = 16 // not everything is bound, or somebody has something to do before the first is let in
 
 interface Waiter {
   readonly isMet: (count: number) => boolean
@@ -33,13 +58,19 @@ export class ServerListener implements ListenerHandle {
   readonly sessions = new Set<Session>()
   readonly #owner: ListenerOwner
   readonly #bound: Listener[] = []
+  readonly #sinks: ListenerSink[] = []
+  /** Of connections that are gone. */
+  readonly #past: Traffic = { bytesIn: 0, bytesOut: 0, messagesIn: 0, messagesOut: 0 }
   readonly #waiters = new Set<Waiter>()
-  readonly #bySource = new Map<string, number>()
+  readonly #admission: Admission
+  readonly #nearlyFull = new Threshold(0.9, 0.8)
+  readonly #accepted = new Map<string, number>()
   #state: ListenerState = 'unbound'
   #endpoints: readonly Endpoint[]
-  #connectionLimit: number
-  #sourceLimit: number
   #isFull = false
+  #isRateWatched = false
+  /** Zero: newcomers are taken at once. */
+  #waits = 0
   #drainBy: Date | undefined
   #patienceMs = 0
   /** `handle()` has its one connection. */
@@ -50,8 +81,7 @@ export class ServerListener implements ListenerHandle {
     this.plan = plan
     this.#owner = owner
     this.#endpoints = plan.bindings.map((binding) => binding.endpoint)
-    this.#connectionLimit = plan.limits.connections
-    this.#sourceLimit = plan.limits.connectionsPerSource
+    this.#admission = new Admission(plan.limits, owner.host.clock.now())
   }
 
   get endpoint(): Endpoint {
@@ -66,6 +96,17 @@ export class ServerListener implements ListenerHandle {
   get connections(): number {
     return this.sessions.size
   }
+  get accepted(): ReadonlyMap<string, number> {
+    return this.#accepted
+  }
+  get limits(): Readonly<Limits> {
+    return { ...this.plan.limits, ...this.#admission.limits }
+  }
+  get traffic(): Readonly<Traffic> {
+    const total = { ...this.#past }
+    for (const session of this.sessions) session.addTraffic(total)
+    return total
+  }
 
   /** Binds all endpoints of the plan, or none. @throws {BindError} */
   async bind(): Promise<void> {
@@ -73,12 +114,17 @@ export class ServerListener implements ListenerHandle {
     try {
       for (const binding of this.plan.bindings) {
         const sink = new ListenerSink(this, binding, this.#owner)
+        this.#sinks.push(sink)
         const listener = await binding.transport.listen(binding.endpoint, binding.options, this.#layered(sink, binding))
         this.#bound.push(listener)
+        // In the very turn in which it was bound: nobody has been accepted yet.
+        if (this.#waits !== 0) listener.pause()
         sink.bound(listener.endpoint)
       }
     } catch (thrown) {
       await this.unbind()
+      // The transport knows its options by their names alone: `tls.cert`.
+      if (thrown instanceof ConfigError) throw ofListener(thrown, this.name)
       throw thrown instanceof GaidarosError
         ? thrown
         : new BindError('BIND_FAILED', `listener ${this.name}: ${toError(thrown).message}`, {
@@ -136,7 +182,7 @@ export class ServerListener implements ListenerHandle {
   suspend(): void {
     if (this.#state !== 'listening') return
     this.#state = 'suspended'
-    for (const listener of this.#bound) listener.pause()
+    this.#wait(SUSPENDED, true)
     this.#owner.host.events.emit('listener.suspended', { listener: this.name })
   }
 
@@ -144,7 +190,27 @@ export class ServerListener implements ListenerHandle {
     if (this.#state !== 'suspended') return
     this.#state = 'listening'
     this.#owner.host.events.emit('listener.resumed', { listener: this.name })
-    if (!this.#isFull || this.plan.limits.whenFull === 'refuse') for (const listener of this.#bound) listener.resume()
+    this.#wait(SUSPENDED, false)
+  }
+
+  /** Memory is short: newcomers wait, or no longer. */
+  hold(isHeld: boolean): void {
+    this.#wait(HELD, isHeld)
+  }
+
+  /** Newcomers wait, from before the bind on, until all is as it should be. */
+  holdStart(isHeld: boolean): void {
+    this.#wait(STARTING, isHeld)
+  }
+
+  #wait(reason: number, isOn: boolean): void {
+    const before = this.#waits
+    this.#waits = isOn ? before | reason : before & ~reason
+    if (this.#state === 'unbound' || this.#state === 'closed' || (before === 0) === (this.#waits === 0)) return
+    for (const listener of this.#bound) {
+      if (this.#waits === 0) listener.resume()
+      else listener.pause()
+    }
   }
 
   async reload(): Promise<boolean> {
@@ -158,27 +224,32 @@ export class ServerListener implements ListenerHandle {
     return true
   }
 
+  /** @internal Records how long messages take, from now on; undefined ends it. Costs nothing while it is off. */
+  measure(recorder: LatencyRecorder | undefined): void {
+    for (const sink of this.#sinks) sink.measure(recorder)
+  }
+
+  async setCertificate(name: string, identity: TlsIdentity | undefined): Promise<void> {
+    const able = this.#bound.filter((listener) => listener.setCertificate !== undefined)
+    if (able.length === 0) {
+      const message = `listener ${this.name} shows no certificates: it is not bound, or began without \`tls.cert\`, \`tls.pfx\` and \`tls.sni\``
+      throw new WiringError('NEEDS_UNMET', message, { listener: this.name })
+    }
+    for (const listener of able) await listener.setCertificate?.(name, identity)
+    this.reloaded()
+  }
+
   /** By itself, because a file has changed. */
   reloaded(): void {
     this.#owner.host.events.emit('listener.reloaded', { listener: this.name })
   }
 
-  setLimits(limits: Partial<Pick<Limits, 'connections' | 'connectionsPerSource'>>): void {
-    for (const [key, value] of Object.entries(limits)) {
-      const isKnown = key === 'connections' || key === 'connectionsPerSource'
-      const isLimit =
-        typeof value === 'number' && value >= 0 && (Number.isInteger(value) || value === Number.POSITIVE_INFINITY)
-      if (!isKnown || !isLimit) {
-        const expected = 'connections or connectionsPerSource, a whole number or Infinity'
-        throw new WiringError(
-          'BAD_OPTION',
-          `listener ${this.name}: setLimits takes ${expected}; got ${key}: ${String(value)}`,
-        )
-      }
-    }
-    this.#connectionLimit = limits.connections ?? this.#connectionLimit
-    this.#sourceLimit = limits.connectionsPerSource ?? this.#sourceLimit
-    this.#watchLimit()
+  setLimits(limits: Partial<AdmissionLimits>): void {
+    checkLive(`listener ${this.name}`, limits, ['connections', 'connectionsPerSource', 'acceptRate'])
+    const hosts = [...this.sessions].map((session) => session.remote?.host)
+    this.#admission.change(limits, hosts, this.#owner.host.clock.now())
+    this.#watchRate()
+    this.watchLimit()
   }
 
   waitForConnections(count: number | ((count: number) => boolean)): Promise<void> {
@@ -193,6 +264,7 @@ export class ServerListener implements ListenerHandle {
   admit(link: Link, scope: SessionScope): Session | undefined {
     const { host } = this.#owner
     host.count('accepted')
+    this.#accepted.set(scope.transport, (this.#accepted.get(scope.transport) ?? 0) + 1)
     const refusal = this.#refusal(link)
     if (refusal !== undefined) {
       host.count(`refused.${refusal}`)
@@ -204,8 +276,10 @@ export class ServerListener implements ListenerHandle {
     }
     const session = new Session(link, scope)
     this.sessions.add(session)
-    if (this.#sourceLimit !== Number.POSITIVE_INFINITY || this.#bySource.size > 0) this.#countSource(link, 1)
+    this.#admission.entered(() => link.remote?.host)
+    this.#owner.sessionOpened()
     this.#changed()
+    this.#watchRate()
     return session
   }
 
@@ -220,14 +294,18 @@ export class ServerListener implements ListenerHandle {
 
   forget(session: Session, link: Link, reason: CloseReason): void {
     this.sessions.delete(session)
-    if (this.#bySource.size > 0) this.#countSource(link, -1)
-    this.#changed()
+    this.#admission.left(() => link.remote?.host)
+    session.addTraffic(this.#past)
     this.#owner.sessionClosed(session, reason)
+    this.#changed()
   }
 
   fault(error: Error, remote: Endpoint | undefined): void {
     const { host } = this.#owner
     host.count(`fault.${error instanceof GaidarosError ? error.code : 'UNKNOWN'}`)
+    // A report of a datagram listener stands for as many as it says.
+    const { reason, count } = (error as { fields?: { reason?: unknown; count?: unknown } }).fields ?? {}
+    if (typeof reason === 'string' && typeof count === 'number') host.count(`lost.${reason}`, count)
     if (error instanceof AcceptError && error.code === 'OUT_OF_DESCRIPTORS') {
       host.events.emit('limit.reached', {
         listener: this.name,
@@ -242,23 +320,27 @@ export class ServerListener implements ListenerHandle {
 
   #refusal(link: Link): string | undefined {
     if (this.#isTaken) return 'connections'
-    if (this.sessions.size >= this.#connectionLimit) return 'connections'
-    if (this.#sourceLimit === Number.POSITIVE_INFINITY) return undefined
-    const source = link.remote?.host
-    return source !== undefined && (this.#bySource.get(source) ?? 0) >= this.#sourceLimit ? 'source' : undefined
+    if (this.#owner.isFull) return 'server'
+    return this.#admission.refusal(this.sessions.size, () => link.remote?.host, this.#owner.host.clock.now())
   }
 
-  #countSource(link: Link, by: 1 | -1): void {
-    const source = link.remote?.host
-    if (source === undefined) return
-    const count = (this.#bySource.get(source) ?? 0) + by
-    if (count > 0) this.#bySource.set(source, count)
-    else this.#bySource.delete(source)
+  /** With `whenFull: 'pause'` the next newcomer waits until the rate lets it in. */
+  #watchRate(): void {
+    if (this.plan.limits.whenFull !== 'pause') return
+    const { clock } = this.#owner.host
+    const waitMs = this.#admission.waitMs(clock.now())
+    this.#wait(OVER_RATE, waitMs > 0)
+    if (waitMs === 0 || this.#isRateWatched) return
+    this.#isRateWatched = true
+    clock.after(waitMs, () => {
+      this.#isRateWatched = false
+      this.#watchRate()
+    })
   }
 
   /** The number of connections is another one. */
   #changed(): void {
-    this.#watchLimit()
+    this.watchLimit()
     if (this.#waiters.size === 0) return
     for (const waiter of this.#waiters) {
       if (!waiter.isMet(this.sessions.size)) continue
@@ -267,19 +349,19 @@ export class ServerListener implements ListenerHandle {
     }
   }
 
-  #watchLimit(): void {
-    const isFull = this.sessions.size >= this.#connectionLimit
+  /** Its own limit or the server's may be met, or no longer. */
+  watchLimit(): void {
+    const { alarms, host, isFull: isServerFull } = this.#owner
+    const { connections: limit } = this.#admission.limits
+    const isFull = this.sessions.size >= limit
+    const isNearlyFull = this.#nearlyFull.at(this.sessions.size, limit)
+    alarms.set('connections', this.name, isNearlyFull, this.sessions.size, limit)
+    if (this.plan.limits.whenFull === 'pause') this.#wait(FULL, isFull || isServerFull)
     if (isFull === this.#isFull) return
     this.#isFull = isFull
-    const { events } = this.#owner.host
-    const limit = 'connections'
-    if (isFull) events.emit('limit.reached', { listener: this.name, limit, value: this.#connectionLimit })
-    else events.emit('limit.cleared', { listener: this.name, limit })
-    if (this.plan.limits.whenFull !== 'pause' || this.#state !== 'listening') return
-    for (const listener of this.#bound) {
-      if (isFull) listener.pause()
-      else listener.resume()
-    }
+    const facts = { listener: this.name, limit: 'connections' }
+    if (isFull) host.events.emit('limit.reached', { ...facts, value: limit })
+    else host.events.emit('limit.cleared', facts)
   }
 }
 
@@ -312,6 +394,17 @@ class ListenerSink implements LinkSink {
   bound(endpoint: Endpoint): void {
     this.scope.endpoint = endpoint
     for (const { scope } of this.scope.candidates ?? []) (scope as MutableScope).endpoint = endpoint
+  }
+
+  /** Sessions read their plan from here at each message. */
+  measure(recorder: LatencyRecorder | undefined): void {
+    const watched = (plan: SessionPlan) =>
+      recorder === undefined ? plan : timedPlan(plan, recorder, this.scope.host.clock)
+    const { plan } = this.#listener
+    this.scope.plan = watched(plan)
+    this.scope.candidates?.forEach(({ scope }, i) => {
+      ;(scope as MutableScope).plan = watched(plan.candidates?.[i]?.plan ?? scope.plan)
+    })
   }
 
   open(link: Link): void {

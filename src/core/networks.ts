@@ -65,6 +65,24 @@ export function plainAddress(address: string): string {
   return `${high >> 8}.${high & 255}.${low >> 8}.${low & 255}`
 }
 
+/**
+ * What counts as one source: an IPv4 address, or the network of an IPv6 one, because one customer is given a whole network
+ * of 2^64 addresses (RFC 6177, section 2).
+ *
+ * @param ipv6Prefix - Bits of an IPv6 address that are kept.
+ */
+export function networkOf(address: string, ipv6Prefix: number): string {
+  const plain = plainAddress(address)
+  if (!plain.includes(':')) return plain
+  let bits = ipv6Prefix
+  const kept = groupsOf(plain).map((group) => {
+    const take = Math.max(0, Math.min(16, bits))
+    bits -= 16
+    return (group & (0xffff << (16 - take)) & 0xffff).toString(16)
+  })
+  return `${kept.join(':')}/${ipv6Prefix}`
+}
+
 /** The eight groups of an IPv6 address, whose tail may be written as IPv4 (`64:ff9b::192.0.2.1`). */
 export function groupsOf(address: string): number[] {
   const [head = '', tail] = address.split('::')

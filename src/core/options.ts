@@ -10,6 +10,7 @@ export interface Limits {
   connections: number
   whenFull: 'refuse' | 'pause'
   connectionsPerSource: number
+  acceptRate: number
   handshakes: number
   frameBytes: number
   lineBytes: number
@@ -23,6 +24,16 @@ export interface Limits {
   whenPeersFull: 'evict' | 'refuse'
   replyRatio: number
   detectBytes: number
+  minBytesPerSecond: number
+}
+
+/** Of the whole server: they stand in `limits` at the top, and at no listener. */
+export interface ServerLimits {
+  serverConnections: number
+  memoryBytes: number
+  residentBytes: number
+  watchMs: number
+  alarmCoolDownMs: number
 }
 
 /** Per listener; `timeouts` at the top sets them for all. Milliseconds of the monotonic clock. */
@@ -32,6 +43,7 @@ export interface Timeouts {
   frameMs: number
   idleMs: number
   halfClosedMs: number
+  slowGraceMs: number
   lingerMs: number
   handlerMs: number
   peerIdleMs: number
@@ -67,6 +79,9 @@ export interface MulticastOptions {
 /** Text that starts with `-----BEGIN` is PEM itself; other text is a file's path; bytes are taken as they are. */
 export type Material = string | Uint8Array | readonly (string | Uint8Array)[]
 
+/** A certificate and its key. */
+export type TlsIdentity = Pick<TlsOptions, 'cert' | 'key' | 'ca' | 'pfx' | 'passphrase'>
+
 export interface TlsOptions {
   readonly cert?: Material
   readonly key?: Material
@@ -84,7 +99,7 @@ export interface TlsOptions {
   /** Protocols offered, best first. */
   readonly alpn?: readonly string[]
   /** By server name, `*.example.org` for one label: the certificate to show. */
-  readonly sni?: Readonly<Record<string, Pick<TlsOptions, 'cert' | 'key' | 'ca' | 'pfx' | 'passphrase'>>>
+  readonly sni?: Readonly<Record<string, TlsIdentity>>
   /** Read certificates and keys again when their files change, checked before they are used. Default true. */
   readonly watch?: boolean
   /**
@@ -130,7 +145,14 @@ export const limitRows: { readonly [K in keyof Limits]: OptionRow } = {
     unit: 'count',
     unlimited: true,
     counter: 'refused.source',
-    why: 'Connections at a time from one address. Off, because many users may stand behind one address.',
+    why: 'Connections at a time from one address; an IPv6 /64 is one, and an IPv4-mapped address its IPv4. Off, because many users may stand behind one address.',
+  },
+  acceptRate: {
+    default: Number.POSITIVE_INFINITY,
+    unit: 'count',
+    unlimited: true,
+    counter: 'refused.rate',
+    why: 'Newcomers a second, as many at once after a silence. Over it `whenFull` decides: refused, or they wait for their turn. Off, because a server that restarts meets all its clients at once.',
   },
   handshakes: {
     default: Number.POSITIVE_INFINITY,
@@ -209,6 +231,46 @@ export const limitRows: { readonly [K in keyof Limits]: OptionRow } = {
     counter: 'closed.UNDETECTED',
     why: 'First bytes looked at to find out which of several protocols a peer speaks.',
   },
+  minBytesPerSecond: {
+    default: 0,
+    unit: 'count',
+    counter: 'closed.TOO_SLOW',
+    why: 'Bytes a second that a peer must send while a frame of it is incomplete, and take while replies wait for it; measured over `slowGraceMs`. 0: off, because slow links exist; 240 is what Kestrel asks for.',
+  },
+}
+
+export const serverLimitRows: { readonly [K in keyof ServerLimits]: OptionRow } = {
+  serverConnections: {
+    default: Number.POSITIVE_INFINITY,
+    unit: 'count',
+    unlimited: true,
+    counter: 'refused.server',
+    why: 'Connections at a time of all listeners together. Off: each listener has its own.',
+  },
+  memoryBytes: {
+    default: Number.POSITIVE_INFINITY,
+    unit: 'bytes',
+    unlimited: true,
+    counter: 'closed.MEMORY_PRESSURE',
+    why: 'Bytes held for all connections together: unfinished frames, frames that wait, replies not taken. At 80 % the greediest are no longer read; at 100 %, or when that has not helped for 5 s, they are cut as MEMORY_PRESSURE. Off: counting costs a little for each chunk.',
+  },
+  residentBytes: {
+    default: undefined,
+    unit: 'bytes',
+    unlimited: true,
+    why: 'Resident memory of the process that is its 100 %: at 85 % newcomers wait, at 95 % idle connections are cut as MEMORY_PRESSURE. The same of the JavaScript heap against its own limit. Default: what the control group or the machine has.',
+  },
+  watchMs: {
+    default: 1_000,
+    unit: 'ms',
+    unlimited: true,
+    why: "How often the process's memory and descriptors are looked at; `unlimited`: never.",
+  },
+  alarmCoolDownMs: {
+    default: 10_000,
+    unit: 'ms',
+    why: 'An alarm is cleared when its cause has been away for so long, so that one that comes and goes is told once.',
+  },
 }
 
 export const timeoutRows: { readonly [K in keyof Timeouts]: OptionRow } = {
@@ -246,6 +308,11 @@ export const timeoutRows: { readonly [K in keyof Timeouts]: OptionRow } = {
     unlimited: true,
     counter: 'closed.HALF_CLOSED_TIMEOUT',
     why: 'After one side has finished, for the other to finish too.',
+  },
+  slowGraceMs: {
+    default: 5_000,
+    unit: 'ms',
+    why: 'Over which `minBytesPerSecond` is measured, so that a pause of the network is no crime.',
   },
   lingerMs: {
     default: 2_000,
@@ -303,3 +370,4 @@ const defaultsOf = <T>(rows: { readonly [K in keyof T]: OptionRow }): T =>
 
 export const defaultLimits: Readonly<Limits> = Object.freeze(defaultsOf<Limits>(limitRows))
 export const defaultTimeouts: Readonly<Timeouts> = Object.freeze(defaultsOf<Timeouts>(timeoutRows))
+export const defaultServerLimits: Readonly<ServerLimits> = Object.freeze(defaultsOf<ServerLimits>(serverLimitRows))

@@ -28,7 +28,7 @@ export interface MiddlewareSet {
 }
 
 /** Where a step came from, outermost first. */
-export type MiddlewareLevel = 'global' | 'listener' | 'protocol' | 'handler' | 'method'
+export type MiddlewareLevel = 'observer' | 'global' | 'listener' | 'protocol' | 'handler' | 'method'
 
 export interface PlacedMiddleware {
   readonly level: MiddlewareLevel

@@ -11,6 +11,7 @@ import type { Endpoint } from './endpoint.js'
 import type { Executor } from './executor.js'
 import type { HandlerPlan } from './handler.js'
 import type { PlacedLayer } from './layer-stack.js'
+import type { Probe } from './observer.js'
 import type { Limits, Timeouts } from './options.js'
 import type { Pipeline, PlacedMiddleware } from './pipeline.js'
 import type { Protocol } from './plugin.js'
@@ -42,6 +43,8 @@ export interface SessionPlan {
   readonly messagePipeline: Pipeline<MessageContext> | undefined
   /** For those with, by route; the key undefined is `@OnMessage()`. */
   readonly methodPipelines: ReadonlyMap<string | undefined, Pipeline<MessageContext>> | undefined
+  /** Told of each message that was handled, where somebody measures. */
+  readonly probe: Probe | undefined
 }
 
 /** One of several protocols that share an endpoint, and what serves it. */

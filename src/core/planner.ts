@@ -4,6 +4,7 @@
  *
  * Room: core, mechanism. Everything that can be wrong about a listener is found here, before anything is bound.
  */
+import { atKey } from './config/trace.js'
 import type { HandlerRef, ListenerOptions, ProtocolChoice, SharedOptions } from './configuration.js'
 import { type Endpoint, parseEndpoint } from './endpoint.js'
 import { ConfigError, FrameError, WiringError } from './errors.js'
@@ -11,6 +12,7 @@ import type { Executor, Placement } from './executor.js'
 import { type Elsewhere, mixedPlan, runPlan } from './executor-plan.js'
 import type { CodecRef, HandlerDefinition, HandlerPlan, MiddlewareRef, Named, NamedExecutor, Needs } from './handler.js'
 import { checkStack, type PlacedLayer } from './layer-stack.js'
+import { joinProbes } from './observer.js'
 import { defaultLimits, defaultTimeouts, type Limits, type Timeouts } from './options.js'
 import { compose, type MiddlewareLevel, type MiddlewareSet, type PlacedMiddleware } from './pipeline.js'
 import { sourceOf } from './places/handler-source.js'
@@ -175,6 +177,9 @@ export class Planner {
 
     const own = protocol?.protocol.middleware
     const middleware: PlacedMiddleware[] = [
+      ...registry.observers.flatMap(({ middleware: set }) =>
+        set === undefined ? [] : [{ level: 'observer' as const, set }],
+      ),
       ...this.#globalMiddleware(),
       ...this.#listenerMiddleware(name, options),
       ...(own === undefined ? [] : [{ level: 'protocol' as const, set: own }]),
@@ -204,6 +209,7 @@ export class Planner {
         middleware.flatMap(({ set }) => (set.connection === undefined ? [] : [set.connection])),
       ),
       messagePipeline: onMessage(middleware),
+      probe: joinProbes(registry.observers.flatMap((observer) => observer.probe?.(name) ?? [])),
       methodPipelines:
         methods.size === 0
           ? undefined
@@ -316,7 +322,7 @@ export class Planner {
     )
     const { sockets, ticketKeys } = this.#parts
     return (given as (string | Endpoint)[]).map((text, index) => {
-      const endpoint = parseEndpoint(text, registry.schemes)
+      const endpoint = endpointAt(text, registry.schemes, `listeners.${name}.endpoint`)
       const asked = registry.transportOf(endpoint.scheme)
       const { transport, layers } = this.#between(asked, named, place)
       const socket = { ...fitting(shared.socket, transport), ...options.socket }
@@ -383,6 +389,16 @@ export class Planner {
   }
 }
 
+function endpointAt(text: string | Endpoint, schemes: Iterable<string>, place: string): Endpoint {
+  try {
+    return parseEndpoint(text, schemes)
+  } catch (thrown) {
+    if (!(thrown instanceof ConfigError)) throw thrown
+    const { code, message, fields } = thrown
+    throw atKey(new ConfigError(code, message.replace(/^endpoint /, ''), fields), place)
+  }
+}
+
 /** Defaults under the shared options under the listener's own; `unlimited` is read as Infinity. */
 export function settle<T extends object>(
   defaults: Readonly<T>,
@@ -391,7 +407,8 @@ export function settle<T extends object>(
   const result: Record<string, unknown> = { ...defaults }
   for (const layer of layers) {
     for (const [key, value] of Object.entries(layer ?? {})) {
-      if (value !== undefined) result[key] = value === 'unlimited' ? Number.POSITIVE_INFINITY : value
+      // At the top stand limits of the whole server as well; they are no listener's.
+      if (value !== undefined && key in defaults) result[key] = value === 'unlimited' ? Number.POSITIVE_INFINITY : value
     }
   }
   return result as T
@@ -429,6 +446,7 @@ function unmet(needs: Needs, can: Capabilities): string | undefined {
   if (needs.ordered && !can.ordered) return 'ordered messages, and these come in any order'
   if (needs.reliable && !can.reliable) return 'reliable delivery, and messages get lost here'
   if (needs.stream && can.kind !== 'stream') return 'a stream of bytes, and these are messages with bounds'
+  if (needs.message && can.kind !== 'message') return 'messages with bounds, and this is a stream of bytes'
   const most = can.maxMessageBytes
   if (needs.maxMessage !== undefined && most !== undefined && needs.maxMessage > most) {
     return `messages of ${needs.maxMessage} bytes, and ${most} is the most here`

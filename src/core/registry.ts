@@ -5,13 +5,15 @@
  * under one name is refused, with both places named.
  */
 import type { Codec, Payload } from './codec.js'
+import { atKey } from './config/trace.js'
 import { ConfigError, WiringError } from './errors.js'
 import type { Executor } from './executor.js'
 import { framed } from './framed.js'
 import type { CodecRef, MiddlewareRef, Named } from './handler.js'
 import { nearest } from './nearest.js'
+import type { Observer } from './observer.js'
 import { type MiddlewareSet, toMiddlewareSet } from './pipeline.js'
-import type { AnyPlugin, Factory, Framing, Layer, PluginServices, Protocol, Registry } from './plugin.js'
+import type { AnyPlugin, Companion, Factory, Framing, Layer, PluginServices, Protocol, Registry } from './plugin.js'
 import { issuePath, type StandardSchemaV1 } from './standard-schema.js'
 import type { Transport } from './transport.js'
 
@@ -34,6 +36,8 @@ export class ServerRegistry implements Registry {
   readonly #protocols: Shelf<AnyFactory<Protocol>> = new Map()
   readonly #middleware: Shelf<AnyFactory<MiddlewareSet | unknown>> = new Map()
   readonly #executors: Shelf<AnyFactory<Executor>> = new Map()
+  readonly #observers: Observer[] = []
+  readonly #companions: Shelf<Companion> = new Map()
   /** Who registers now; shown when two collide. */
   #by = 'gaidaros'
   /** Whatever is registered now takes the place of what has its name. */
@@ -126,6 +130,26 @@ export class ServerRegistry implements Registry {
       this.#by,
       this,
     )
+  }
+
+  observer(create: (services: PluginServices) => Observer): this {
+    const made = create(this.#services)
+    const twice = this.#observers.some(({ name }) => name === made.name)
+    if (twice)
+      throw new WiringError('DUPLICATE', `the observer \`${made.name}\` is there already; name its plugin once`)
+    this.#observers.push(made)
+    return this
+  }
+
+  get observers(): readonly Observer[] {
+    return this.#observers
+  }
+
+  companion(companion: Companion): this {
+    return put(this.#companions, 'companion', companion.name, companion, this.#by, this)
+  }
+  get companions(): readonly Companion[] {
+    return [...this.#companions.values()].map(({ thing }) => thing)
   }
 
   /** Runs `register` with leave to replace: for what the application itself put into its container. */
@@ -229,7 +253,11 @@ export class ServerRegistry implements Registry {
 
   #make<T>(factory: AnyFactory<T>, options: object, place: string): T {
     const checked = checkOptions(factory.options as StandardSchemaV1 | undefined, options, place)
-    return factory.create(checked as never, this.#services)
+    try {
+      return factory.create(checked as never, this.#services)
+    } catch (thrown) {
+      throw atKey(thrown, place)
+    }
   }
 }
 

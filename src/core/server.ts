@@ -3,17 +3,23 @@
  *
  * Room: core, mechanism. It chooses nothing: plans come from a planner, everything else through the constructor.
  */
+
+import type { Alarm } from './alarms.js'
 import type { Clock } from './clock.js'
 import type { ListenerOptions } from './configuration.js'
 import type { CloseReason, Connection } from './connection.js'
 import { Deadlines } from './deadlines.js'
-import { ConfigError, ShutdownError, WiringError } from './errors.js'
+import { ConfigError, ShutdownError, toError, WiringError } from './errors.js'
 import { EventHub, type EventListener, type EventName } from './events.js'
 import type { Executor } from './executor.js'
 import type { ListenerHandle, Listeners, Server, ServerState, StopOptions } from './lifecycle.js'
 import { ServerListener } from './listener.js'
+import type { Observer } from './observer.js'
+import type { ServerLimits } from './options.js'
 import type { ListenerPlan } from './plan.js'
+import { type LiveServerLimits, ServerRoom } from './server-room.js'
 import type { Session, SessionHost } from './session.js'
+import type { DescriptorCount, Usage } from './usage.js'
 
 /** What a server is made of. */
 export interface ServerParts {
@@ -24,8 +30,15 @@ export interface ServerParts {
   readonly events: EventHub
   /** Default of `stop`, in milliseconds. */
   readonly drainTimeoutMs: number
+  readonly limits: Readonly<ServerLimits>
+  /** Descriptors of this process, where a transport can tell. */
+  readonly descriptors: DescriptorCount
+  /** What goes along with the server; started first and stopped last. */
+  readonly observers: readonly Observer[]
   /** Constructs what handlers of scope `server` need; before anything is bound. */
   prepare(plan: ListenerPlan): Promise<void>
+  /** Called when all is bound, and before anybody is let in. */
+  bound?: (() => void | Promise<void>) | undefined
   /** Disposes what was constructed, in reverse order; last of all. */
   dispose(): Promise<void>
 }
@@ -41,6 +54,8 @@ export class GaidarosServer implements Server {
   readonly #counters: Record<string, number> = Object.create(null)
   readonly #deadlines: Deadlines
   readonly #host: SessionHost
+  readonly #room: ServerRoom
+  readonly #observing: Observer[] = []
   readonly stopped: Promise<void>
   readonly listeners: Listeners
   #state: ServerState = 'created'
@@ -60,12 +75,25 @@ export class GaidarosServer implements Server {
       this.#resolveStopped = resolve
     })
     const counters = this.#counters
+    const room = new ServerRoom({
+      clock: parts.clock,
+      events: parts.events,
+      limits: parts.limits,
+      descriptors: parts.descriptors,
+      filled: () => this.#eachListener((listener) => listener.watchLimit()),
+      holdNewcomers: (isHeld) => this.#eachListener((listener) => listener.hold(isHeld)),
+      sessions: () => this.connections as Iterable<Session>,
+    })
+    this.#room = room
     this.#host = {
+      get budget() {
+        return room.budget
+      },
       clock: parts.clock,
       deadlines: this.#deadlines,
       events: parts.events,
-      count(counter) {
-        counters[counter] = (counters[counter] ?? 0) + 1
+      count(counter, by = 1) {
+        counters[counter] = (counters[counter] ?? 0) + by
       },
       nextId: () => (++this.#nextId).toString(36),
     }
@@ -102,6 +130,22 @@ export class GaidarosServer implements Server {
     }
   }
 
+  get limits(): Readonly<LiveServerLimits> {
+    return this.#room.limits
+  }
+  setLimits(limits: Partial<LiveServerLimits>): void {
+    this.#room.change(limits)
+  }
+  get alarms(): readonly Alarm[] {
+    return this.#room.alarms.active
+  }
+  get executors(): readonly Executor[] {
+    return [...new Set([...this.#listeners.values()].flatMap((listener) => listener.plan.executors))]
+  }
+  usage(): Usage {
+    return this.#room.usage()
+  }
+
   on<N extends EventName>(name: N, listener: EventListener<N>): this {
     this.#parts.events.on(name, listener)
     return this
@@ -128,14 +172,20 @@ export class GaidarosServer implements Server {
       if (this.#listeners.size === 0) {
         throw new ConfigError('BAD_VALUE', 'no listener is configured; expected `listen` or `listeners`')
       }
+      for (const observer of this.#parts.observers) {
+        this.#observing.push(observer)
+        await observer.start?.(this)
+      }
       for (const listener of this.#listeners.values()) {
         await this.#prepare(listener.plan)
       }
       for (const listener of this.#listeners.values()) {
         if (this.#stopping !== undefined) throw new ShutdownError('SHUTDOWN', 'stop() was called during start()')
+        if (this.#parts.bound !== undefined) listener.holdStart(true)
         await listener.bind()
         bound.push(listener)
       }
+      await this.#parts.bound?.()
       if (this.#stopping !== undefined) throw new ShutdownError('SHUTDOWN', 'stop() was called during start()')
     } catch (error) {
       // All or nothing: what is bound is undone, latest first, and whoever came in meanwhile is cut.
@@ -145,11 +195,14 @@ export class GaidarosServer implements Server {
       }
       await this.#drainExecutors([...this.#listeners.values()])
       await this.#release()
+      await this.#endObservers()
       this.#enter('stopped')
       this.#resolveStopped()
       throw error
     }
+    this.#room.start()
     this.#enter('ready')
+    if (this.#parts.bound !== undefined) for (const listener of bound) listener.holdStart(false)
     return this
   }
 
@@ -174,18 +227,29 @@ export class GaidarosServer implements Server {
 
   #add(plan: ListenerPlan): ServerListener {
     const isHandling = () => this.#isHandling
+    const room = this.#room
     const listener = new ServerListener(plan, {
       host: this.#host,
       get once() {
         return isHandling()
       },
+      alarms: room.alarms,
+      get isFull() {
+        return room.isFull
+      },
+      sessionOpened: () => room.entered(),
       sessionClosed: (session, reason) => this.#sessionClosed(session, reason),
     })
     this.#listeners.set(plan.name, listener)
     return listener
   }
 
+  #eachListener(tell: (listener: ServerListener) => void): void {
+    for (const listener of this.#listeners.values()) tell(listener)
+  }
+
   #sessionClosed(session: Session, reason: CloseReason): void {
+    this.#room.left()
     this.#handled?.(session.stats.messagesIn > 0 && reason.error === undefined)
   }
 
@@ -265,9 +329,10 @@ export class GaidarosServer implements Server {
     await this.#untilGone(listeners, this.#deadline)
     await unbound
     await this.#drainExecutors(listeners)
-    // 5. What was constructed goes last: close hooks may have needed it.
+    // 5. What was constructed goes after them: close hooks may have needed it. Who observes goes last.
     await this.#release()
     if (wasReady) events.emit('drain.finished', { forced, durationMs: Math.round(clock.now() - began) })
+    await this.#endObservers()
     this.#enter('stopped')
     this.#resolveStopped()
   }
@@ -309,8 +374,21 @@ export class GaidarosServer implements Server {
     try {
       await this.#parts.dispose()
     } finally {
+      this.#room.stop()
       this.#deadlines.close()
     }
+  }
+
+  /** Latest first. One that cannot stop keeps nobody else from it. */
+  async #endObservers(): Promise<void> {
+    for (const observer of this.#observing.reverse()) {
+      try {
+        await observer.stop?.()
+      } catch (thrown) {
+        this.#parts.events.emit('disposal.failed', { name: `observer ${observer.name}`, error: toError(thrown) })
+      }
+    }
+    this.#observing.length = 0
   }
 
   #enter(state: ServerState): void {

@@ -11,12 +11,13 @@
  */
 import type { Duplex } from 'node:stream'
 import { Attributes } from './attributes.js'
+import type { Holder, MemoryBudget } from './budget.js'
 import type { Clock } from './clock.js'
 import type { CodecContext, FrameReader } from './codec.js'
 import type { CloseReason, Connection, ConnectionState, ConnectionStats } from './connection.js'
 import type { Bucket, Deadlines, Expiring } from './deadlines.js'
 import { agreed, type Candidate, detect } from './detection.js'
-import { type DuplexFeed, duplexOf } from './duplex.js'
+import { ConnectionStream } from './duplex.js'
 import type { Endpoint } from './endpoint.js'
 import {
   ConnectionError,
@@ -33,18 +34,23 @@ import type { FeatureToken } from './feature.js'
 import type { BoundHandler } from './handler.js'
 import { Hold } from './hold.js'
 import { Outbox, type Piece } from './outbox.js'
+import { PACE_MS, Pace } from './pace.js'
 import type { SessionPlan } from './plan.js'
 import type { Protocol } from './plugin.js'
 import { Port } from './protocol-port.js'
 import type { Capabilities, Link } from './transport.js'
 import { runMethod, Turn, unrouted } from './turn.js'
+import { tappedPlan, type Watcher } from './watched-plan.js'
 
 /** What sessions need of the server (or client) they belong to. */
 export interface SessionHost {
   readonly clock: Clock
   readonly deadlines: Deadlines
   readonly events: EventHub
-  count(counter: string): void
+  /** Where all connections share one (`limits.memoryBytes`). */
+  readonly budget?: MemoryBudget | undefined
+  /** @param by - How many more. Default: 1. */
+  count(counter: string, by?: number): void
   nextId(): string
 }
 
@@ -62,6 +68,27 @@ export interface SessionScope {
   readonly once: boolean
   /** Told once, after everything of the session has ended. */
   closed(session: Session, reason: CloseReason): void
+}
+
+/** Totals of what passed. */
+export interface Traffic {
+  bytesIn: number
+  bytesOut: number
+  messagesIn: number
+  messagesOut: number
+}
+
+/** What a session is at, for the operator. */
+export interface SessionWork {
+  readonly ageMs: number
+  /** Since bytes came or went. */
+  readonly idleMs: number
+  readonly unsentBytes: number
+  /** Received, and waiting for its turn or its rest. */
+  readonly unhandledBytes: number
+  readonly inFlight: number
+  /** It is not read from. */
+  readonly isPaused: boolean
 }
 
 /** Reasons not to go on. */
@@ -84,7 +111,10 @@ const ignore = () => {}
 
 /** A promise somebody waits for: a reply, a hook. */
 interface Pending {
+  /** Of its deadline; moved on by a stream of replies that makes progress. */
   since: number
+  /** When its turn began, for the plan's probe; 0: it is measured already. */
+  readonly began: number
   readonly stop: number
   readonly isMessage: boolean
   over: boolean
@@ -94,7 +124,7 @@ interface Pending {
   readonly fail?: (error: Error) => void
 }
 
-export class Session implements Connection, Expiring {
+export class Session implements Connection, Expiring, Holder {
   readonly id: string
   readonly #link: Link
   /** Another one once it is known which of several protocols the peer speaks. */
@@ -113,6 +143,8 @@ export class Session implements Connection, Expiring {
   #inTurn = false
   #isPumping = false
   #isReadingPaused = false
+  /** Memory is short: nothing more is read; what was read is handled. */
+  #isHeld = false
   #isFlushQueued = false
   #hasPeerEnded = false
   #hasEnded = false
@@ -142,7 +174,7 @@ export class Session implements Connection, Expiring {
   /** Whole messages of a message transport that wait. */
   #waiting: Buffer[] | undefined
   #waitingBytes = 0
-  #feed: DuplexFeed | undefined
+  #feed: ConnectionStream | undefined
 
   #bytesIn = 0
   #messagesIn = 0
@@ -150,6 +182,12 @@ export class Session implements Connection, Expiring {
   #lastActivity: number
   /** When the first byte of the unfinished frame came; 0: there is none. */
   #frameSince = 0
+  /** Where `limits.minBytesPerSecond` is set. */
+  readonly #pace: Pace | undefined
+  /** When the present message's turn began, for the plan's probe. */
+  #turnSince = 0
+  /** @internal The budget's. */
+  charged = 0
   #lingerUntil = Number.POSITIVE_INFINITY
 
   #reason: CloseReason | undefined
@@ -158,6 +196,8 @@ export class Session implements Connection, Expiring {
   #resolveClosed: ((reason: CloseReason) => void) | undefined
   #drained: { promise: Promise<void>; resolve: () => void; reject: (error: Error) => void } | undefined
   #abortion: AbortController | undefined
+  /** Of the message at hand; a new one once it was given up. */
+  #messageAbortion: AbortController | undefined
 
   bucket: Bucket | undefined = undefined
   before: Expiring | undefined = undefined
@@ -176,6 +216,9 @@ export class Session implements Connection, Expiring {
     }
     this.id = scope.host.nextId()
     this.#openedAt = this.#lastActivity = scope.host.clock.now()
+    const { limits, timeouts } = scope.plan
+    if (limits.minBytesPerSecond > 0 && this.#isStream)
+      this.#pace = new Pace(limits.minBytesPerSecond, timeouts.slowGraceMs)
   }
 
   // ── what handlers see ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -245,11 +288,15 @@ export class Session implements Connection, Expiring {
     return this.#closedPromise
   }
   get signal(): AbortSignal {
-    if (this.#abortion === undefined) {
-      this.#abortion = new AbortController()
-      if (this.#isClosed) this.#abortion.abort(this.#closedError())
+    const isOfMessage = (this.#isInHandler || this.#inFlight > 0) && !(this.#stops & OPENING)
+    let abortion = isOfMessage ? this.#messageAbortion : this.#abortion
+    if (abortion === undefined) {
+      abortion = new AbortController()
+      if (this.#isClosed) abortion.abort(this.#closedError())
+      if (isOfMessage) this.#messageAbortion = abortion
+      else this.#abortion = abortion
     }
-    return this.#abortion.signal
+    return abortion.signal
   }
   feature<T>(token: FeatureToken<T>): T | undefined {
     return this.#link.feature?.(token)
@@ -266,13 +313,18 @@ export class Session implements Connection, Expiring {
   }
 
   write(bytes: Uint8Array): Promise<void> {
+    return this.#writePiece(bytes) ?? DONE
+  }
+
+  /** @returns undefined when more may be written at once. */
+  #writePiece(piece: Piece): Promise<void> | undefined {
     if (!this.#canWrite) return this.#rejected(this.#closedError())
     try {
-      this.#put(bytes)
+      this.#put(piece)
     } catch (error) {
       return this.#rejected(toError(error))
     }
-    return this.#mayGoOn()
+    return this.#stops & WRITE_HIGH ? this.#mayGoOn() : undefined
   }
 
   end(): void {
@@ -343,8 +395,8 @@ export class Session implements Connection, Expiring {
 
   stream(): Duplex {
     this.#stops |= SWITCHING
-    const { duplex, feed } = duplexOf({
-      write: (bytes) => this.write(bytes),
+    const feed = new ConnectionStream(this, {
+      write: (piece) => this.#writePiece(piece),
       end: () => this.end(),
       abort: (error) => this.abort(error ?? 'ABORTED'),
       pause: () => this.#pauseReading('application'),
@@ -354,12 +406,12 @@ export class Session implements Connection, Expiring {
     this.#frameSince = 0
     // As in upgrade(): the rest of the present chunk comes first.
     queueMicrotask(() => {
-      if (this.#hold.size > 0) feed.data((this.#hold.buffer as Buffer).subarray(this.#hold.start, this.#hold.end))
+      if (this.#hold.size > 0) feed.feed((this.#hold.buffer as Buffer).subarray(this.#hold.start, this.#hold.end))
       this.#hold.clear()
-      if (this.#hasPeerEnded) feed.end()
-      if (this.#isClosed) feed.close(this.#reason?.error)
+      if (this.#hasPeerEnded) feed.feedEnd()
+      if (this.#isClosed) feed.feedClose(this.#reason?.error)
     })
-    return duplex
+    return feed
   }
 
   // ── opening ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -511,12 +563,14 @@ export class Session implements Connection, Expiring {
     this.#bytesIn += end - start
     if (this.#feed !== undefined) {
       const bytes = buffer.subarray(start, end)
-      return this.#feed.data(this.#link.stable ? bytes : Buffer.from(bytes))
+      return this.#feed.feed(this.#link.stable ? bytes : Buffer.from(bytes))
     }
     this.#inTurn = true
     try {
-      if (!this.#isStream) this.#takeMessage(buffer, start, end)
-      else if (this.#stops === 0 && this.#hold.size === 0 && this.#link.stable) {
+      if (!this.#isStream) {
+        this.#turnSince = now
+        this.#takeMessage(buffer, start, end)
+      } else if (this.#stops === 0 && this.#hold.size === 0 && this.#link.stable) {
         const rest = this.#pump(buffer, start, end, now)
         if (rest < end) this.#keep(buffer, rest, end)
       } else {
@@ -532,6 +586,7 @@ export class Session implements Connection, Expiring {
     if (this.#stops !== 0) this.#checkUnprocessed()
     else if (this.#isDraining) this.#finishDrain()
     this.#flush()
+    this.#scope.host.budget?.charge(this)
   }
 
   /** What the pump left: the rest of a frame, or frames that have to wait. */
@@ -570,6 +625,7 @@ export class Session implements Connection, Expiring {
         if (next === undefined) this.#waiting = undefined
         else {
           this.#waitingBytes -= next.length + 64
+          if (this.#scope.plan.probe !== undefined) this.#turnSince = this.#scope.host.clock.now()
           this.#deliver(next, 0, next.length)
         }
       }
@@ -597,6 +653,7 @@ export class Session implements Connection, Expiring {
   /** Finds frames and handles them. @returns the index of the first byte not consumed. */
   #pump(buffer: Buffer, start: number, end: number, now: number): number {
     const { plan, host } = this.#scope
+    this.#turnSince = now
     let reader = this.#reader
     if (reader === undefined) {
       const framer = plan.codec.framer
@@ -654,7 +711,7 @@ export class Session implements Connection, Expiring {
     if (this.#hold.size >= limit || this.#waitingBytes >= limit) this.#pauseReading('unprocessed')
   }
 
-  #pauseReading(cause: 'write' | 'unprocessed' | 'application'): void {
+  #pauseReading(cause: 'write' | 'unprocessed' | 'application' | 'memory'): void {
     if (this.#isReadingPaused || this.#isClosed) return
     this.#isReadingPaused = true
     this.#link.pause()
@@ -664,7 +721,7 @@ export class Session implements Connection, Expiring {
   }
 
   #resumeReading(): void {
-    if (!this.#isReadingPaused || this.#isClosed) return
+    if (!this.#isReadingPaused || this.#isClosed || this.#isHeld) return
     this.#isReadingPaused = false
     const { events } = this.#scope.host
     if (events.wants('connection.resumed')) events.emit('connection.resumed', { connection: this })
@@ -676,8 +733,9 @@ export class Session implements Connection, Expiring {
   /** One frame's payload, `buffer[start, end)`, to the handler and its reply back. */
   #deliver(buffer: Buffer, start: number, end: number): void {
     const { plan } = this.#scope
-    const codec = plan.codec
+    const { codec, probe } = plan
     const handler = this.#handler as BoundHandler
+    const atWork = probe === undefined ? 0 : this.#inFlight
     let reply: unknown
     let message: unknown
     try {
@@ -711,6 +769,7 @@ export class Session implements Connection, Expiring {
       else reply = pipeline(new Turn(this, message, route, end - start, method), runMethod)
     } catch (thrown) {
       this.#isInHandler = false
+      if (probe !== undefined) this.#turnSince = probe.handled(this.#turnSince)
       this.#failed(thrown, 'the message', true)
       this.#messageDone()
       return
@@ -718,6 +777,8 @@ export class Session implements Connection, Expiring {
     this.#isInHandler = false
     if (typeof reply === 'string') this.#answerPlain(reply)
     else if (reply !== undefined) this.#answer(reply)
+    // One that is waited for is measured when it settles.
+    if (probe !== undefined && this.#inFlight === atWork) this.#turnSince = probe.handled(this.#turnSince)
     if (this.#deferred !== undefined || this.#scope.once) this.#messageDone()
   }
 
@@ -733,14 +794,19 @@ export class Session implements Connection, Expiring {
     const isRouted = route !== undefined && handler.routes?.has(route)
     const method = isRouted ? handler.routes?.get(route) : handler.message
     const pipeline = plan.methodPipelines?.get(isRouted ? route : undefined) ?? plan.messagePipeline
+    const { probe } = plan
+    const since = probe === undefined ? 0 : this.#scope.host.clock.now()
     let reply: unknown
     try {
       const turn = new Turn(this, message, route, frameBytes, method)
       reply = pipeline === undefined ? runMethod(turn) : pipeline(turn, runMethod)
     } catch (thrown) {
+      probe?.handled(since)
       return this.#failedFor(thrown)
     }
-    return isThenable(reply) ? this.#awaitFor(reply) : reply
+    if (isThenable(reply)) return this.#awaitFor(reply)
+    probe?.handled(since)
+    return reply
   }
 
   /** Its `@OnError` answers, or else its protocol. */
@@ -755,8 +821,10 @@ export class Session implements Connection, Expiring {
   #awaitFor(promise: PromiseLike<unknown>): Promise<unknown> {
     return new Promise((resolve, reject) => {
       const { clock, deadlines } = this.#scope.host
+      const since = clock.now()
       const pending: Pending = {
-        since: clock.now(),
+        since,
+        began: since,
         stop: 0,
         isMessage: true,
         over: false,
@@ -774,6 +842,7 @@ export class Session implements Connection, Expiring {
         },
         (thrown) => {
           if (!this.#finishPending(pending)) return reject(this.#closedError())
+          if (thrown instanceof ExecutorError && thrown.code === 'TIMEOUT') this.#abortMessage(thrown)
           try {
             resolve(this.#failedFor(thrown))
           } catch (error) {
@@ -820,9 +889,11 @@ export class Session implements Connection, Expiring {
   #answer(reply: unknown): void {
     if (reply === undefined) return
     if (typeof reply === 'object' && reply !== null) {
-      if (isThenable(reply)) return this.#await(reply, BUSY, true)
+      if (isThenable(reply)) return void this.#await(reply, BUSY, true)
       if (isIterable(reply) && !(reply instanceof Uint8Array) && !this.#scope.plan.codec.isMessage?.(reply)) {
-        return this.#await(this.#sendEach(reply), BUSY, true)
+        const own: { pending?: Pending } = {}
+        own.pending = this.#await(this.#sendEach(reply, own), BUSY, true)
+        return
       }
     }
     this.#answerPlain(reply)
@@ -841,24 +912,39 @@ export class Session implements Connection, Expiring {
   }
 
   /** A reply per item, at the pace of the peer. */
-  async #sendEach(items: Iterable<unknown> | AsyncIterable<unknown>): Promise<undefined> {
+  async #sendEach(
+    items: Iterable<unknown> | AsyncIterable<unknown>,
+    own: { readonly pending?: Pending },
+  ): Promise<undefined> {
     for await (const item of items) {
+      // Given up: what still comes would stand between other replies.
+      if (own.pending?.isTold) return
       if (!this.#canWrite) {
         this.#dropped(this.#closedError())
         return
       }
       if (item !== undefined) this.#encodeOut(item)
-      const pending = this.#pendings?.[0]
       // A long stream that makes progress is no handler that hangs.
-      if (pending !== undefined) pending.since = this.#scope.host.clock.now()
+      if (own.pending !== undefined) this.#progressed(own.pending)
       if (this.#stops & WRITE_HIGH) await this.#mayGoOn()
     }
   }
 
+  /** It begins anew, as far as `handlerMs` goes; the one that waits longest stays in front. */
+  #progressed(pending: Pending): void {
+    const pendings = this.#pendings as Pending[]
+    pending.since = this.#scope.host.clock.now()
+    if (pendings.at(-1) === pending || pending.over) return
+    pendings.splice(pendings.indexOf(pending), 1)
+    pendings.push(pending)
+  }
+
   /** Waits for a handler. @param stop - The reason not to go on meanwhile. */
-  #await(promise: PromiseLike<unknown>, stop: number, isMessage: boolean, isErrorHook = false): void {
+  #await(promise: PromiseLike<unknown>, stop: number, isMessage: boolean, isErrorHook = false): Pending {
     const { plan, host } = this.#scope
-    const pending: Pending = { since: host.clock.now(), stop, isMessage, over: false, isTold: false }
+    const since = host.clock.now()
+    const began = isErrorHook ? 0 : this.#turnSince || since
+    const pending: Pending = { since, began, stop, isMessage, over: false, isTold: false }
     this.#inFlight++
     this.#pendings ??= []
     this.#pendings.push(pending)
@@ -873,11 +959,13 @@ export class Session implements Connection, Expiring {
       },
       (thrown) => {
         if (!this.#finishPending(pending)) return
+        if (thrown instanceof ExecutorError && thrown.code === 'TIMEOUT') this.#abortMessage(thrown)
         if (isErrorHook) this.#giveUp(thrown)
         else this.#failed(thrown, 'the handler', isMessage)
         this.#afterPending(pending)
       },
     )
+    return pending
   }
 
   /** @returns false when nobody waits any more. */
@@ -886,7 +974,9 @@ export class Session implements Connection, Expiring {
     pending.over = true
     this.#inFlight--
     this.#pendings?.splice(this.#pendings.indexOf(pending), 1)
-    this.#lastActivity = this.#scope.host.clock.now()
+    const { host, plan } = this.#scope
+    this.#lastActivity = host.clock.now()
+    if (pending.isMessage && pending.began > 0) plan.probe?.handled(pending.began)
     return true
   }
 
@@ -934,7 +1024,9 @@ export class Session implements Connection, Expiring {
       }
       this.#checkAmplification(piece)
       if (!this.#outbox.writeMessage(this.#link, piece)) this.#overHigh()
-      if (!this.#inTurn) this.#lastActivity = this.#scope.host.clock.now()
+      if (this.#inTurn) return
+      this.#lastActivity = this.#scope.host.clock.now()
+      this.#scope.host.budget?.charge(this)
       return
     }
     this.#outbox.add(piece)
@@ -964,6 +1056,7 @@ export class Session implements Connection, Expiring {
     this.#isFlushQueued = false
     if (this.#outbox.gathered > 0) this.#lastActivity = this.#scope.host.clock.now()
     this.#flush()
+    this.#scope.host.budget?.charge(this)
   }
 
   #flush(): void {
@@ -1000,6 +1093,7 @@ export class Session implements Connection, Expiring {
     this.#drained = undefined
     this.#lastActivity = this.#scope.host.clock.now()
     if (this.#stops & WRITE_HIGH) this.#release(WRITE_HIGH)
+    this.#scope.host.budget?.charge(this)
   }
 
   #mayGoOn(): Promise<void> {
@@ -1038,7 +1132,7 @@ export class Session implements Connection, Expiring {
     this.#hasPeerEnded = true
     this.#wasPeerFirst = !this.#hasEnded
     this.#lastActivity = this.#scope.host.clock.now()
-    if (this.#feed !== undefined) return this.#feed.end()
+    if (this.#feed !== undefined) return this.#feed.feedEnd()
     if (this.#isDetecting) this.#detect(true)
     if (this.#isDiscarding) return
     this.#scope.host.deadlines.arm(this, this.#lastActivity + this.#scope.plan.timeouts.halfClosedMs)
@@ -1082,6 +1176,7 @@ export class Session implements Connection, Expiring {
   #callHook(name: 'idle' | 'peerEnd', place: string): boolean {
     const hook = this.#handler?.[name]
     if (hook === undefined) return false
+    this.#turnSince = 0
     this.#isInHandler = true
     let reply: unknown
     try {
@@ -1116,6 +1211,7 @@ export class Session implements Connection, Expiring {
     this.#reason ??= error === undefined ? { code, by } : { code, by, error }
     this.#stops |= OVER
     this.#isDiscarding = true
+    this.#isHeld = false
     this.#frameSince = 0
     this.#reportUnhandled()
     const { host, plan } = this.#scope
@@ -1152,6 +1248,74 @@ export class Session implements Connection, Expiring {
     this.#hasEnded = true
     this.#outbox.clear()
     this.#link.abort(error)
+  }
+
+  // ── the operator ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** @internal Adds what passed so far. */
+  addTraffic(total: Traffic): void {
+    total.bytesIn += this.#bytesIn
+    total.bytesOut += this.#outbox.written
+    total.messagesIn += this.#messagesIn
+    total.messagesOut += this.#messagesOut
+  }
+
+  /** @internal What it is at. */
+  get work(): SessionWork {
+    const now = this.#scope.host.clock.now()
+    return {
+      ageMs: now - this.#openedAt,
+      idleMs: now - this.#lastActivity,
+      unsentBytes: this.#link.buffered,
+      unhandledBytes: this.#hold.size + this.#waitingBytes,
+      inFlight: this.#inFlight,
+      isPaused: this.#isReadingPaused,
+    }
+  }
+
+  /**
+   * @internal Ends it for the operator.
+   * @param isNow - Without sending what waits.
+   * @returns false where it was ending already.
+   */
+  kill(error: ConnectionError, isNow: boolean): boolean {
+    if (this.#isClosed || (this.#isDiscarding && !isNow)) return false
+    if (isNow) this.#cut(error.code, 'server', error)
+    else this.#finish(error.code, 'server', error)
+    return true
+  }
+
+  /**
+   * @internal Lets a watcher hear what is decoded and encoded. Costs sessions that are not tapped nothing: this one gets a
+   * scope of its own.
+   * @returns what ends it.
+   */
+  tap(watcher: Watcher): () => void {
+    if (this.#isDetecting || this.#isClosed) {
+      const why = this.#isClosed ? 'is closed' : 'has not shown yet which protocol it speaks'
+      throw new ConnectionError('NOT_SUPPORTED', `connection ${this.id} ${why}`)
+    }
+    const plain = this.#scope
+    const tapped = { ...plain, plan: tappedPlan(plain.plan, watcher, this.#port !== undefined) }
+    this.#scope = tapped
+    // A library reads it as a stream: bytes are all there is to see. Shadows the methods of this one object.
+    const deafen = this.#feed?.overhear((piece) => watcher.passed('out', 'chunk', piece))
+    if (this.#feed !== undefined) {
+      this.data = (buffer, start, end) => {
+        watcher.passed('in', 'chunk', buffer.subarray(start, end))
+        Session.prototype.data.call(this, buffer, start, end)
+      }
+      this.write = (bytes) => {
+        watcher.passed('out', 'chunk', bytes)
+        return Session.prototype.write.call(this, bytes)
+      }
+    }
+    return () => {
+      if (this.#scope === tapped) this.#scope = plain
+      deafen?.()
+      Reflect.deleteProperty(this, 'data')
+      Reflect.deleteProperty(this, 'write')
+    }
   }
 
   // ── failures ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -1239,7 +1403,9 @@ export class Session implements Connection, Expiring {
     if (now >= this.#lingerUntil) return this.#link.abort(this.#reason?.error)
     const { timeouts } = this.#scope.plan
     const hung = this.#pendings?.[0]
-    if (this.#isDetecting && now >= this.#openedAt + timeouts.detectMs) this.#detect(true)
+    const slow = this.#pace?.check(now, this.#frameBegan, this.#bytesIn, this.#link.buffered, this.#bytesTaken)
+    if (slow !== undefined && !this.#isDiscarding) this.#tooSlow(slow)
+    else if (this.#isDetecting && now >= this.#openedAt + timeouts.detectMs) this.#detect(true)
     else if (hung !== undefined && now >= hung.since + timeouts.handlerMs) this.#handlerHangs(hung)
     else if (this.#frameSince > 0 && now >= this.#frameSince + timeouts.frameMs) {
       this.#expired('TIMEOUT')
@@ -1276,7 +1442,28 @@ export class Session implements Connection, Expiring {
     if (this.#frameSince > 0) next = Math.min(next, this.#frameSince + timeouts.frameMs)
     const oldest = this.#pendings?.[0]
     if (oldest !== undefined) next = Math.min(next, oldest.since + timeouts.handlerMs)
+    if (this.#pace !== undefined) next = Math.min(next, host.clock.now() + PACE_MS)
     host.deadlines.arm(this, next)
+  }
+
+  /** When the frame began that the peer owes us the rest of; 0: none, or it is we who do not go on. */
+  get #frameBegan(): number {
+    return this.#stops === 0 && !this.#isHeld ? this.#frameSince : 0
+  }
+
+  get #bytesTaken(): number {
+    return this.#outbox.written - this.#link.buffered
+  }
+
+  #tooSlow(at: 'sending' | 'taking'): void {
+    const { limits, timeouts } = this.#scope.plan
+    const what = at === 'sending' ? 'sent the rest of a frame' : 'took its replies'
+    const least = `${limits.minBytesPerSecond} bytes a second (minBytesPerSecond) over ${timeouts.slowGraceMs} ms`
+    const error = new ConnectionError('TOO_SLOW', `the peer ${what} at less than ${least}`)
+    this.#expired(error.code)
+    // Words to one that does not read would only wait with the others.
+    if (at === 'taking') this.#cut(error.code, 'server', error)
+    else this.#finish(error.code, 'server', error)
   }
 
   #idle(isHalf: boolean, idleMs: number): void {
@@ -1323,9 +1510,60 @@ export class Session implements Connection, Expiring {
       `the handler has not answered within handlerMs (${timeouts.handlerMs} ms)`,
     )
     this.#dropped(error)
+    this.#abortMessage(error)
+    this.#handler?.abandon?.(this, error)
     if (pending.fail !== undefined) return pending.fail(error)
     this.#failed(error, 'the handler', pending.isMessage)
     this.#afterPending(pending)
+  }
+
+  /** Nobody waits for the message any more. Others at work share the signal, and keep it. */
+  #abortMessage(error: Error): void {
+    if (this.#inFlight > 0) return
+    this.#messageAbortion?.abort(error)
+    this.#messageAbortion = undefined
+  }
+
+  // ── memory ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** @internal Bytes held here: what came and waits, what is to be sent and waits. */
+  get heldBytes(): number {
+    if (this.#isClosed) return 0
+    const held = (this.#hold.buffer?.length ?? 0) + this.#waitingBytes
+    return held + this.#outbox.gathered + this.#link.buffered
+  }
+
+  /** @internal */
+  holdReading(): void {
+    if (this.#isClosed || this.#isDiscarding) return
+    this.#isHeld = true
+    // That its frame takes longer now is our doing.
+    this.#frameSince = 0
+    this.#pauseReading('memory')
+  }
+
+  /** @internal */
+  releaseReading(): void {
+    if (!this.#isHeld) return
+    this.#isHeld = false
+    if (this.#stops === 0 || this.#isDiscarding) this.#resumeReading()
+  }
+
+  /** @internal The server needs the memory back. */
+  shed(error: ConnectionError): void {
+    this.#cut(error.code, 'server', error)
+    this.#reportUnhandled()
+  }
+
+  /** @internal Since when it does nothing at all; undefined: it is at work. */
+  get idleSince(): number | undefined {
+    const isIdle = this.#isOpen && this.#isResting && this.#hold.size === 0 && this.#link.buffered === 0
+    return isIdle && this.#port === undefined ? this.#lastActivity : undefined
+  }
+
+  /** @internal An idle one, asked to leave in order. */
+  dismiss(error: ConnectionError): void {
+    this.#finish(error.code, 'server', error)
   }
 
   // ── drain and close ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -1399,6 +1637,7 @@ export class Session implements Connection, Expiring {
     if (this.#inFlight > 0) this.#dropped(error)
     for (const pending of this.#pendings ?? []) pending.over = pending.isTold = true
     this.#abortion?.abort(error)
+    this.#messageAbortion?.abort(error)
     this.#reason = { code: 'SHUTDOWN', by: 'server', error }
     this.#cut('SHUTDOWN', 'server', error)
   }
@@ -1417,10 +1656,12 @@ export class Session implements Connection, Expiring {
     this.#stops |= OVER
     this.#outbox.clear()
     host.deadlines.disarm(this)
+    host.budget?.forget(this)
     this.#drained?.reject(this.#closedError())
     this.#drained = undefined
     this.#abortion?.abort(reason.error ?? this.#closedError())
-    this.#feed?.close(reason.error)
+    this.#messageAbortion?.abort(reason.error ?? this.#closedError())
+    this.#feed?.feedClose(reason.error)
     host.count(`closed.${reason.code}`)
     const isOpen = this.#isOpen
     if (isOpen) {

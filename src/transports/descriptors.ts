@@ -24,6 +24,7 @@ export interface DescriptorSource {
 export class DescriptorGauge {
   readonly #source: DescriptorSource
   #cap: number | undefined
+  #limit = 0
   #open = 0
   #sampledAt = Number.NEGATIVE_INFINITY
 
@@ -39,6 +40,12 @@ export class DescriptorGauge {
   /** As last sampled, plus what was accepted and minus what was closed since. */
   get open(): number {
     return this.#open
+  }
+
+  /** Samples now. @returns undefined where the platform does not tell. */
+  look(): { readonly open: number; readonly limit: number } | undefined {
+    this.#sample()
+    return this.#cap === undefined ? undefined : { open: this.#open, limit: this.#limit }
   }
 
   /** Counts a socket that was accepted. @returns false when it is one too many. */
@@ -62,6 +69,7 @@ export class DescriptorGauge {
         this.#cap = undefined
         return
       }
+      this.#limit = limit
       this.#cap = Math.floor(limit * SHARE)
       this.#open = open
     } catch {

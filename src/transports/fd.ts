@@ -13,7 +13,7 @@ import { StreamLink } from './stream-link.js'
 import { StreamListener } from './stream-listener.js'
 import { bindServer, serverOptions, streamScope, type TcpOptions, tcpOptions } from './stream-options.js'
 import { type BoundTcp, handedServers } from './tcp-bind.js'
-import { prepareUpgrade } from './upgrade-check.js'
+import { prepareUpgrade, upgradeParts } from './upgrade-check.js'
 
 /** What is promised of a socket of which only the number is known: it may be TCP, or a Unix socket. */
 export const inheritedCapabilities: Capabilities = {
@@ -59,11 +59,12 @@ export async function listenOn(
   options: TransportOptions<TcpOptions>,
   sink: LinkSink,
 ): Promise<Listener> {
-  await prepareUpgrade(options.tls)
+  const upgrades = await upgradeParts(options, sink)
   const bound = (await handedServers(options)) ?? (await bindDescriptor(find(), endpoint, options))
   const scope = streamScope(bound.endpoint, 'accepted', options, sink)
   const { backlog = 511 } = options
   return new StreamListener({
+    ...upgrades(),
     ...bound,
     sink,
     backlog,

@@ -9,6 +9,7 @@ import type { Endpoint } from '../core/endpoint.js'
 import { BindError } from '../core/errors.js'
 import type { Capabilities, Transport } from '../core/transport.js'
 import { dial } from './dial.js'
+import { pipePath } from './pipe-path.js'
 import { bindError } from './platform-errors.js'
 import { StreamLink } from './stream-link.js'
 import { StreamListener } from './stream-listener.js'
@@ -22,7 +23,7 @@ import {
 } from './stream-options.js'
 import { handedServers } from './tcp-bind.js'
 import { checkUnixPath, makeWay, OwnSocketFile } from './unix-path.js'
-import { prepareUpgrade } from './upgrade-check.js'
+import { prepareUpgrade, upgradeParts } from './upgrade-check.js'
 
 export type { UnixOptions } from './stream-options.js'
 
@@ -47,33 +48,66 @@ export const unix: Transport<UnixOptions> = {
   options: unixOptions,
   capabilities: () => capabilities,
 
-  check: (_endpoint, options) => prepareUpgrade(options.tls),
+  async check(endpoint, options) {
+    checkUnixPath(endpoint)
+    await prepareUpgrade(options.tls)
+  },
 
   async listen(endpoint, options, sink) {
-    await prepareUpgrade(options.tls)
+    const upgrades = await upgradeParts(options, sink)
     const { backlog = 511 } = options
     const scope = streamScope(endpoint, 'accepted', options, sink)
     const accept = (socket: Socket) => new StreamLink(socket, undefined, scope).open()
     const handed = await handedServers(options)
-    if (handed !== undefined) return new StreamListener({ ...handed, sink, backlog, accept })
-    const path = checkUnixPath(endpoint)
-    await makeWay(endpoint, path)
+    if (handed !== undefined) return new StreamListener({ ...upgrades(), ...handed, sink, backlog, accept })
+    const mode = modeOf(options)
+    const pipe = pipePath(endpoint, process.platform)
     const server = createServer(serverOptions({ noDelay: false, keepAlive: false }))
-    await bindWithMode(server, endpoint, path, options)
-    const file = new OwnSocketFile(path)
-    const closing = (close: () => void) => file.closing(close)
-    return new StreamListener({ endpoint, servers: [server], sink, backlog, accept, closing })
+    let file: OwnSocketFile | undefined
+    if (pipe !== undefined) await bindPipe(server, endpoint, pipe, backlog, mode)
+    else {
+      const path = checkUnixPath(endpoint)
+      await makeWay(endpoint, path)
+      await bindWithMode(server, endpoint, path, options)
+      file = new OwnSocketFile(path)
+    }
+    return new StreamListener({
+      ...upgrades(),
+      endpoint,
+      servers: [server],
+      sink,
+      backlog,
+      accept,
+      closing: (close) => (file === undefined ? close() : file.closing(close)),
+    })
   },
 
   connect(endpoint, options, sink, signal) {
     const scope = streamScope(endpoint, 'connected', options, sink)
-    const target = { ...clientOptions({ noDelay: false, keepAlive: false }), path: endpoint.path ?? '' }
+    const target = {
+      ...clientOptions({ noDelay: false, keepAlive: false }),
+      path: pipePath(endpoint, process.platform) ?? endpoint.path ?? '',
+    }
     return dial(endpoint, target, signal, (socket) => {
       const link = new StreamLink(socket, undefined, scope)
       link.open()
       return link
     })
   },
+}
+
+function modeOf({ mode = DEFAULT_MODE }: UnixOptions): number {
+  return typeof mode === 'string' ? Number.parseInt(mode, 8) : mode
+}
+
+/** Of a mode a pipe knows what others may: its owner may everything. */
+async function bindPipe(server: Server, endpoint: Endpoint, path: string, backlog: number, mode: number) {
+  const [readableAll, writableAll] = [(mode & 0o004) !== 0, (mode & 0o002) !== 0]
+  try {
+    await bindServer(server, { path, backlog, readableAll, writableAll })
+  } catch (cause) {
+    throw bindError(endpoint, cause)
+  }
 }
 
 /**
@@ -84,9 +118,10 @@ export async function bindWithMode(
   server: Server,
   endpoint: Endpoint,
   path: string,
-  { backlog = 511, mode: given = DEFAULT_MODE }: UnixOptions,
+  options: UnixOptions,
 ): Promise<void> {
-  const mode = typeof given === 'string' ? Number.parseInt(given, 8) : given
+  const { backlog = 511 } = options
+  const mode = modeOf(options)
   if (!isMainThread) {
     const message = `${endpoint}: a worker thread cannot set a socket's mode without a window; listen in the main thread`
     throw new BindError('NOT_SUPPORTED', message, { endpoint, option: 'mode' })

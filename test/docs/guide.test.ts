@@ -1,4 +1,4 @@
-// time limit: 120 s
+// time limit: 240 s
 /** The guide's code compiles, its JSON loads, its links lead somewhere, its names exist; the README's first page runs. */
 import { spawn, spawnSync } from 'node:child_process'
 import {

@@ -1,4 +1,4 @@
-// time limit: 120 s
+// time limit: 240 s
 /** Every example runs as its head says, answers real clients, and has at most 40 lines of code. */
 import { spawn } from 'node:child_process'
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
@@ -38,7 +38,7 @@ function talk(program: string, args: readonly string[], input: string): Promise<
   })
 }
 
-test('each has at most 40 lines of code and a command in its head', () => {
+test('each has at most 40 lines of code, a command in its head, and limits, because examples get copied', () => {
   const files = readdirSync(join(root, 'examples'), { recursive: true }) as string[]
   const sources = files.filter((file) => /\.(ts|js)$/.test(file))
   assert.ok(sources.length >= 10)
@@ -50,6 +50,8 @@ test('each has at most 40 lines of code and a command in its head', () => {
       .filter((line) => line.trim() !== '' && !line.trim().startsWith('//'))
     assert.ok(code.length <= 40, `${file} has ${code.length} lines of code`)
     assert.match(source, /npx gaidaros serve|npm start/, file)
+    const configuration = file.endsWith('hooks.js') ? join(file, '../gaidaros.config.json') : file
+    assert.match(readFileSync(join(root, 'examples', configuration), 'utf8'), /\b(limits|timeouts)"?: \{/, file)
   }
 })
 
@@ -178,6 +180,35 @@ test('10 injection with a database behind it', async () => {
     peer.leave()
     await stop(command)
   }
+})
+
+test('42 a page for operators', async () => {
+  const listeners = ['--set', 'listeners.public.endpoint=tcp://127.0.0.1:0']
+  const plugin = ['--set', 'plugins=[["gaidaros/plugins/console",{"listen":"tcp://127.0.0.1:0"}]]']
+  const unix = ['--set', `listeners.local.endpoint=unix:${join(folder, 'local.sock')}`]
+  const command = example('42-console.ts', [...listeners, ...unix, ...plugin])
+  const { public: port = 0 } = await command.ready()
+  const [, address, token] = await command.shows(/console: (http:\/\/127\.0\.0\.1:\d+\/)#token=(\S+)/)
+  const peer = await Peer.open(port)
+  await peer.send('Ada\n').hears('hello Ada')
+  assert.match(await (await fetch(address as string)).text(), /<title>Gaidaros console/)
+  const state = await fetch(`${address}api/state`, { headers: { authorization: `Bearer ${token}` } })
+  const { status, list } = (await state.json()) as { status: { listeners: object[] }; list: { total: number } }
+  assert.equal([status.listeners.length, list.total], [2, 1])
+  peer.leave()
+  await stop(command)
+})
+
+test('43 a watchman by the control socket', async () => {
+  const listeners = ['--set', 'listeners.public.endpoint=tcp://127.0.0.1:0']
+  const command = example('43-control.ts', listeners, { SILENT_MS: '400' })
+  const { public: port = 0 } = await command.ready()
+  const peer = await Peer.open(port)
+  await peer.send('hi\n').hears('HI\n')
+  await peer.over
+  await command.shows(/watchman: ended \w+/)
+  peer.leave()
+  await stop(command)
 })
 
 test.after(() => {

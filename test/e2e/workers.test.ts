@@ -177,8 +177,8 @@ test('status adds up; connections are listed; a suspended listener lets peers wa
   assert.is(listeners[0]?.connections, 6)
   assert.is(listeners[0]?.limit, 100)
   assert.is(counters.accepted, 6)
-  const { result: list } = await serving.ask<{ worker: number; messagesIn: number }[]>('connections')
-  assert.equal(list.map(({ worker, messagesIn }) => `${worker}:${messagesIn}`).sort(), [
+  const { result: page } = await serving.ask<{ connections: { id: string; messagesIn: number }[] }>('connections')
+  assert.equal(page.connections.map(({ id, messagesIn }) => `${id.split('/')[0]}:${messagesIn}`).sort(), [
     '0:1',
     '0:1',
     '0:1',
@@ -186,6 +186,8 @@ test('status adds up; connections are listed; a suspended listener lets peers wa
     '1:1',
     '1:1',
   ])
+  const last = page.connections.find(({ id }) => id.startsWith('1/'))?.id
+  assert.is((await serving.ask<{ killed: number }>('kill', { connection: last })).result.killed, 1)
   assert.equal((await serving.ask('suspend')).result, ['default'])
   const waiting = await Peer.open(serving.port)
   waiting.send('waits\n')

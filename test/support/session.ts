@@ -139,6 +139,7 @@ export function play(given: Play): Played {
       connectionPipeline: undefined,
       messagePipeline: undefined,
       methodPipelines: undefined,
+      probe: undefined,
       ...given.plan,
     },
     endpoint: parseEndpoint('memory:test'),

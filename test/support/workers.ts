@@ -44,7 +44,7 @@ export interface Status {
     limit: number
     state: string
   }[]
-  readonly workers: readonly { worker: number; pid: number; generation: number; state: string; connections: number }[]
+  readonly workers: readonly { name: string; pid: number; generation: number; state: string; connections: number }[]
 }
 
 export class Serving {

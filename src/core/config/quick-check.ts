@@ -6,7 +6,7 @@
  * the other); whatever it is not sure of goes to the schema, which says what is wrong.
  */
 import { Script } from 'node:vm'
-import { limitRows, type OptionRow, timeoutRows } from '../options.js'
+import { limitRows, type OptionRow, serverLimitRows, timeoutRows } from '../options.js'
 import { type Branch, isBranch } from './tree.js'
 
 type Test = (value: unknown) => boolean
@@ -74,6 +74,7 @@ const isListener = branchOf({ ...shared, endpoint: isEndpoints })
 
 const top: Readonly<Record<string, Test>> = {
   ...shared,
+  limits: rowsOf({ ...limitRows, ...serverLimitRows }),
   listen: isEndpoints,
   listeners: (value) =>
     isBranch(value) && Object.values(value).every((one) => isListener(one) && (one as Branch).endpoint !== undefined),

@@ -7,13 +7,14 @@
  */
 import { Backoff } from '../backoff.js'
 import type { Clock } from '../clock.js'
+import type { ControlRequest } from '../control/ask.js'
 import { ShutdownError, toError, WiringError, WorkerError } from '../errors.js'
 import type { EventHub } from '../events.js'
 import type { StopOptions } from '../lifecycle.js'
 import type { HeldSet, SocketHolder } from './holder.js'
 import type { Init, Planned, ReadyListener } from './messages.js'
 import { type SettledWorkers, settleWorkers } from './options.js'
-import { type Spawn, Worker, type WorkerEnd, type WorkerOwner } from './worker.js'
+import { type Spawn, Worker, type WorkerEnd, type WorkerOwner, type WorkerState } from './worker.js'
 
 export type SupervisorState = 'created' | 'starting' | 'ready' | 'draining' | 'stopped'
 
@@ -212,7 +213,7 @@ export class Supervisor implements WorkerOwner {
   #seat(worker: Worker, { set }: Generation): void {
     this.#seated.set(worker.slot, worker)
     this.#listeners = worker.listeners
-    for (const listener of this.#suspended) worker.ask('suspend', { listener }).catch(() => {})
+    for (const listener of this.#suspended) worker.ask({ command: 'suspend', listener }).catch(() => {})
     set.seat(worker)
     const { slot, pid, generation } = worker
     const afterMs = Math.round(this.clock.now() - worker.since)
@@ -257,7 +258,7 @@ export class Supervisor implements WorkerOwner {
     this.#parts.holder.unseat(worker)
     if (this.#seated.get(worker.slot) === worker) this.#seated.delete(worker.slot)
     worker.drain(this.drainMs, 0)
-    this.#startAgain(worker, true)
+    this.#startAgain(worker, true, true)
   }
 
   ended(worker: Worker, end: WorkerEnd): void {
@@ -275,20 +276,21 @@ export class Supervisor implements WorkerOwner {
     events.emit('worker.ended', { worker: slot, pid, generation, reason, status, signal, connections, error })
     if (this.#seated.get(slot) === worker) {
       this.#seated.delete(slot)
-      this.#startAgain(worker, !end.isFromOutside)
-    } else if (generation === this.#current?.number && !isExpected && !end.wasReady) this.#startAgain(worker, true)
+      this.#startAgain(worker, !end.isFromOutside, end.wasReady)
+    } else if (generation === this.#current?.number && !isExpected && !end.wasReady)
+      this.#startAgain(worker, true, false)
   }
 
   /**
    * @param isFault - Of the program: five in ten seconds, and the next start waits. Somebody who kills workers that were ready
    * (an operator, a test, the system out of memory) shall not stop the service with it.
    */
-  #startAgain(worker: Worker, isFault: boolean): void {
+  #startAgain(worker: Worker, isFault: boolean, wasReady: boolean): void {
     if (this.#stopping !== undefined || this.#current === undefined) return
     const { slot } = worker
     if (!isFault) return this.#replace(slot)
     this.#crashedAt = this.clock.now()
-    this.#backoff.next(() => this.#replace(slot))
+    this.#backoff.next(wasReady, () => this.#replace(slot))
     const { delayMs } = this.#backoff
     if (delayMs === 0) return
     this.#isCrashing = true
@@ -362,11 +364,7 @@ export class Supervisor implements WorkerOwner {
   // ── steering ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** Asks every worker, those that drain too. */
-  async askAll<T>(
-    command: string,
-    more: object = {},
-    withinMs = 2_000,
-  ): Promise<readonly { worker: Worker; answer: T }[]> {
+  async askAll(request: ControlRequest, withinMs = 2_000): Promise<readonly { worker: Worker; answer: unknown }[]> {
     const answers = await Promise.all(
       this.workers.map(async (worker) => {
         if (worker.state !== 'ready' && worker.state !== 'draining') return undefined
@@ -374,10 +372,18 @@ export class Supervisor implements WorkerOwner {
         const late = new Promise<undefined>((resolve) => {
           cancel = this.clock.after(withinMs, () => resolve(undefined))
         })
-        const asked = worker.ask(command, more).catch(() => undefined)
-        const answer = await Promise.race([asked, late])
-        cancel()
-        return answer === undefined ? undefined : { worker, answer: answer as T }
+        const asked = worker.ask(request)
+        asked.catch(() => {})
+        try {
+          const answer = await Promise.race([asked, late])
+          return answer === undefined ? undefined : { worker, answer }
+        } catch (error) {
+          // It went meanwhile; what it refuses, all of them refuse.
+          if ((worker.state as WorkerState) !== 'ended') throw error
+          return undefined
+        } finally {
+          cancel()
+        }
       }),
     )
     return answers.filter((one) => one !== undefined)
@@ -387,7 +393,7 @@ export class Supervisor implements WorkerOwner {
     if (isSuspended) this.#suspended.add(listener)
     else this.#suspended.delete(listener)
     this.#parts.holder.suspend(listener, isSuspended)
-    await this.askAll(isSuspended ? 'suspend' : 'resume', { listener })
+    await this.askAll({ command: isSuspended ? 'suspend' : 'resume', listener })
   }
 
   /** New keys for TLS tickets. */

@@ -4,6 +4,7 @@
  * Room: core, mechanism. How a process is made is the door's business; sockets are the holder's.
  */
 import type { Clock } from '../clock.js'
+import type { ControlRequest } from '../control/ask.js'
 import { WorkerError } from '../errors.js'
 import { unpackError } from '../places/portable-error.js'
 import type { HeldSet, SocketPort } from './holder.js'
@@ -124,8 +125,8 @@ export class Worker implements SocketPort {
   }
 
   /** @throws what it answered, or that it is gone. */
-  ask(command: string, more: object = {}): Promise<unknown> {
-    return this.#question(this.#questions, (id) => this.send({ t: 'ask', id, command, ...more }))
+  ask(request: ControlRequest): Promise<unknown> {
+    return this.#question(this.#questions, (id) => this.send({ t: 'ask', id, request }))
   }
 
   /** Gives it its sockets and waits until it listens. @throws its own error, or that it took too long. */

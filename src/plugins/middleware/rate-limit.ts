@@ -1,8 +1,8 @@
 /**
  * `rate-limit`: so many messages or bytes a second, with a burst above it.
  *
- * Room: plugins/middleware. A token bucket (RFC 2697 describes one): over any time t at most rate × t + burst pass, a
- * message larger than a burst counting once. A message that waits holds back those behind it, because a handler's order is
+ * Room: plugins/middleware. Over any time t at most rate × t + burst pass, a message larger than a burst counting once. A
+ * message that waits holds back those behind it, because a handler's order is
  * serial: the session reads on only up to `limits.readPauseBytes`.
  */
 import type { Connection } from '../../core/connection.js'
@@ -11,6 +11,7 @@ import { ConfigError, ConnectionError, ShutdownError } from '../../core/errors.j
 import { optionSchema } from '../../core/option-schema.js'
 import type { MiddlewareSet } from '../../core/pipeline.js'
 import type { Factory, PluginServices } from '../../core/plugin.js'
+import { TokenBucket } from '../../core/token-bucket.js'
 import { sourceOf } from './source-of.js'
 
 /** What sums of floating-point numbers are off by at most, and far less than a timer is. */
@@ -79,8 +80,8 @@ export const rateLimit: Factory<MiddlewareSet, RateLimitOptions> = {
     const find = finder(options, () => {
       const now = clock.now()
       return new Budget(
-        messages === undefined ? undefined : new Bucket(messages, burst ?? messages, now),
-        bytes === undefined ? undefined : new Bucket(bytes, bytesBurst ?? bytes, now),
+        messages === undefined ? undefined : new TokenBucket(messages, burst ?? messages, now),
+        bytes === undefined ? undefined : new TokenBucket(bytes, bytesBurst ?? bytes, now),
       )
     })
     return {
@@ -109,39 +110,11 @@ export const rateLimit: Factory<MiddlewareSet, RateLimitOptions> = {
   },
 }
 
-/** What is left to spend; below zero while messages wait. */
-export class Bucket {
-  #left: number
-  #at: number
-  readonly #perMs: number
-  readonly #burst: number
-
-  /** @param now - Milliseconds of a monotonic clock, here and below. */
-  constructor(perSecond: number, burst: number, now: number) {
-    this.#perMs = perSecond / 1_000
-    this.#burst = burst
-    this.#left = burst
-    this.#at = now
-  }
-
-  /** Milliseconds until so much may pass; 0: now. More than a burst passes once the bucket is full. */
-  lack(amount: number, now: number): number {
-    this.#left = Math.min(this.#burst, this.#left + (now - this.#at) * this.#perMs)
-    this.#at = now
-    return Math.max(0, (Math.min(amount, this.#burst) - this.#left) / this.#perMs)
-  }
-
-  /** A negative amount gives back. */
-  spend(amount: number): void {
-    this.#left = Math.min(this.#burst, this.#left - amount)
-  }
-}
-
 class Budget {
-  readonly #messages: Bucket | undefined
-  readonly #bytes: Bucket | undefined
+  readonly #messages: TokenBucket | undefined
+  readonly #bytes: TokenBucket | undefined
 
-  constructor(messages: Bucket | undefined, bytes: Bucket | undefined) {
+  constructor(messages: TokenBucket | undefined, bytes: TokenBucket | undefined) {
     this.#messages = messages
     this.#bytes = bytes
   }
@@ -149,7 +122,7 @@ class Budget {
   lack(frameBytes: number, now: number): number {
     const forMessage = this.#messages?.lack(1, now) ?? 0
     const forBytes = this.#bytes?.lack(frameBytes, now) ?? 0
-    return forMessage > forBytes ? forMessage : forBytes
+    return Math.max(forMessage, forBytes)
   }
 
   spend(frameBytes: number): void {

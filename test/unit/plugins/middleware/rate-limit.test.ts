@@ -2,7 +2,8 @@ import fc from 'fast-check'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ConnectionError, ShutdownError } from '#src/core/errors.js'
-import { Bucket, rateLimit } from '#src/plugins/middleware/rate-limit.js'
+import { TokenBucket } from '#src/core/token-bucket.js'
+import { rateLimit } from '#src/plugins/middleware/rate-limit.js'
 import { type Played, PlayedConnection, play, turn, watch } from './played-connection.js'
 
 /** How many of so many messages come through at once. */
@@ -222,7 +223,7 @@ const arrivals = fc.array(
 test('over any stretch of time no more passes than rate × time + burst', () => {
   fc.assert(
     fc.property(arrivals, fc.integer({ min: 1, max: 40 }), fc.integer({ min: 12, max: 30 }), (steps, rate, burst) => {
-      const bucket = new Bucket(rate, burst, 0)
+      const bucket = new TokenBucket(rate, burst, 0)
       const passed: { at: number; amount: number }[] = []
       let now = 0
       for (const { afterMs, amount } of steps) {
@@ -276,7 +277,7 @@ test('what was delayed keeps to the rate too, in the order it came, and all of i
 test('whoever waits as long as he is told passes', () => {
   fc.assert(
     fc.property(arrivals, fc.integer({ min: 1, max: 40 }), fc.integer({ min: 1, max: 20 }), (steps, rate, burst) => {
-      const bucket = new Bucket(rate, burst, 0)
+      const bucket = new TokenBucket(rate, burst, 0)
       let now = 0
       for (const { afterMs, amount } of steps) {
         now += afterMs

@@ -1,5 +1,5 @@
 /**
- * From a command line to the options of a server.
+ * What the flags of a command line say to `createServer`.
  *
  * Room: the command line.
  */
@@ -10,10 +10,18 @@ import type { Arguments } from './arguments.js'
 
 /** What a command line gives `createServer`. */
 export function optionsOf({ flags, assignments }: Arguments): ServerOptions {
-  const { config = true, eval: source } = flags as { config?: string; eval?: string }
+  const {
+    config = true,
+    eval: source,
+    'modules-from': modulesFrom = [],
+  } = flags as {
+    config?: string
+    eval?: string
+    'modules-from'?: readonly string[]
+  }
   const handler: Assignment[] =
     source === undefined
       ? []
       : [{ path: 'handler', value: evalHandler(source), origin: { kind: 'flag', name: '--eval' } }]
-  return { config, flags: [...assignments, ...handler] }
+  return { config, flags: [...assignments, ...handler], modulesFrom, ownsContainer: true }
 }
