@@ -5,6 +5,7 @@
  * listeners. Nothing is bound before `start()`.
  */
 import 'reflect-metadata'
+import { dirname } from 'node:path'
 import { Script } from 'node:vm'
 import { type DependencyContainer, type InjectionToken, container as root } from 'tsyringe'
 import { type ClientConnection, openClient } from './core/client.js'
@@ -15,6 +16,7 @@ import { atKey, loadConfiguration, loadModule, withOrigin } from './core/config/
 import type {
   Configuration,
   ControlOptions,
+  HandlerRef,
   HookOptions,
   LimitOptions,
   SocketOption,
@@ -65,6 +67,7 @@ import {
 import type { TransportOptions } from './core/transport.js'
 import { seedOf } from './place-handlers.js'
 import { codecs, framers, payloads } from './plugins/codecs/index.js'
+import { cluster } from './plugins/executors/cluster/front.js'
 import { executors } from './plugins/executors/index.js'
 import { layers } from './plugins/layers/index.js'
 import { middleware } from './plugins/middleware/index.js'
@@ -125,78 +128,12 @@ export interface ConfiguredServer extends Server {
  * @throws {WiringError} the developer's.
  */
 export async function createServer(options: ServerOptions = {}): Promise<ConfiguredServer> {
-  const {
-    config,
-    cwd = process.cwd(),
-    env = process.env,
-    flags = [],
-    modulesFrom = [],
-    container,
-    ownsContainer = false,
-    providers: givenProviders,
-    clock: givenClock,
-    ...code
-  } = options
-  const providers = givenProviders === undefined ? undefined : madeParts(container ?? root, givenProviders)
-  const given = givenBy(container ?? root, providers ?? [])
-  const clock = givenClock ?? given<Clock>(CLOCK).at(-1) ?? systemClock
-  const saysWhat = code.listen !== undefined || code.listeners !== undefined
-  const loaded = await loadConfiguration({ cwd, config: config ?? !saysWhat, env, flags, code, modulesFrom })
+  const { cwd, loaded, clock, events, registry, injection, resolveRef, traced } = await furnish(options)
   const { values } = loaded
-  const events = new EventHub()
-  const places = {
-    entry: new URL('./place.js', import.meta.url),
-    seed: () => seedOf(loaded.directory, values),
-    load: (reference: string) => loadExport(reference, loaded.directory),
-  }
-  const registry = registerBuiltIns(
-    new ServerRegistry({
-      events,
-      clock,
-      places,
-      connect: (endpoint) => connect(endpoint, { codec: 'raw' }),
-    }),
-  )
-  // What is wrong from here on is said with the file, variable or flag that it came from.
-  const traced = <T>(work: Promise<T>): Promise<T> =>
-    work.catch((thrown) => {
-      throw withOrigin(thrown, loaded.origin)
-    })
-  for (const [index, entry] of (values.plugins ?? []).entries())
-    await traced(plug(registry, entry, `plugins[${index}]`))
-  registry.replacing('the application’s container', () => registerGiven(registry, given))
-
-  const found = await traced(findHandlers(loaded, { definitionOf }))
-  const hooks = values.hooks === undefined ? undefined : await traced(hooksHandler(values.hooks, { load: loadModule }))
-  const fallback =
-    hooks === undefined ? cameFrom(echo, { eval: 'message => message' }) : hooked(hooks, values.hooks as HookOptions)
-  const injection = new ServerContainer({
-    ...(container === undefined ? {} : { parent: container }),
-    ...(providers === undefined ? {} : { providers }),
-    ownsParent: ownsContainer,
-    failed: (name, error) => events.emit('disposal.failed', { name, error }),
-    values: new Map<unknown, unknown>([
-      [CLOCK, clock],
-      [EVENTS, events],
-      [REGISTRY, registry],
-      [CONFIGURATION, values],
-    ]),
-  })
   const planner = new Planner({
     registry,
     shared: values,
-    resolveHandler: async (ref, place) => {
-      if (ref instanceof Script) return scriptHandler(ref)
-      if (isHandlerDefinition(ref) && sourceOf(ref) !== undefined) return ref
-      const resolved = await resolveHandler(ref as string | HandlerLike | undefined, found, {
-        definitionOf,
-        place,
-        loaded,
-      })
-      if (resolved === undefined) return fallback
-      const definition = toDefinition(resolved.handler)
-      return resolved.source === undefined ? definition : cameFrom(definition, resolved.source)
-    },
+    resolveHandler: resolveRef,
     planHandler: (definition) => injection.plan(definition),
     origin: (path) => loaded.origin(path)?.name,
   })
@@ -237,6 +174,82 @@ export async function createServer(options: ServerOptions = {}): Promise<Configu
   })
   injection.provide(SERVER, server)
   return server
+}
+
+/** What stands before there is a server, or a node: the configuration read, things registered, handlers found. */
+export async function furnish(options: ServerOptions) {
+  const {
+    config,
+    cwd = process.cwd(),
+    env = process.env,
+    flags = [],
+    modulesFrom = [],
+    container,
+    ownsContainer = false,
+    providers: givenProviders,
+    clock: givenClock,
+    ...code
+  } = options
+  const providers = givenProviders === undefined ? undefined : madeParts(container ?? root, givenProviders)
+  const given = givenBy(container ?? root, providers ?? [])
+  const clock = givenClock ?? given<Clock>(CLOCK).at(-1) ?? systemClock
+  const saysWhat = code.listen !== undefined || code.listeners !== undefined
+  const loaded = await loadConfiguration({ cwd, config: config ?? !saysWhat, env, flags, code, modulesFrom })
+  const { values } = loaded
+  const events = new EventHub()
+  const places = {
+    entry: new URL('./place.js', import.meta.url),
+    seed: () => seedOf(loaded.directory, values),
+    load: (reference: string) => loadExport(reference, loaded.directory),
+    base: loaded.file === undefined ? loaded.directory : dirname(loaded.file),
+  }
+  const registry = registerBuiltIns(
+    new ServerRegistry({
+      events,
+      clock,
+      places,
+      connect: (endpoint) => connect(endpoint, { codec: 'raw' }),
+    }),
+    values.cluster,
+  )
+  // What is wrong from here on is said with the file, variable or flag that it came from.
+  const traced = <T>(work: Promise<T>): Promise<T> =>
+    work.catch((thrown) => {
+      throw withOrigin(thrown, loaded.origin)
+    })
+  for (const [index, entry] of (values.plugins ?? []).entries())
+    await traced(plug(registry, entry, `plugins[${index}]`))
+  registry.replacing('the application’s container', () => registerGiven(registry, given))
+
+  const found = await traced(findHandlers(loaded, { definitionOf }))
+  const hooks = values.hooks === undefined ? undefined : await traced(hooksHandler(values.hooks, { load: loadModule }))
+  const fallback =
+    hooks === undefined ? cameFrom(echo, { eval: 'message => message' }) : hooked(hooks, values.hooks as HookOptions)
+  const injection = new ServerContainer({
+    ...(container === undefined ? {} : { parent: container }),
+    ...(providers === undefined ? {} : { providers }),
+    ownsParent: ownsContainer,
+    failed: (name, error) => events.emit('disposal.failed', { name, error }),
+    values: new Map<unknown, unknown>([
+      [CLOCK, clock],
+      [EVENTS, events],
+      [REGISTRY, registry],
+      [CONFIGURATION, values],
+    ]),
+  })
+  const resolveRef = async (ref: HandlerRef | undefined, place: string): Promise<HandlerDefinition> => {
+    if (ref instanceof Script) return scriptHandler(ref)
+    if (isHandlerDefinition(ref) && sourceOf(ref) !== undefined) return ref
+    const resolved = await resolveHandler(ref as string | HandlerLike | undefined, found, {
+      definitionOf,
+      place,
+      loaded,
+    })
+    if (resolved === undefined) return fallback
+    const definition = toDefinition(resolved.handler)
+    return resolved.source === undefined ? definition : cameFrom(definition, resolved.source)
+  }
+  return { cwd, loaded, clock, events, registry, places, injection, found, resolveRef, traced }
 }
 
 /** The faults of several listeners, told at once, as an error of the first one's kind. */
@@ -390,7 +403,8 @@ function hooked({ definition, codec }: HookedHandler, options: HookOptions): Han
 /** What answers where nobody said what to do: each message goes back. */
 const echo = defineHandler({ name: 'echo', message: (message: unknown) => message })
 
-function registerBuiltIns(registry: ServerRegistry): ServerRegistry {
+/** @param shared - What the configuration says of the cluster. */
+function registerBuiltIns(registry: ServerRegistry, shared?: Configuration['cluster']): ServerRegistry {
   for (const transport of [tcp, tls, udp, unix, memory, websocket, fd, systemd, stdio, attached])
     registry.transport(transport as never)
   for (const framer of framers) registry.framer(framer as never)
@@ -400,6 +414,7 @@ function registerBuiltIns(registry: ServerRegistry): ServerRegistry {
   for (const layer of layers) registry.layer(layer as never)
   for (const protocol of protocols) registry.protocol(protocol as never)
   for (const executor of executors) registry.executor(executor as never)
+  registry.executor(cluster(shared))
   return registry
 }
 

@@ -41,6 +41,8 @@ export type { Limits, ServerLimits, SocketOptions, Timeouts, TlsIdentity, TlsOpt
 export type { Middleware, MiddlewareSet } from './core/pipeline.js'
 export {
   type AnyPlugin,
+  type Companion,
+  type CompanionHost,
   type Detection,
   definePlugin,
   type Factory,
@@ -59,6 +61,7 @@ export * from './core/tokens.js'
 export type { Capabilities, Link, LinkSink, Listener, Transport, TransportOptions } from './core/transport.js'
 export type { Usage } from './core/usage.js'
 export { type ConfiguredServer, type ConnectOptions, connect, createServer, type ServerOptions } from './gaidaros.js'
+export { createNode, type NodeHandle, type NodeInput } from './node.js'
 export { PROXY, type ProxyFacts } from './plugins/layers/proxy-protocol.js'
 export { type AttachedServer, type AttachOptions, attach } from './transports/attached.js'
 export { WEBSOCKET, type WebSocketFacts } from './transports/websocket-facts.js'

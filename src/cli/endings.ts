@@ -15,6 +15,12 @@ const statusOf = { SIGTERM: 143, SIGINT: 130 } as const
 const DISPOSAL_MS = 3_000
 const LONGEST_MS = 2 ** 31 - 1
 
+/** What is ended: a server, or a node, which has no listeners. */
+export interface Endable extends Pick<ConfiguredServer, 'configuration' | 'state'> {
+  readonly listeners: Iterable<{ reload(): Promise<boolean> }>
+  stop(): Promise<void>
+}
+
 export class Endings {
   /** True once somebody wants the end. */
   isAsked = false
@@ -22,7 +28,7 @@ export class Endings {
   status = 0
   /** Tells somebody before and after. */
   aroundReload: ((reload: () => Promise<unknown>) => Promise<unknown>) | undefined
-  #server: ConfiguredServer | undefined
+  #server: Endable | undefined
   #hasSignal = false
   /** A listener whose peers are all remote, or in memory, holds no handle; the process must wait all the same. */
   readonly #keepAlive = setInterval(() => {}, LONGEST_MS)
@@ -50,7 +56,7 @@ export class Endings {
     process.on('unhandledRejection', fail)
   }
 
-  set server(server: ConfiguredServer) {
+  set server(server: Endable) {
     this.#server = server
   }
 

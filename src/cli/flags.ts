@@ -50,7 +50,18 @@ const serving: readonly Flag[] = [
   },
   { name: 'plugin', value: 'REF', repeats: true, path: 'plugins', what: 'a plugin: package or file' },
   { name: 'workers', value: 'N|auto', path: 'workers', what: 'server processes (1 in this version)' },
-  { name: 'executor', value: 'NAME', path: 'executor', what: 'where handlers run (inline in this version)' },
+  {
+    name: 'executor',
+    value: 'NAME',
+    path: 'executor',
+    what: 'where handlers run: inline, task, thread-pool, process-pool, cluster …',
+  },
+  {
+    name: 'cluster',
+    value: 'SERVERS',
+    path: 'cluster.servers',
+    what: 'NATS servers of executor cluster: nats://host:4222, or several with commas',
+  },
   { name: 'tls-cert', value: 'FILE', path: 'tls.cert', what: 'certificate of tls:// endpoints' },
   { name: 'tls-key', value: 'FILE', path: 'tls.key', what: 'its key' },
   { name: 'max-connections', value: 'N', path: 'limits.connections', what: 'connections at a time' },
@@ -100,6 +111,44 @@ const running: readonly Flag[] = [
   },
   { name: 'quiet', short: 'q', what: 'log errors only' },
 ]
+const joining: readonly Flag[] = [
+  {
+    name: 'config',
+    short: 'c',
+    value: 'FILE',
+    what: 'configuration file, the same as the servers have; default: searched for',
+  },
+  {
+    name: 'cluster',
+    value: 'SERVERS',
+    path: 'cluster.servers',
+    what: 'NATS servers: nats://host:4222, or several with commas',
+  },
+  {
+    name: 'handler',
+    value: 'REF',
+    path: 'handler',
+    what: 'handler: a name, ./file.ts, ./file.ts#Export, package#Export',
+  },
+  { name: 'eval', short: 'e', value: 'SOURCE', what: "the handler itself: 'line => line.toUpperCase()'" },
+  {
+    name: 'executor',
+    value: 'NAME',
+    path: 'node.executor',
+    what: 'where handlers run on this machine: inline, task, thread-pool, process-pool …',
+  },
+  { name: 'name', value: 'NAME', path: 'node.name', what: "first part of the node's name; default: the host's" },
+  { name: 'plugin', value: 'REF', repeats: true, path: 'plugins', what: 'a plugin: package or file' },
+  {
+    name: 'drain-timeout-ms',
+    value: 'N',
+    path: 'drain.timeoutMs',
+    what: 'time that connections have to finish or move on',
+  },
+  { name: 'set', short: 's', value: 'PATH=VALUE', repeats: true, what: 'any setting, such as cluster.name=eu' },
+  { name: 'verbose', short: 'v', what: 'errors with their stack' },
+  { name: 'quiet', short: 'q', what: 'log errors only' },
+]
 const strictness: readonly Flag[] = [
   { name: 'strict', what: 'warnings of `gaidaros doctor` are errors' },
   { name: 'accept', value: 'CHECK', repeats: true, what: 'warnings of one check are known and lived with' },
@@ -146,6 +195,16 @@ export const commands: Readonly<Record<string, Command>> = {
     operands: 0,
     flags: [...serving, ...running],
     examples: ["gaidaros handle --listen tcp://localhost:0 --eval 'line => line'"],
+  },
+  node: {
+    what: 'joins a cluster and runs handlers there for servers elsewhere',
+    usage: '[options]',
+    operands: 0,
+    flags: joining,
+    examples: [
+      'gaidaros node --cluster nats://nats.internal:4222 --config ./gaidaros.config.json',
+      'gaidaros node --cluster nats://localhost:4222 --handler ./greeter.ts --executor thread-pool',
+    ],
   },
   check: {
     what: 'loads configuration and handlers, binds nothing',

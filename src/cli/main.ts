@@ -41,6 +41,8 @@ async function run(given: Arguments): Promise<number> {
       return (await import('./serve.js')).serve(given)
     case 'handle':
       return (await import('./serve.js')).handle(given)
+    case 'node':
+      return (await import('./node.js')).node(given)
     case 'check':
       return (await import('./inspect.js')).check(given)
     case 'doctor':

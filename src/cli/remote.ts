@@ -125,6 +125,9 @@ function statusText(status: Status): string {
   let out =
     `gaidaros ${version}, process ${pid}: ${state}, up ${seconds} s, ${connections} connection${connections === 1 ? '' : 's'}, ` +
     `${mib(memory.residentBytes)} resident\n\n${table(rows)}`
+  for (const { alarm, listener, since, value, limit } of status.alarms) {
+    out += `\nalarm: ${alarm}${listener === undefined ? '' : ` of ${printable(listener)}`}, ${value} of ${limit} since ${since}\n`
+  }
   if (workers.length > 0) {
     const list = workers.map((one) => [
       one.name,
@@ -137,8 +140,9 @@ function statusText(status: Status): string {
     out += `\n${table([['WORKER', 'STATE', 'PROCESS', 'CONNECTIONS', 'UP', 'MEMORY'], ...list])}`
   }
   if (executors.length > 0) {
-    const list = executors.flatMap(({ name, listeners: served, running, queued, places }) => [
-      [name, served.join(','), String(running), String(queued), ''],
+    const list = executors.flatMap(({ name, listeners: served, running, queued, places, isConnected, dropped }) => [
+      [name, served.join(','), String(running), String(queued), isConnected === false ? 'disconnected' : ''],
+      ...(dropped === undefined || dropped === 0 ? [] : [['  dropped', String(dropped), '', '', '']]),
       ...places.map((place) => [
         `  ${place.name}`,
         place.state,

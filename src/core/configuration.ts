@@ -87,6 +87,13 @@ export interface ControlOptions {
   readonly redact?: readonly string[]
 }
 
+export interface NodeOptions {
+  /** The first part of its name; the rest is by chance. Default: the host's. */
+  readonly name?: string
+  /** Where handlers run there. Default: the handler's own, or inline. */
+  readonly executor?: NamedExecutor
+}
+
 /** A server as a service of its machine. */
 export interface DaemonOptions {
   /** `gaidaros serve` returns once the server is ready, and leaves it in the background. */
@@ -111,6 +118,10 @@ export interface Configuration extends SharedOptions {
   readonly limits?: TopLimitOptions
   readonly hooks?: HookOptions
   readonly plugins?: readonly (string | readonly [string, unknown] | AnyPlugin)[]
+  /** The cluster of machines that executor `cluster` and `gaidaros node` belong to: its NATS servers, or that with options. */
+  readonly cluster?: string | readonly string[] | Readonly<Record<string, unknown>>
+  /** What `gaidaros node` does with it. */
+  readonly node?: NodeOptions
   /** Server processes. */
   readonly workers?: number | 'auto' | { readonly count: number | 'auto'; readonly balance?: string }
   readonly drain?: { readonly timeoutMs?: number }

@@ -28,6 +28,10 @@ export interface Load {
   readonly queued: number
   /** Where handlers run, for those that have such places. */
   readonly places?: readonly PlaceLoad[]
+  /** Of what came from other machines: what meant nothing, and was ignored. */
+  readonly dropped?: number
+  /** False: what leads to other machines is down. */
+  readonly isConnected?: boolean
 }
 
 /** One thread, process or node. */
@@ -35,6 +39,8 @@ export interface PlaceLoad {
   readonly name: string
   readonly state: 'starting' | 'ready' | 'retiring'
   readonly connections: number
+  /** Those of other servers too, where it has any. */
+  readonly connectionsOfAll?: number
   readonly running: number
   /** Messages answered since its start. */
   readonly handled: number

@@ -34,6 +34,8 @@ export interface PluginServices {
     readonly entry: URL
     /** What they are told first. */
     seed(): unknown
+    /** The configuration's folder: from here handlers are named to other machines. */
+    readonly base: string
     /**
      * What a module exports under a name, as configuration names handlers: `./file.ts#Export`, `package#Export`.
      *

@@ -8,8 +8,15 @@ import { commands, flagsOf } from '#src/cli/flags.js'
 import type { OptionField } from '#src/core/option-schema.js'
 import { limitRows, type OptionRow, socketRows, timeoutRows } from '#src/core/options.js'
 import { framers, payloads } from '#src/plugins/codecs/index.js'
+import { consolePage } from '#src/plugins/console/index.js'
+import { cluster } from '#src/plugins/executors/cluster/front.js'
+import { executors } from '#src/plugins/executors/index.js'
 import { layers } from '#src/plugins/layers/index.js'
 import { middleware } from '#src/plugins/middleware/index.js'
+import { health } from '#src/plugins/observability/health.js'
+import { logger } from '#src/plugins/observability/logger.js'
+import { metrics } from '#src/plugins/observability/metrics.js'
+import { tracing } from '#src/plugins/observability/tracing.js'
 import { protocols } from '#src/plugins/protocols/index.js'
 import { capabilityTable, readConformanceReports } from '#src/testing/index.js'
 import { memory } from '#src/transports/memory.js'
@@ -87,6 +94,10 @@ ${sections('Codecs', framers as never)}
 ${sections('Payloads, beside a codec', payloads as never)}
 
 ${sections('Middleware', middleware as never)}
+
+${sections('Executors', [...executors, cluster()] as never)}
+
+${sections('Plugins', [consolePage, metrics, health, logger, tracing] as never)}
 `
 }
 

@@ -202,6 +202,38 @@ export const shape = z.strictObject({
         .meta({ type: ['string', 'array'] } as never),
     )
     .optional(),
+  cluster: z
+    .union(
+      [
+        text,
+        z.array(text),
+        z
+          .looseObject({
+            servers: z
+              .union([text, z.array(text)])
+              .describe('NATS servers. Default: nats://127.0.0.1:4222.')
+              .optional(),
+            name: text.describe('Name of the cluster. Default: gaidaros.').optional(),
+            user: text.optional(),
+            password: text.optional(),
+            token: text.optional(),
+            nkey: text.describe('A file with a seed.').optional(),
+            credentials: text.describe('A .creds file.').optional(),
+            tls: z.looseObject({}).optional(),
+          })
+          .describe('The same options as executor `cluster` has.'),
+      ],
+      'expected NATS servers such as "nats://127.0.0.1:4222", or { servers, name, … }',
+    )
+    .describe('The cluster that executor `cluster` and `gaidaros node` belong to.')
+    .optional(),
+  node: z
+    .strictObject({
+      name: text.describe("The first part of its name. Default: the host's.").optional(),
+      executor: named('Where handlers run there.', 'type').optional(),
+    })
+    .describe('What `gaidaros node` does with this configuration.')
+    .optional(),
   workers: z
     .custom<unknown>((value) => {
       const count = typeof value === 'object' && value !== null ? (value as { count?: unknown }).count : value

@@ -44,6 +44,8 @@ export interface PlaceOwner {
   sendFailed(connection: Connection, error: Error): void
   /** A connection gave up its seat. */
   left(place: PlaceHandle): void
+  /** Nothing of a seat is under way any more, in a place that retires. */
+  idle?(seat: Seat): void
   /** Something came from there that is no batch; it was dropped. */
   refused?(place: PlaceHandle, error: Error): void
   /** The place is gone; requests were rejected, its seats are handed over. */
@@ -57,6 +59,8 @@ export class Seat {
   version = 0
   /** Bytes of sends that are done and not yet said. */
   credit = 0
+  /** Messages, hooks and iterable replies under way. */
+  running = 0
   constructor(
     readonly number: number,
     readonly place: PlaceHandle,
@@ -108,6 +112,10 @@ export class PlaceHandle implements ChannelSink, RecordSink {
   }
   get seats(): number {
     return this.#seats.size
+  }
+  /** Those that have a seat here. */
+  get taken(): Iterable<Seat> {
+    return this.#seats.values()
   }
   /** Messages and hooks not answered yet. */
   get running(): number {
@@ -164,6 +172,13 @@ export class PlaceHandle implements ChannelSink, RecordSink {
       this.#seats.delete(seat.number)
       this.#owner.left(this)
     }
+  }
+
+  /** The connection goes on without its seat here: it has to take another one. */
+  vacate(seat: Seat, reason: CloseReason): void {
+    void this.leave(seat, reason).catch(() => {})
+    seat.isLost = true
+    this.#seats.delete(seat.number)
   }
 
   ping(): void {
@@ -319,9 +334,12 @@ export class PlaceHandle implements ChannelSink, RecordSink {
   #items(seat: number, number: number): PulledItems {
     const items = new PulledItems({
       pull: (count) => this.#say(wire.PULL, count, seat, number, undefined),
-      done: () => this.#streams.delete(number),
+      done: () => {
+        if (this.#streams.delete(number)) this.#finished(seat)
+      },
     })
     this.#streams.set(number, items)
+    this.#began(seat)
     return items
   }
 
@@ -336,6 +354,7 @@ export class PlaceHandle implements ChannelSink, RecordSink {
       this.#pending.set(number, { resolve, reject, since: this.#owner.clock.now(), bytes, seat, isPatient })
       if (isPatient) return
       this.#messages++
+      this.#began(seat)
       this.#owner.asked?.(bytes)
     })
   }
@@ -348,8 +367,21 @@ export class PlaceHandle implements ChannelSink, RecordSink {
       this.#messages--
       this.handled++
       this.#owner.settled(pending.bytes)
+      this.#finished(pending.seat)
     }
     return pending
+  }
+
+  #began(number: number): void {
+    const seat = this.#seats.get(number)
+    if (seat !== undefined) seat.running++
+  }
+
+  #finished(number: number): void {
+    const seat = this.#seats.get(number)
+    if (seat === undefined || --seat.running > 0 || this.state !== 'retiring') return
+    // Once what was answered has gone its way; a reply in several items has begun by then.
+    if (this.#owner.idle !== undefined) setImmediate(() => seat.running === 0 && this.#owner.idle?.(seat))
   }
 
   #tellAttributes(seat: Seat): void {

@@ -70,6 +70,10 @@ export class Place implements ChannelSink, RecordSink {
   get seats(): number {
     return this.#seats.size
   }
+  /** Messages and hooks under way. */
+  running = 0
+  /** Those that are done. */
+  handled = 0
 
   /** It cannot serve at all. */
   break(error: Error): void {
@@ -232,7 +236,10 @@ export class Place implements ChannelSink, RecordSink {
     let reply: unknown
     atWork.add(request)
     connection.atWork = atWork.size
+    this.running++
     const done = () => {
+      this.running--
+      this.handled++
       atWork.delete(request)
       connection.atWork = atWork.size
     }
@@ -264,7 +271,12 @@ export class Place implements ChannelSink, RecordSink {
     if (seat.waiting !== undefined) {
       seat.cancelled ??= new Set()
       seat.cancelled.add(request)
-    } else if (seat.atWork.has(request) && seat.atWork.size === 1) seat.connection.giveUp(unpackError(error))
+    } else if (seat.atWork.has(request) && seat.atWork.size === 1) {
+      const unpacked = unpackError(error)
+      seat.connection.giveUp(unpacked)
+      // Its handler may be in yet another place.
+      seat.handler?.abandon?.(seat.connection, unpacked)
+    }
   }
 
   #reply(seat: TakenSeat, request: number, reply: unknown): void {

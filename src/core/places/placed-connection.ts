@@ -29,6 +29,10 @@ export class PlacedConnection implements Connection {
   readonly listener: string | undefined
   readonly attributes: Map<unknown, unknown>
   readonly closed: Promise<CloseReason>
+  /** False: only single methods run here, and no hook. */
+  readonly hasHooks: boolean
+  /** Counts what it was told, as a session's does: its handler may be placed once more, from here. */
+  attributesVersion = 0
   readonly #facts: SeatFacts
   readonly #say: Say
   readonly #asked = new Map<number, { resolve: () => void; reject: (error: Error) => void }>()
@@ -56,6 +60,7 @@ export class PlacedConnection implements Connection {
     this.remote = facts.remote === undefined ? undefined : parseEndpoint(facts.remote)
     this.transport = facts.transport
     this.listener = facts.listener
+    this.hasHooks = facts.hooks
     this.attributes = new Map()
     this.tell(facts.attributes)
     this.closed = new Promise((resolve) => {
@@ -145,6 +150,7 @@ export class PlacedConnection implements Connection {
     this.#bytesOut += bytes
   }
   tell(attributes: readonly (readonly [unknown, unknown])[]): void {
+    if (attributes.length > 0) this.attributesVersion++
     for (const [key, value] of attributes) this.attributes.set(key, withEndpoints(value))
   }
   credit(bytes: number): void {

@@ -104,7 +104,9 @@ export function placedPlan(plan: HandlerPlan, key: number, chooser: PlaceChooser
     seats.delete(connection)
     return Promise.all(taken.map((seat) => seat.place.leave(seat, reason))).then(() => {})
   }
-  return { definition, bind: () => bound, release: () => {} }
+  // Without its close hook, whoever holds the connection may only release it.
+  const release = (connection: Connection) => leave(connection, { code: 'ENDED', by: 'server' })
+  return { definition, bind: () => bound, release }
 }
 
 /** Methods by the number they have on the way: 0 is `@OnMessage()`. */

@@ -55,7 +55,6 @@ export class Pool implements Executor, PlaceOwner, PlaceChooser {
     this.#isPerConnection = isPerConnection
     this.#size = options.size ?? availableParallelism()
     this.mostRecordBytes = options.messageBytes
-    if (typeof options.affinity === 'function') this.#keyOf = options.affinity
     this.clock = services.clock
     this.isPerMessage = options.affinity === 'none'
     this.reopens = options.whenLost === 'reopen'
@@ -81,7 +80,7 @@ export class Pool implements Executor, PlaceOwner, PlaceChooser {
   }
 
   async start(): Promise<void> {
-    await this.#loadKey()
+    this.#keyOf = await loadKey(this.#options.affinity, this.name, this.#services)
     this.#isStarted = true
     this.#tick()
     const size = this.#isPerConnection ? 0 : this.#size
@@ -93,18 +92,6 @@ export class Pool implements Executor, PlaceOwner, PlaceChooser {
     } finally {
       probe?.retire()
     }
-  }
-
-  /** The function that a data file names. */
-  async #loadKey(): Promise<void> {
-    const { affinity } = this.#options
-    if (typeof affinity !== 'string' || affinity === 'connection' || affinity === 'none') return
-    const found = await this.#services.places?.load(affinity)
-    if (typeof found !== 'function') {
-      const message = `executor ${this.name}: affinity ${affinity} is expected to be a function of the connection that gives a key, and is ${found === null ? 'null' : typeof found}`
-      throw new WiringError('BAD_OPTION', message, { affinity })
-    }
-    this.#keyOf = found as AffinityKey
   }
 
   run(_task: Task): never {
@@ -346,9 +333,23 @@ export class Pool implements Executor, PlaceOwner, PlaceChooser {
 }
 
 /** FNV-1a (Fowler, Noll, Vo), 32 bits, with a last stir so that near keys spread. */
-function hash(text: string): number {
+export function hash(text: string): number {
   let value = 0x811c9dc5
   for (let i = 0; i < text.length; i++) value = Math.imul(value ^ text.charCodeAt(i), 0x01000193)
   value = Math.imul(value ^ (value >>> 15), 0x2c1b3c6d)
   return (value ^ (value >>> 13)) >>> 0
+}
+
+/** The function that gives a connection's key: itself, or what a data file names. */
+export async function loadKey(
+  affinity: PoolOptions['affinity'],
+  executor: string,
+  { places }: PluginServices,
+): Promise<AffinityKey | undefined> {
+  if (typeof affinity === 'function') return affinity
+  if (affinity === 'connection' || affinity === 'none') return undefined
+  const found = await places?.load(affinity)
+  if (typeof found === 'function') return found as AffinityKey
+  const message = `executor ${executor}: affinity ${affinity} is expected to be a function of the connection that gives a key, and is ${found === null ? 'null' : typeof found}`
+  throw new WiringError('BAD_OPTION', message, { affinity })
 }

@@ -141,6 +141,15 @@ test('every fault is told, with what was expected, what came, and where from', a
 test('no secret stands in any error', async () => {
   const { message } = await refusal({ code: { tls: { passphrase: { hunter: 2 }, key: 42 } } as never })
   assert.not.match(message, /hunter|42/)
+  // Nor where the branch that holds it is refused as a whole.
+  const whole = await refusal({ code: { cluster: { name: 'eu', password: 'hunter2', tls: 5 } } as never })
+  assert.match(whole.message, /cluster: expected NATS servers .* got .*eu/)
+  assert.not.match(whole.message, /hunter/)
+})
+
+test('a variable for text stays text where a setting has several forms', async () => {
+  const { values } = await load({ code: {}, env: { GAIDAROS_CLUSTER__PASSWORD: '0042', GAIDAROS_CLUSTER__NAME: '7' } })
+  assert.equal({ ...(values.cluster as object) }, { password: '0042', name: '7' })
 })
 
 test('the word unlimited is read as what it means, and only where it may stand', async () => {
