@@ -6,10 +6,14 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { commands, flagsOf } from '#src/cli/flags.js'
 import type { OptionField } from '#src/core/option-schema.js'
-import { limitRows, type OptionRow, socketRows, timeoutRows } from '#src/core/options.js'
+import { limitRows, type OptionRow, serverLimitRows, socketRows, timeoutRows } from '#src/core/options.js'
 import { framers, payloads } from '#src/plugins/codecs/index.js'
 import { layers } from '#src/plugins/layers/index.js'
 import { middleware } from '#src/plugins/middleware/index.js'
+import { health } from '#src/plugins/observability/health.js'
+import { logger } from '#src/plugins/observability/logger.js'
+import { metrics } from '#src/plugins/observability/metrics.js'
+import { tracing } from '#src/plugins/observability/tracing.js'
 import { protocols } from '#src/plugins/protocols/index.js'
 import { capabilityTable, readConformanceReports } from '#src/testing/index.js'
 import { memory } from '#src/transports/memory.js'
@@ -66,6 +70,12 @@ the word \`unlimited\`.
 
 ${head}${rows(limitRows)}
 
+## limits of the whole server
+
+These stand in \`limits\` at the top, and at no listener.
+
+${head}${rows(serverLimitRows)}
+
 ## timeouts
 
 ${head}${rows(timeoutRows)}
@@ -87,6 +97,8 @@ ${sections('Codecs', framers as never)}
 ${sections('Payloads, beside a codec', payloads as never)}
 
 ${sections('Middleware', middleware as never)}
+
+${sections('Plugins, loaded where `plugins` names them (`gaidaros/plugins/metrics`)', [metrics, health, logger, tracing] as never)}
 `
 }
 
