@@ -9,5 +9,8 @@ import { defineConfig } from 'gaidaros'
 export default defineConfig({
   listen: 'tcp://localhost:8080',
   codec: 'line',
+  // Safe without a word; a service that knows its peers says less: shorter lines, less patience.
+  limits: { lineBytes: 1024 },
+  timeouts: { idleMs: 60_000 },
   handler: (line: string) => line,
 })

@@ -34,4 +34,8 @@ class Chat {
   }
 }
 
-export default defineConfig({ listen: 'tcp://localhost:8080', handler: Chat })
+export default defineConfig({
+  listen: 'tcp://localhost:8080',
+  handler: Chat,
+  limits: { connections: 1_000, connectionsPerSource: 100, lineBytes: 1024 },
+})

@@ -28,6 +28,8 @@ process.stderr.write(`certificates of this run: ${folder}\n`)
 export default defineConfig({
   listen: 'tls://localhost:8443',
   tls: { cert: server.cert, key: server.private, ca: ca.cert, requestCert: true, minVersion: 'TLSv1.2' },
+  limits: { handshakes: 50, lineBytes: 1024 },
+  timeouts: { handshakeMs: 5_000, idleMs: 60_000 },
   handler: function greet(line: string, connection: Connection) {
     return `${connection.feature(TLS)?.peerCertificate?.subject.CN} said ${line}`
   },

@@ -27,6 +27,8 @@ if (process.argv.includes('serve')) {
 
 export default defineConfig({
   handlers: [Greeter],
+  limits: { lineBytes: 1024 },
+  timeouts: { idleMs: 60_000 },
   listeners: {
     public: { endpoint: 'tcp://localhost:8080' },
     secure: { endpoint: 'tls://localhost:8443', tls: { cert: certificate.cert, key: certificate.private } },

@@ -39,5 +39,6 @@ const exec: Transport = {
 export default defineConfig({
   plugins: [definePlugin({ name: 'exec', setup: (registry) => void registry.transport(exec) })],
   listen: 'exec:echo Ada; read answer; echo "the program heard: $answer" >&2; read more',
+  limits: { lineBytes: 1024 },
   handler: (line: string) => `hello ${line}`,
 })

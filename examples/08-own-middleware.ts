@@ -20,6 +20,8 @@ const timed: Middleware = (context, next) => {
 
 export default defineConfig({
   listen: 'tcp://localhost:8080',
+  limits: { lineBytes: 64 },
+  timeouts: { idleMs: 60_000 },
   middleware: [{ name: 'rate-limit', messages: 100, per: 'source' }, timed],
   handler: function square(line: string) {
     const number = Number(line)

@@ -35,4 +35,9 @@ export const typed: Codec<Record> = {
   route: ({ type }) => String(type),
 }
 
-export default defineConfig({ listen: 'tcp://localhost:8080', codec: typed, handler: (record: Record) => record })
+export default defineConfig({
+  listen: 'tcp://localhost:8080',
+  codec: typed,
+  limits: { frameBytes: 257 },
+  handler: (record: Record) => record,
+})

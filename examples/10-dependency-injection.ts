@@ -35,4 +35,9 @@ export class Notes {
   }
 }
 
-export default defineConfig({ listen: 'tcp://localhost:8080', handler: Notes })
+export default defineConfig({
+  listen: 'tcp://localhost:8080',
+  handler: Notes,
+  limits: { lineBytes: 1024 },
+  timeouts: { idleMs: 60_000 },
+})

@@ -5,19 +5,28 @@
  * listeners. Nothing is bound before `start()`.
  */
 import 'reflect-metadata'
+import { dirname } from 'node:path'
 import { Script } from 'node:vm'
 import { type DependencyContainer, type InjectionToken, container as root } from 'tsyringe'
 import { type ClientConnection, openClient } from './core/client.js'
 import { type Clock, systemClock } from './core/clock.js'
-import { findHandlers, resolveHandler } from './core/config/handlers.js'
+import { findHandlers, loadExport, resolveHandler } from './core/config/handlers.js'
 import type { Assignment, LoadedConfiguration } from './core/config/index.js'
-import { loadConfiguration, loadModule } from './core/config/index.js'
-import type { Configuration, HookOptions, LimitOptions, SocketOption, TimeoutOptions } from './core/configuration.js'
+import { atKey, loadConfiguration, loadModule, withOrigin } from './core/config/index.js'
+import type {
+  Configuration,
+  ControlOptions,
+  HandlerRef,
+  HookOptions,
+  LimitOptions,
+  SocketOption,
+  TimeoutOptions,
+} from './core/configuration.js'
 import { type Provider, ServerContainer } from './core/container.js'
-import { controlHandler } from './core/control.js'
+import { Control, handlerOf } from './core/control.js'
 import { definitionOf, toDefinition } from './core/decorators.js'
 import { type Endpoint, parseEndpoint } from './core/endpoint.js'
-import { WiringError } from './core/errors.js'
+import { ConfigError, toError, WiringError } from './core/errors.js'
 import { EventHub } from './core/events.js'
 import {
   type CodecRef,
@@ -33,8 +42,10 @@ import { defaultLimits, defaultServerLimits, defaultTimeouts, drainTimeoutMs, ty
 import { writePidFile } from './core/pid-file.js'
 import { cameFrom, sourceOf } from './core/places/handler-source.js'
 import { isPortable } from './core/places/wire.js'
+import type { ListenerPlan } from './core/plan.js'
 import { Planner, settle } from './core/planner.js'
-import type { AnyPlugin, Layer, Protocol } from './core/plugin.js'
+import type { AnyPlugin, Companion, Layer, Protocol } from './core/plugin.js'
+import { dropPrivileges, handOver, type Identity, idsOf } from './core/privileges.js'
 import { checkOptions, ServerRegistry } from './core/registry.js'
 import { GaidarosServer } from './core/server.js'
 import type { StandardSchemaV1 } from './core/standard-schema.js'
@@ -56,6 +67,7 @@ import {
 import type { TransportOptions } from './core/transport.js'
 import { seedOf } from './place-handlers.js'
 import { codecs, framers, payloads } from './plugins/codecs/index.js'
+import { cluster } from './plugins/executors/cluster/front.js'
 import { executors } from './plugins/executors/index.js'
 import { layers } from './plugins/layers/index.js'
 import { middleware } from './plugins/middleware/index.js'
@@ -89,8 +101,15 @@ export interface ServerOptions extends Configuration {
   readonly env?: Readonly<Record<string, string | undefined>>
   /** What a command line set. */
   readonly flags?: readonly Assignment[]
+  /** Folders besides the project from which files and variables may name modules; see docs/guide/operations.md. */
+  readonly modulesFrom?: readonly string[]
   /** The application's tsyringe container; the server makes a child of it. Default: tsyringe's root. */
   readonly container?: DependencyContainer
+  /**
+   * The container serves this server alone: singletons that were first made for it are disposed with it. Default false; the
+   * command says true, because there nobody else could dispose them.
+   */
+  readonly ownsContainer?: boolean
   /** Overrides, for this server alone. */
   readonly providers?: readonly Provider[]
   /** For tests: time in their hand. */
@@ -109,74 +128,30 @@ export interface ConfiguredServer extends Server {
  * @throws {WiringError} the developer's.
  */
 export async function createServer(options: ServerOptions = {}): Promise<ConfiguredServer> {
-  const {
-    config,
-    cwd = process.cwd(),
-    env = process.env,
-    flags = [],
-    container,
-    providers,
-    clock: givenClock,
-    ...code
-  } = options
-  const given = givenBy(container ?? root, providers ?? [])
-  const clock = givenClock ?? given<Clock>(CLOCK).at(-1) ?? systemClock
-  const saysWhat = code.listen !== undefined || code.listeners !== undefined
-  const loaded = await loadConfiguration({ cwd, config: config ?? !saysWhat, env, flags, code })
+  const { cwd, loaded, clock, events, registry, injection, resolveRef, traced } = await furnish(options)
   const { values } = loaded
-  const events = new EventHub()
-  const places = { entry: new URL('./place.js', import.meta.url), seed: () => seedOf(loaded.directory, values) }
-  const registry = registerBuiltIns(
-    new ServerRegistry({
-      events,
-      clock,
-      places,
-      connect: (endpoint) => connect(endpoint, { codec: 'raw' }),
-    }),
-  )
-  for (const entry of values.plugins ?? []) await plug(registry, entry)
-  registry.replacing('the application’s container', () => registerGiven(registry, given))
-
-  const found = await findHandlers(loaded, { definitionOf })
-  const hooks = values.hooks === undefined ? undefined : await hooksHandler(values.hooks, { load: loadModule })
-  const fallback =
-    hooks === undefined ? cameFrom(echo, { eval: 'message => message' }) : hooked(hooks, values.hooks as HookOptions)
-  const injection = new ServerContainer({
-    ...(container === undefined ? {} : { parent: container }),
-    ...(providers === undefined ? {} : { providers }),
-    failed: (name, error) => events.emit('disposal.failed', { name, error }),
-    values: new Map<unknown, unknown>([
-      [CLOCK, clock],
-      [EVENTS, events],
-      [REGISTRY, registry],
-      [CONFIGURATION, values],
-    ]),
-  })
   const planner = new Planner({
     registry,
     shared: values,
-    resolveHandler: async (ref, place) => {
-      if (ref instanceof Script) return scriptHandler(ref)
-      if (isHandlerDefinition(ref) && sourceOf(ref) !== undefined) return ref
-      const resolved = await resolveHandler(ref as string | HandlerLike | undefined, found, {
-        definitionOf,
-        place,
-        loaded,
-      })
-      if (resolved === undefined) return fallback
-      const definition = toDefinition(resolved.handler)
-      return resolved.source === undefined ? definition : cameFrom(definition, resolved.source)
-    },
+    resolveHandler: resolveRef,
     planHandler: (definition) => injection.plan(definition),
     origin: (path) => loaded.origin(path)?.name,
   })
   const listeners = Object.entries(values.listeners ?? {})
   if (listeners.length === 0) listeners.push(['default', { endpoint: defaultEndpoint }])
-  const plans = []
-  for (const [name, listener] of listeners) plans.push(await planner.plan(name, listener))
+  const plans: ListenerPlan[] = []
+  const faults: unknown[] = []
+  for (const [name, listener] of listeners) {
+    await traced(planner.plan(name, listener)).then(
+      (plan) => plans.push(plan),
+      (fault) => faults.push(fault),
+    )
+  }
+  if (faults.length > 0) throw together(faults)
 
-  const server = new Configured(loaded, {
+  const server: Configured = new Configured(loaded, registry.companions, {
     plans,
+    bound: identityOf(values.daemon) === undefined ? undefined : () => server.becomeAnother(),
     plan: async (name, given) => {
       // Checked as if it had stood in the configuration.
       const one = await loadConfiguration({
@@ -201,63 +176,222 @@ export async function createServer(options: ServerOptions = {}): Promise<Configu
   return server
 }
 
+/** What stands before there is a server, or a node: the configuration read, things registered, handlers found. */
+export async function furnish(options: ServerOptions) {
+  const {
+    config,
+    cwd = process.cwd(),
+    env = process.env,
+    flags = [],
+    modulesFrom = [],
+    container,
+    ownsContainer = false,
+    providers: givenProviders,
+    clock: givenClock,
+    ...code
+  } = options
+  const providers = givenProviders === undefined ? undefined : madeParts(container ?? root, givenProviders)
+  const given = givenBy(container ?? root, providers ?? [])
+  const clock = givenClock ?? given<Clock>(CLOCK).at(-1) ?? systemClock
+  const saysWhat = code.listen !== undefined || code.listeners !== undefined
+  const loaded = await loadConfiguration({ cwd, config: config ?? !saysWhat, env, flags, code, modulesFrom })
+  const { values } = loaded
+  const events = new EventHub()
+  const places = {
+    entry: new URL('./place.js', import.meta.url),
+    seed: () => seedOf(loaded.directory, values),
+    load: (reference: string) => loadExport(reference, loaded.directory),
+    base: loaded.file === undefined ? loaded.directory : dirname(loaded.file),
+  }
+  const registry = registerBuiltIns(
+    new ServerRegistry({
+      events,
+      clock,
+      places,
+      connect: (endpoint) => connect(endpoint, { codec: 'raw' }),
+    }),
+    values.cluster,
+  )
+  // What is wrong from here on is said with the file, variable or flag that it came from.
+  const traced = <T>(work: Promise<T>): Promise<T> =>
+    work.catch((thrown) => {
+      throw withOrigin(thrown, loaded.origin)
+    })
+  for (const [index, entry] of (values.plugins ?? []).entries())
+    await traced(plug(registry, entry, `plugins[${index}]`))
+  registry.replacing('the application’s container', () => registerGiven(registry, given))
+
+  const found = await traced(findHandlers(loaded, { definitionOf }))
+  const hooks = values.hooks === undefined ? undefined : await traced(hooksHandler(values.hooks, { load: loadModule }))
+  const fallback =
+    hooks === undefined ? cameFrom(echo, { eval: 'message => message' }) : hooked(hooks, values.hooks as HookOptions)
+  const injection = new ServerContainer({
+    ...(container === undefined ? {} : { parent: container }),
+    ...(providers === undefined ? {} : { providers }),
+    ownsParent: ownsContainer,
+    failed: (name, error) => events.emit('disposal.failed', { name, error }),
+    values: new Map<unknown, unknown>([
+      [CLOCK, clock],
+      [EVENTS, events],
+      [REGISTRY, registry],
+      [CONFIGURATION, values],
+    ]),
+  })
+  const resolveRef = async (ref: HandlerRef | undefined, place: string): Promise<HandlerDefinition> => {
+    if (ref instanceof Script) return scriptHandler(ref)
+    if (isHandlerDefinition(ref) && sourceOf(ref) !== undefined) return ref
+    const resolved = await resolveHandler(ref as string | HandlerLike | undefined, found, {
+      definitionOf,
+      place,
+      loaded,
+    })
+    if (resolved === undefined) return fallback
+    const definition = toDefinition(resolved.handler)
+    return resolved.source === undefined ? definition : cameFrom(definition, resolved.source)
+  }
+  return { cwd, loaded, clock, events, registry, places, injection, found, resolveRef, traced }
+}
+
+/** The faults of several listeners, told at once, as an error of the first one's kind. */
+function together(faults: readonly unknown[]): unknown {
+  const [first] = faults
+  const texts = new Set(faults.map((fault) => toError(fault).message))
+  if (texts.size === 1 || !(first instanceof ConfigError || first instanceof WiringError)) return first
+  const message = [...texts].join('\n')
+  const fields = { ...first.fields, faults: [...texts] }
+  return first instanceof ConfigError
+    ? new ConfigError(first.code, message, fields)
+    : new WiringError(first.code, message, fields)
+}
+
 class Configured extends GaidarosServer implements ConfiguredServer {
   readonly configuration: LoadedConfiguration
-  #control: Server | undefined
-  #removePidFile: (() => void) | undefined
+  readonly #companions: readonly Companion[]
+  /** What ends with this server, before it says so. */
+  readonly #beside: (() => void | Promise<void>)[]
+  /** The last thing to go: by its end others see that this server has stopped. */
+  #endControl: () => void | Promise<void> = () => {}
 
-  constructor(configuration: LoadedConfiguration, parts: ConstructorParameters<typeof GaidarosServer>[0]) {
-    super(parts)
+  constructor(
+    configuration: LoadedConfiguration,
+    companions: readonly Companion[],
+    parts: ConstructorParameters<typeof GaidarosServer>[0],
+  ) {
+    const beside: (() => void | Promise<void>)[] = []
+    super({
+      ...parts,
+      dispose: async () => {
+        await endAll(beside)
+        await parts.dispose()
+      },
+    })
     this.configuration = configuration
+    this.#companions = companions
+    this.#beside = beside
   }
 
   override async start(): Promise<this> {
     // A second start is refused; it must not undo the first.
     if (this.state !== 'created') return super.start()
-    const { path, pidFile } = controlOf(this.configuration.values.control)
-    if (pidFile !== undefined) this.#removePidFile = writePidFile(pidFile)
-    void this.stopped.then(() => this.#endControl())
+    const { pidFile } = controlOf(this.configuration.values.control)
+    const removePidFile = pidFile === undefined ? undefined : writePidFile(pidFile)
+    void this.stopped.then(async () => {
+      removePidFile?.()
+      await endAll(this.#beside)
+      await this.#endControl()
+    })
     try {
       await super.start()
-      if (path !== undefined) this.#control = await this.#listenForControl(path)
+      if (this.#hasBeside) return this
+      await this.#startBeside()
     } catch (error) {
       await this.stop({ timeoutMs: 0 })
-      throw error
+      throw withOrigin(error, this.configuration.origin)
     }
     return this
   }
 
+  /** Everything is bound, and nobody let in: what needs root is done, and root given up. */
+  async becomeAnother(): Promise<void> {
+    const identity = identityOf(this.configuration.values.daemon)
+    if (identity === undefined) return
+    await this.#startBeside()
+    const ids = idsOf(identity)
+    const { path, pidFile } = controlOf(this.configuration.values.control)
+    const sockets = [...this.listeners].flatMap(({ endpoints }) =>
+      endpoints.flatMap(({ scheme, path: at }) => (scheme === 'unix' && at !== undefined ? [at] : [])),
+    )
+    const files = [...sockets, path, pidFile].filter((one) => one !== undefined)
+    if (ids !== undefined && process.geteuid?.() === 0) for (const file of files) handOver(file, ids)
+    dropPrivileges(identity)
+  }
+
+  /** The control socket and whatever plugins have beside the server. */
+  async #startBeside(): Promise<void> {
+    this.#hasBeside = true
+    const { path, redact } = controlOf(this.configuration.values.control)
+    if (path === undefined && this.#companions.length === 0) return
+    const control = new Control(this, version, redact === undefined ? {} : { redact })
+    this.#beside.push(() => control.close())
+    if (path !== undefined) await this.#listenForControl(path, control)
+    for (const companion of this.#companions) await this.#startCompanion(companion, control)
+  }
+  #hasBeside = false
+
   /** A server of its own: it goes on answering while this one is suspended or drains. */
-  async #listenForControl(path: string): Promise<Server> {
-    const handler = controlHandler(this, version)
-    const socket = { mode: 0o600 }
-    const control = await createServer({
+  async #listenForControl(path: string, control: Control): Promise<void> {
+    const server = await createServer({
       config: false,
       env: {},
       listen: `unix:${path}`,
-      socket,
-      handler,
+      socket: { mode: 0o600 },
+      handler: handlerOf(control),
       limits: { connections: 16 },
       // `gaidaros stop` waits here for as long as the drain takes.
       timeouts: { idleMs: 'unlimited' },
     })
-    return control.start()
+    await server.start()
+    this.#endControl = () => server.stop({ timeoutMs: 1_000 })
+    if (this.state === 'stopped') await this.#endControl()
   }
 
-  async #endControl(): Promise<void> {
-    this.#removePidFile?.()
-    await this.#control?.stop({ timeoutMs: 1_000 })
+  async #startCompanion(companion: Companion, control: Control): Promise<void> {
+    const end = await companion.start({
+      ask: (request) => control.ask(request),
+      serve: (configuration) => this.#serveBeside(configuration),
+    })
+    if (end !== undefined) this.#beside.push(end)
+  }
+
+  async #serveBeside(configuration: Configuration): Promise<readonly Endpoint[]> {
+    const server = await createServer({ ...configuration, config: false, env: {} })
+    await server.start()
+    this.#beside.push(() => server.stop({ timeoutMs: 1_000 }))
+    if (this.state === 'stopped') await endAll(this.#beside)
+    return [...server.listeners].flatMap(({ endpoints }) => endpoints)
   }
 }
 
+/** The latest first, each once. */
+async function endAll(ends: (() => void | Promise<void>)[]): Promise<void> {
+  for (let end = ends.pop(); end !== undefined; end = ends.pop()) await end()
+}
+
+/** Undefined when it stays who it is. */
+function identityOf(given: Configuration['daemon']): Identity | undefined {
+  const { user, group } = typeof given === 'object' ? given : {}
+  return user === undefined && group === undefined ? undefined : { user, group }
+}
+
 function controlOf(given: Configuration['control']): {
-  readonly path: string | undefined
-  readonly pidFile: string | undefined
+  readonly path?: string | undefined
+  readonly pidFile?: string | undefined
+  readonly redact?: readonly string[] | undefined
 } {
-  if (given === undefined || given === false) return { path: undefined, pidFile: undefined }
-  if (typeof given === 'string') return { path: given, pidFile: undefined }
-  const { path, pidFile } = given === true ? { path: undefined, pidFile: undefined } : given
-  return { path: path ?? pidFile?.replace(/(\.pid)?$/, '.sock') ?? './gaidaros.sock', pidFile }
+  if (given === undefined || given === false) return {}
+  if (typeof given === 'string') return { path: given }
+  const { path, pidFile, redact } = given === true ? ({} as ControlOptions) : given
+  return { path: path ?? pidFile?.replace(/(\.pid)?$/, '.sock') ?? './gaidaros.sock', pidFile, redact }
 }
 
 /** Its functions may have been given in code, and then it has no source. */
@@ -269,7 +403,8 @@ function hooked({ definition, codec }: HookedHandler, options: HookOptions): Han
 /** What answers where nobody said what to do: each message goes back. */
 const echo = defineHandler({ name: 'echo', message: (message: unknown) => message })
 
-function registerBuiltIns(registry: ServerRegistry): ServerRegistry {
+/** @param shared - What the configuration says of the cluster. */
+function registerBuiltIns(registry: ServerRegistry, shared?: Configuration['cluster']): ServerRegistry {
   for (const transport of [tcp, tls, udp, unix, memory, websocket, fd, systemd, stdio, attached])
     registry.transport(transport as never)
   for (const framer of framers) registry.framer(framer as never)
@@ -279,6 +414,7 @@ function registerBuiltIns(registry: ServerRegistry): ServerRegistry {
   for (const layer of layers) registry.layer(layer as never)
   for (const protocol of protocols) registry.protocol(protocol as never)
   for (const executor of executors) registry.executor(executor as never)
+  registry.executor(cluster(shared))
   return registry
 }
 
@@ -296,6 +432,19 @@ function givenBy(container: DependencyContainer, providers: readonly Provider[])
   }
 }
 
+/** What the server is put together from is made once, before its own container: the same for handlers that ask for it. */
+function madeParts(container: DependencyContainer, providers: readonly Provider[]): readonly Provider[] {
+  const resolve = <T>(token: unknown): T => container.resolve(token as InjectionToken<T>)
+  return providers.map((provider) => {
+    const { token } = provider
+    if (!parts.has(token)) return provider
+    if ('useClass' in provider) return { token, useValue: resolve(provider.useClass) }
+    return 'useFactory' in provider ? { token, useValue: provider.useFactory(resolve) } : provider
+  })
+}
+
+const parts = new Set<unknown>([CLOCK, TRANSPORT, CODEC, FRAMING, PAYLOAD, MIDDLEWARE, EXECUTOR, LAYER, PROTOCOL])
+
 function registerGiven(registry: ServerRegistry, given: Given): void {
   for (const one of given(TRANSPORT)) registry.transport(one as never)
   for (const one of given(CODEC)) registry.codec(one as never)
@@ -308,10 +457,16 @@ function registerGiven(registry: ServerRegistry, given: Given): void {
 }
 
 /** A plugin by package or file, with options, or the thing itself. */
-async function plug(registry: ServerRegistry, entry: NonNullable<Configuration['plugins']>[number]): Promise<void> {
+async function plug(
+  registry: ServerRegistry,
+  entry: NonNullable<Configuration['plugins']>[number],
+  place: string,
+): Promise<void> {
   if (typeof entry !== 'string' && !Array.isArray(entry)) return registry.plug(entry as AnyPlugin, {})
   const [name, options] = (typeof entry === 'string' ? [entry, {}] : entry) as [string, unknown]
-  const module = await loadModule(name)
+  const module = await loadModule(name).catch((thrown) => {
+    throw atKey(thrown, place)
+  })
   const plugin = (module.default ?? module.plugin) as AnyPlugin | undefined
   if (plugin === undefined) {
     throw new WiringError(

@@ -37,10 +37,12 @@ export { LayerLink, LayerSink } from './core/layer-link.js'
 export type { ListenerHandle, Listeners, Server, ServerState, StopOptions } from './core/lifecycle.js'
 export type { ObservedListener, ObservedServer, Observer, Probe } from './core/observer.js'
 export { type OptionField, type OptionSchema, optionSchema } from './core/option-schema.js'
-export type { Limits, ServerLimits, SocketOptions, Timeouts, TlsOptions } from './core/options.js'
+export type { Limits, ServerLimits, SocketOptions, Timeouts, TlsIdentity, TlsOptions } from './core/options.js'
 export type { Middleware, MiddlewareSet } from './core/pipeline.js'
 export {
   type AnyPlugin,
+  type Companion,
+  type CompanionHost,
   type Detection,
   definePlugin,
   type Factory,
@@ -59,6 +61,7 @@ export * from './core/tokens.js'
 export type { Capabilities, Link, LinkSink, Listener, Transport, TransportOptions } from './core/transport.js'
 export type { Usage } from './core/usage.js'
 export { type ConfiguredServer, type ConnectOptions, connect, createServer, type ServerOptions } from './gaidaros.js'
+export { createNode, type NodeHandle, type NodeInput } from './node.js'
 export { PROXY, type ProxyFacts } from './plugins/layers/proxy-protocol.js'
 export { type AttachedServer, type AttachOptions, attach } from './transports/attached.js'
 export { WEBSOCKET, type WebSocketFacts } from './transports/websocket-facts.js'

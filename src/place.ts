@@ -6,28 +6,45 @@
 import 'reflect-metadata'
 import { isMainThread, parentPort, workerData } from 'node:worker_threads'
 import { toError } from './core/errors.js'
-import type { Channel } from './core/places/channel.js'
+import type { Channel, ChannelSink } from './core/places/channel.js'
 import { pipeChannel } from './core/places/pipe-channel.js'
 import { Place } from './core/places/place.js'
+import { MOST_RECORD_BYTES, mostBatchBytes } from './core/places/wire.js'
+import { dropPrivileges } from './core/privileges.js'
+import { profileDirectory, startProfile } from './core/profile.js'
 import { openHandlers, type PlaceSeed } from './place-handlers.js'
 import { inheritedPipe } from './transports/inherited-pipe.js'
 
-const isThread = !isMainThread && (workerData as { gaidaros?: string } | null)?.gaidaros === 'place'
-const descriptor = process.env.GAIDAROS_PLACE
+const given = (isMainThread ? null : workerData) as { gaidaros?: string; messageBytes?: number } | null
+const isThread = given?.gaidaros === 'place'
+/** `DESCRIPTOR:BYTES`. */
+const [descriptor, messageBytes = MOST_RECORD_BYTES] = process.env.GAIDAROS_PLACE?.split(':').map(Number) ?? []
+const mostRecordBytes = isThread ? (given?.messageBytes ?? MOST_RECORD_BYTES) : messageBytes
 
 const handlers = openHandlers()
 const place = new Place({
-  setUp: (seed) => handlers.setUp(seed as PlaceSeed),
+  setUp(given) {
+    const seed = given as PlaceSeed
+    const { daemon, profile } = seed.values
+    // A process that was started by root before the server became somebody else does the same, before it loads anything.
+    if (!isThread && typeof daemon === 'object' && process.geteuid?.() === 0) dropPrivileges(daemon)
+    if (profile !== undefined && profile !== false)
+      endProfile = startProfile(profile === true ? profileDirectory : profile, isThread ? 'thread' : 'process')
+    handlers.setUp(seed)
+  },
   load: (source) => handlers.load(source),
   report: () => ({ memoryBytes: isThread ? process.memoryUsage().heapUsed : process.memoryUsage.rss() }),
   finished: () => void leave(),
+  mostRecordBytes,
 })
 
+let endProfile = () => {}
 let isLeaving = false
 async function leave(): Promise<void> {
   if (isLeaving) return
   isLeaving = true
   await handlers.dispose()
+  endProfile()
   place.flush()
   if (isThread) parentPort?.close()
   else pipe?.end()
@@ -56,7 +73,7 @@ if (isThread && parentPort !== null) {
   port.on('message', (batch: Uint8Array) => place.data(Buffer.from(batch.buffer, batch.byteOffset, batch.byteLength)))
 } else if (descriptor !== undefined) {
   delete process.env.GAIDAROS_PLACE
-  const opened = pipeChannel(inheritedPipe(Number(descriptor)), {
+  const sink: ChannelSink = {
     data: (batch) => place.data(batch),
     drain: () => {},
     close(error) {
@@ -65,7 +82,8 @@ if (isThread && parentPort !== null) {
       setTimeout(() => process.exit(isLeaving ? 0 : 1), 1_000).unref()
       void leave().then(() => process.exit(0))
     },
-  })
+  }
+  const opened = pipeChannel(inheritedPipe(descriptor), sink, mostBatchBytes(mostRecordBytes))
   pipe = opened
   place.attach({ name: 'the server', send: (batch) => opened.send(batch), close: () => opened.end() })
   // A signal to the group is the server's business: it drains, and tells.

@@ -72,7 +72,10 @@ function named(flags: Arguments['flags'], known: readonly Flag[]): Assignment[] 
     const value = name === 'listen' && Array.isArray(given) && given.length === 1 ? given[0] : given
     const origin = { kind: 'flag', name: `--${name}` } as const
     // Left out: switched on, with whatever else is said of it.
-    if (given === LEFT_OUT) return [{ path: path.split('.').slice(0, -1), value: {}, origin }]
+    if (given === LEFT_OUT) {
+      const above = path.split('.').slice(0, -1)
+      return [above.length === 0 ? { path, value: true, origin } : { path: above, value: {}, origin }]
+    }
     return [{ path, value, origin }]
   })
 }

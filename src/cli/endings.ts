@@ -15,12 +15,20 @@ const statusOf = { SIGTERM: 143, SIGINT: 130 } as const
 const DISPOSAL_MS = 3_000
 const LONGEST_MS = 2 ** 31 - 1
 
+/** What is ended: a server, or a node, which has no listeners. */
+export interface Endable extends Pick<ConfiguredServer, 'configuration' | 'state'> {
+  readonly listeners: Iterable<{ reload(): Promise<boolean> }>
+  stop(): Promise<void>
+}
+
 export class Endings {
   /** True once somebody wants the end. */
   isAsked = false
   /** With which to exit: 0, or 1 after an error nobody caught. */
   status = 0
-  #server: ConfiguredServer | undefined
+  /** Tells somebody before and after. */
+  aroundReload: ((reload: () => Promise<unknown>) => Promise<unknown>) | undefined
+  #server: Endable | undefined
   #hasSignal = false
   /** A listener whose peers are all remote, or in memory, holds no handle; the process must wait all the same. */
   readonly #keepAlive = setInterval(() => {}, LONGEST_MS)
@@ -35,7 +43,8 @@ export class Endings {
     }
     process.on('SIGHUP', () => {
       const listeners = [...(this.#server?.listeners ?? [])]
-      void Promise.all(listeners.map((listener) => listener.reload()))
+      const reload = () => Promise.all(listeners.map((listener) => listener.reload()))
+      void (this.aroundReload === undefined ? reload() : this.aroundReload(reload))
       logLine('gaidaros: SIGHUP: certificates and keys are read again; for the rest of the configuration, restart')
     })
     const fail = (thrown: unknown) => {
@@ -47,7 +56,7 @@ export class Endings {
     process.on('unhandledRejection', fail)
   }
 
-  set server(server: ConfiguredServer) {
+  set server(server: Endable) {
     this.#server = server
   }
 

@@ -9,7 +9,7 @@ import type { PlacedMiddleware } from '../core/pipeline.js'
 import { createServer } from '../gaidaros.js'
 import type { Arguments } from './arguments.js'
 import { originName } from './inspect.js'
-import { optionsOf } from './serve.js'
+import { optionsOf } from './serve-options.js'
 
 /** As wide as a line gets; a reason that does not fit stands on a line of its own. */
 const COLUMNS = 100
@@ -34,7 +34,14 @@ function factsOf({ name, plan }: ListenerHandle) {
       return { endpoint: String(endpoint), transport: transport.name, ...capabilities }
     }),
     layers: bindings[0]?.layers.map(({ name }) => name) ?? [],
-    candidates: chosen.candidates.map(({ codec, handler }) => ({ protocol: codec, handler })),
+    candidates: chosen.candidates.map(({ codec, handler }, i) => {
+      const { protocol } = plan.candidates?.[i] ?? {}
+      return { protocol: codec, handler, alpn: protocol?.alpn ?? [], takesTheRest: protocol === undefined }
+    }),
+    detection:
+      chosen.candidates.length === 0
+        ? undefined
+        : { bytes: limits.detectBytes, ms: timeouts.detectMs, otherwise: otherwiseOf(plan) },
     codec: chosen.codec,
     middleware: steps(chosen.middleware),
     methods: definition.messages.map(({ route, method }) => ({
@@ -50,6 +57,12 @@ function factsOf({ name, plan }: ListenerHandle) {
     changed: { ...differing(limits, defaultLimits, 'limits'), ...differing(timeouts, defaultTimeouts, 'timeouts') },
     reasons: chosen.reasons,
   }
+}
+
+/** What becomes of a peer that speaks none of them. */
+function otherwiseOf({ candidates }: ListenerHandle['plan']): string {
+  const rest = candidates?.find(({ protocol }) => protocol === undefined)
+  return rest === undefined ? 'closed as UNDETECTED' : rest.name
 }
 
 function render(facts: Facts): string {
@@ -69,7 +82,19 @@ function render(facts: Facts): string {
     ])
   }
   lines.push(['layers', facts.layers.join(' → ') || 'none', reasons.layers ?? ''])
-  for (const { protocol, handler } of facts.candidates) lines.push(['detects', `${protocol} → ${handler}`, ''])
+  for (const { protocol, handler, alpn, takesTheRest } of facts.candidates) {
+    const how = takesTheRest
+      ? ', what nobody else has claimed'
+      : alpn.length > 0
+        ? `, or by ALPN ${alpn.join(', ')}`
+        : ''
+    lines.push(['detects', `${protocol} → ${handler}${how}`, ''])
+  }
+  if (facts.detection !== undefined) {
+    const { bytes, ms, otherwise } = facts.detection
+    const within = ms === Number.POSITIVE_INFINITY ? 'without a deadline' : `within ${ms} ms`
+    lines.push(['', `  in order, by the first ${bytes} bytes, ${within}; else ${otherwise}`, ''])
+  }
   lines.push(['codec', facts.codec, reasons.codec ?? ''])
   lines.push([
     'middleware',

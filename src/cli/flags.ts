@@ -42,9 +42,26 @@ const serving: readonly Flag[] = [
     path: 'middleware',
     what: 'a step around handlers: log, rate-limit …',
   },
+  {
+    name: 'modules-from',
+    value: 'FOLDER',
+    repeats: true,
+    what: 'files and variables may name modules from there too, besides the project',
+  },
   { name: 'plugin', value: 'REF', repeats: true, path: 'plugins', what: 'a plugin: package or file' },
   { name: 'workers', value: 'N|auto', path: 'workers', what: 'server processes (1 in this version)' },
-  { name: 'executor', value: 'NAME', path: 'executor', what: 'where handlers run (inline in this version)' },
+  {
+    name: 'executor',
+    value: 'NAME',
+    path: 'executor',
+    what: 'where handlers run: inline, task, thread-pool, process-pool, cluster …',
+  },
+  {
+    name: 'cluster',
+    value: 'SERVERS',
+    path: 'cluster.servers',
+    what: 'NATS servers of executor cluster: nats://host:4222, or several with commas',
+  },
   { name: 'tls-cert', value: 'FILE', path: 'tls.cert', what: 'certificate of tls:// endpoints' },
   { name: 'tls-key', value: 'FILE', path: 'tls.key', what: 'its key' },
   { name: 'max-connections', value: 'N', path: 'limits.connections', what: 'connections at a time' },
@@ -59,7 +76,7 @@ const running: readonly Flag[] = [
     value: 'PATH',
     isOptional: true,
     path: 'control.path',
-    what: 'answer status, suspend, resume, drain, stop at a Unix socket; default ./gaidaros.sock',
+    what: 'answer status, top, kill and the like at a Unix socket; default ./gaidaros.sock',
   },
   {
     name: 'pid-file',
@@ -68,11 +85,73 @@ const running: readonly Flag[] = [
     what: 'write the process id there; the control socket stands beside it',
   },
   {
+    name: 'daemon',
+    path: 'daemon.detach',
+    what: 'in the background: returns once the server is ready, or with why it is not',
+  },
+  {
+    name: 'log-file',
+    value: 'FILE',
+    path: 'daemon.logFile',
+    what: 'in place of standard error; opened again on SIGUSR1',
+  },
+  { name: 'user', value: 'NAME', path: 'daemon.user', what: 'who to be once everything is bound' },
+  { name: 'group', value: 'NAME', path: 'daemon.group', what: "its group; default: the user's" },
+  {
+    name: 'cpu-prof',
+    value: 'DIR',
+    isOptional: true,
+    path: 'profile',
+    what: 'CPU profiles of the server, its threads and processes, a file each; default: here',
+  },
+  {
     name: 'verbose',
     short: 'v',
     what: 'log connections to standard error; twice: pauses too, and errors with their stack',
   },
   { name: 'quiet', short: 'q', what: 'log errors only' },
+]
+const joining: readonly Flag[] = [
+  {
+    name: 'config',
+    short: 'c',
+    value: 'FILE',
+    what: 'configuration file, the same as the servers have; default: searched for',
+  },
+  {
+    name: 'cluster',
+    value: 'SERVERS',
+    path: 'cluster.servers',
+    what: 'NATS servers: nats://host:4222, or several with commas',
+  },
+  {
+    name: 'handler',
+    value: 'REF',
+    path: 'handler',
+    what: 'handler: a name, ./file.ts, ./file.ts#Export, package#Export',
+  },
+  { name: 'eval', short: 'e', value: 'SOURCE', what: "the handler itself: 'line => line.toUpperCase()'" },
+  {
+    name: 'executor',
+    value: 'NAME',
+    path: 'node.executor',
+    what: 'where handlers run on this machine: inline, task, thread-pool, process-pool …',
+  },
+  { name: 'name', value: 'NAME', path: 'node.name', what: "first part of the node's name; default: the host's" },
+  { name: 'plugin', value: 'REF', repeats: true, path: 'plugins', what: 'a plugin: package or file' },
+  {
+    name: 'drain-timeout-ms',
+    value: 'N',
+    path: 'drain.timeoutMs',
+    what: 'time that connections have to finish or move on',
+  },
+  { name: 'set', short: 's', value: 'PATH=VALUE', repeats: true, what: 'any setting, such as cluster.name=eu' },
+  { name: 'verbose', short: 'v', what: 'errors with their stack' },
+  { name: 'quiet', short: 'q', what: 'log errors only' },
+]
+const strictness: readonly Flag[] = [
+  { name: 'strict', what: 'warnings of `gaidaros doctor` are errors' },
+  { name: 'accept', value: 'CHECK', repeats: true, what: 'warnings of one check are known and lived with' },
 ]
 const json: Flag = { name: 'json', what: 'as JSON' }
 const helpFlag: Flag = { name: 'help', short: 'h', what: 'this text' }
@@ -80,6 +159,13 @@ const remote: readonly Flag[] = [
   { name: 'control', value: 'PATH', what: 'the control socket; default ./gaidaros.sock' },
   { name: 'pid-file', value: 'FILE', what: 'the pid file, beside which the socket stands' },
 ]
+const filter: Flag = { name: 'filter', value: 'TEXT', what: 'those with these words in them, or such as idleMs>60000' }
+const listenerFlag: Flag = { name: 'listener', value: 'NAME', what: 'those of one listener' }
+const sort: Flag = {
+  name: 'sort',
+  value: 'KEY',
+  what: 'by ageMs (default), idleMs, bytesIn, messagesIn, unsentBytes, remote …',
+}
 const timeout: Flag = { name: 'timeout-ms', value: 'N', what: 'time that connections have to finish' }
 
 export interface Command {
@@ -96,7 +182,7 @@ export const commands: Readonly<Record<string, Command>> = {
     what: 'serves until it is stopped',
     usage: '[options]',
     operands: 0,
-    flags: [...serving, ...running],
+    flags: [...serving, ...running, ...strictness],
     examples: [
       'gaidaros serve --listen tcp://localhost:8080 --handler ./greeter.ts',
       "gaidaros serve --listen udp://localhost:0 --eval 'line => line.toUpperCase()'",
@@ -110,12 +196,29 @@ export const commands: Readonly<Record<string, Command>> = {
     flags: [...serving, ...running],
     examples: ["gaidaros handle --listen tcp://localhost:0 --eval 'line => line'"],
   },
+  node: {
+    what: 'joins a cluster and runs handlers there for servers elsewhere',
+    usage: '[options]',
+    operands: 0,
+    flags: joining,
+    examples: [
+      'gaidaros node --cluster nats://nats.internal:4222 --config ./gaidaros.config.json',
+      'gaidaros node --cluster nats://localhost:4222 --handler ./greeter.ts --executor thread-pool',
+    ],
+  },
   check: {
     what: 'loads configuration and handlers, binds nothing',
     usage: '[options]',
     operands: 0,
     flags: serving,
     examples: ['gaidaros check --config ./gaidaros.config.json'],
+  },
+  doctor: {
+    what: 'looks at configuration and machine, binds nothing, and says what to do',
+    usage: '[options]',
+    operands: 0,
+    flags: [...serving, ...strictness, json],
+    examples: ['gaidaros doctor', 'gaidaros doctor --strict --accept plaintext --json'],
   },
   config: {
     what: 'prints the configuration in effect, each value with where it came from',
@@ -142,21 +245,85 @@ export const commands: Readonly<Record<string, Command>> = {
     what: 'what a running server does',
     usage: '[options]',
     operands: 0,
+    flags: [...remote, { name: 'connections', what: 'the first of its connections as well' }, json],
+    examples: ['gaidaros status', 'gaidaros status --json'],
+  },
+  top: {
+    what: 'a running server live: listeners, connections, rates, latencies, executors',
+    usage: '[options]',
+    operands: 0,
+    flags: [
+      ...remote,
+      { name: 'once', what: 'one frame to standard output, without keys, for scripts' },
+      { name: 'interval-ms', value: 'N', what: 'time between frames; default 1000' },
+      sort,
+      filter,
+    ],
+    examples: ['gaidaros top', "gaidaros top --once --sort bytesIn --filter 'public'"],
+  },
+  connections: {
+    what: 'who is connected, a page at a time',
+    usage: '[FILTER …] [options]',
+    operands: 8,
+    flags: [
+      ...remote,
+      listenerFlag,
+      sort,
+      { name: 'reverse', what: 'the smallest first' },
+      { name: 'limit', value: 'N', what: 'rows of a page, 500 at most; default 50' },
+      { name: 'offset', value: 'N', what: 'rows left out before it' },
+      json,
+    ],
+    examples: ['gaidaros connections', "gaidaros connections 192.0.2.7 'idleMs>60000' --sort bytesIn --json"],
+  },
+  kill: {
+    what: 'ends connections, with a reason',
+    usage: '[CONNECTION [REASON]] [options]',
+    operands: 2,
+    flags: [
+      ...remote,
+      listenerFlag,
+      { name: 'source', value: 'NETWORK', what: 'those of an address, or of a network such as 192.0.2.0/24' },
+      filter,
+      { name: 'reason', value: 'TEXT', what: 'told in events and logs, with the close reason KILLED' },
+      { name: 'now', what: 'without sending what waits' },
+      json,
+    ],
+    examples: ['gaidaros kill 4f maintenance', "gaidaros kill --source 192.0.2.0/24 --reason 'floods us' --now"],
+  },
+  limit: {
+    what: 'changes a limit while the server runs',
+    usage: 'PATH=VALUE [options]',
+    operands: 1,
     flags: [...remote, json],
-    examples: ['gaidaros status'],
+    examples: [
+      'gaidaros limit limits.connections=500',
+      'gaidaros limit listeners.public.limits.connectionsPerSource=20',
+    ],
+  },
+  tap: {
+    what: 'the messages of one connection, live, as JSON lines; secrets hidden',
+    usage: 'CONNECTION [options]',
+    operands: 1,
+    flags: [
+      ...remote,
+      { name: 'rate', value: 'N', what: 'most messages a second; default 100, what is left out is counted' },
+      { name: 'characters', value: 'N', what: 'most characters of one message; default 1024' },
+    ],
+    examples: ['gaidaros tap 4f'],
   },
   suspend: {
     what: 'newcomers wait',
     usage: '[LISTENER] [options]',
     operands: 1,
-    flags: remote,
+    flags: [...remote, json],
     examples: ['gaidaros suspend public'],
   },
   resume: {
     what: 'newcomers are served again',
     usage: '[LISTENER] [options]',
     operands: 1,
-    flags: remote,
+    flags: [...remote, json],
     examples: ['gaidaros resume public'],
   },
   drain: {

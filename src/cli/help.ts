@@ -8,7 +8,7 @@ import { commands, type Flag, flagsOf } from './flags.js'
 export function help(command?: string): string {
   const chosen = command !== undefined && Object.hasOwn(commands, command) ? commands[command] : undefined
   if (command === undefined || chosen === undefined) {
-    const list = Object.entries(commands).map(([name, { what }]) => `  ${name.padEnd(9)} ${what}`)
+    const list = Object.entries(commands).map(([name, { what }]) => `  ${name.padEnd(11)} ${what}`)
     return `gaidaros: serves decorated handlers over any transport
 
 usage: gaidaros COMMAND [options]

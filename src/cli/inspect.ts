@@ -4,15 +4,21 @@
  * Room: the command line.
  */
 import { relative } from 'node:path'
-import { type LoadedConfiguration, loadConfiguration } from '../core/config/index.js'
+import { type LoadedConfiguration, loadConfiguration, ofListener, withOrigin } from '../core/config/index.js'
 import { createServer, defaultEndpoint } from '../gaidaros.js'
 import type { Arguments } from './arguments.js'
-import { optionsOf } from './serve.js'
+import { optionsOf } from './serve-options.js'
 
 export async function check(given: Arguments): Promise<number> {
   const server = await createServer(optionsOf(given))
   for (const { plan } of server.listeners) {
-    for (const { transport, endpoint, options } of plan.bindings) await transport.check?.(endpoint, options)
+    for (const { transport, endpoint, options } of plan.bindings) {
+      try {
+        await transport.check?.(endpoint, options)
+      } catch (thrown) {
+        throw withOrigin(ofListener(thrown, plan.name), server.configuration.origin)
+      }
+    }
   }
   const handlers = new Set([...server.listeners].map((listener) => listener.plan.handler.definition.name))
   const { file } = server.configuration
@@ -24,8 +30,8 @@ export async function check(given: Arguments): Promise<number> {
 
 /** Reads no handler and no plugin: a configuration can be looked at while these are broken. */
 export async function printConfiguration(given: Arguments): Promise<number> {
-  const { config = true, flags = [] } = optionsOf(given)
-  const loaded = await loadConfiguration({ cwd: process.cwd(), config, env: process.env, flags })
+  const { config = true, flags = [], modulesFrom = [] } = optionsOf(given)
+  const loaded = await loadConfiguration({ cwd: process.cwd(), config, env: process.env, flags, modulesFrom })
   const rows = rowsOf(loaded)
   if (given.flags.json) {
     const all = Object.fromEntries(rows.map(({ path, value, origin, kind }) => [path, { value, origin, kind }]))

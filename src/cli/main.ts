@@ -6,11 +6,13 @@
 import { BindError, ConfigError, toError, WiringError } from '../core/errors.js'
 import { type Arguments, readArguments } from './arguments.js'
 import { describe } from './describe.js'
+import { findWaiter } from './detach.js'
 import { help } from './help.js'
 import { flushOutput, tolerateOutput } from './output.js'
 
 export async function main(args: readonly string[]): Promise<number> {
   tolerateOutput()
+  findWaiter()
   let given: Arguments | undefined
   let status: number
   try {
@@ -39,14 +41,22 @@ async function run(given: Arguments): Promise<number> {
       return (await import('./serve.js')).serve(given)
     case 'handle':
       return (await import('./serve.js')).handle(given)
+    case 'node':
+      return (await import('./node.js')).node(given)
     case 'check':
       return (await import('./inspect.js')).check(given)
+    case 'doctor':
+      return (await import('./doctor/index.js')).doctor(given)
     case 'config':
       return (await import('./inspect.js')).printConfiguration(given)
     case 'explain':
       return (await import('./explain.js')).explain(given)
     case 'init':
       return (await import('./init.js')).init(given)
+    case 'top':
+      return (await import('./top/index.js')).top(given)
+    case 'tap':
+      return (await import('./tap.js')).tap(given)
     default:
       return (await import('./remote.js')).remote(given)
   }

@@ -27,6 +27,33 @@ export async function flushOutput(): Promise<Error | undefined> {
   return outputError
 }
 
+/** Takes text in place of a stream. @param original - Writes it where it would have gone. */
+export type Redirect = (text: string, original: (text: string) => void) => void
+
+const originals = new Map<NodeJS.WriteStream, (text: string) => void>()
+
+/**
+ * Sends what anybody prints somewhere else, `console.log` of handlers included. Again: somewhere else from then on.
+ *
+ * Descriptors cannot be changed in Node, and so this is where a log file takes the place of standard error. Child processes
+ * whose output should follow see the stream's own `write` and are given pipes (plugins/executors/process).
+ */
+export function redirectOutput({ out, err }: { readonly out?: Redirect; readonly err?: Redirect }): void {
+  if (out !== undefined) redirect(process.stdout, out)
+  if (err !== undefined) redirect(process.stderr, err)
+}
+
+function redirect(stream: NodeJS.WriteStream, to: Redirect): void {
+  const original = originals.get(stream) ?? stream.write.bind(stream)
+  originals.set(stream, original)
+  stream.write = (chunk: string | Uint8Array, encoding?: unknown, done?: unknown): boolean => {
+    to(typeof chunk === 'string' ? chunk : Buffer.from(chunk).toString(), original)
+    const told = typeof encoding === 'function' ? encoding : done
+    if (typeof told === 'function') process.nextTick(told as () => void)
+    return true
+  }
+}
+
 function written(stream: NodeJS.WriteStream): Promise<void> {
   return new Promise((resolve) => {
     if (stream.destroyed) resolve()

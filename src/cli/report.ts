@@ -22,6 +22,7 @@ const levels: Readonly<Record<EventName, number>> = {
   'alarm.cleared': 1,
   'plugin.bound': 1,
   'executor.lost': 0,
+  'executor.refused': 0,
   'message.dropped': 1,
   'server.state': 1,
   'listener.bound': 1,
@@ -70,14 +71,19 @@ function limited(name: string): (line: string) => void {
   let second = 0
   let written = 0
   let left = 0
+  const sayLeft = () => {
+    if (left > 0) logLine(`${name}: ${left} more lines of this kind were left out`)
+    left = 0
+  }
   return (line) => {
     const now = Math.floor(performance.now() / 1_000)
     if (now !== second) {
-      if (left > 0) logLine(`${name}: ${left} more lines of this kind were left out`)
+      sayLeft()
       second = now
-      written = left = 0
+      written = 0
     }
-    if (++written > MOST_A_SECOND) left++
-    else logLine(line)
+    if (++written <= MOST_A_SECOND) logLine(line)
+    // Said even if no further line comes.
+    else if (left++ === 0) setTimeout(sayLeft, 1_000).unref()
   }
 }

@@ -3,39 +3,44 @@
  *
  * Room: the command line. Standard output: a line for each bound endpoint, then `ready`. Logs: standard error.
  */
-import type { Assignment } from '../core/config/index.js'
-import { evalHandler } from '../core/hooks.js'
-import { type ConfiguredServer, createServer, type ServerOptions } from '../gaidaros.js'
+import { type ConfiguredServer, createServer } from '../gaidaros.js'
 import type { Arguments } from './arguments.js'
+import { Background, daemonOf } from './background.js'
+import { detach, theWaiter } from './detach.js'
 import { Endings } from './endings.js'
 import { report } from './report.js'
-
-/** What a command line gives `createServer`. */
-export function optionsOf({ flags, assignments }: Arguments): ServerOptions {
-  const { config = true, eval: source } = flags as { config?: string; eval?: string }
-  const handler: Assignment[] =
-    source === undefined
-      ? []
-      : [{ path: 'handler', value: evalHandler(source), origin: { kind: 'flag', name: '--eval' } }]
-  return { config, flags: [...assignments, ...handler] }
-}
+import { optionsOf } from './serve-options.js'
 
 export async function serve(given: Arguments): Promise<number> {
+  // Before anything is loaded: whatever handlers do when they are loaded is done once.
+  if (given.flags.daemon === true && theWaiter() === undefined) return detach()
   const endings = new Endings()
+  let background: Background | undefined
   try {
     const server = await prepare(given, endings)
+    const { values } = server.configuration
+    if (daemonOf(values.daemon).detach === true && theWaiter() === undefined) return await detach()
+    const service = new Background(values)
+    background = service
+    endings.aroundReload = (reload) => service.reloads(reload)
+    server.on('server.state', ({ to }) => {
+      if (to === 'draining') service.stopping()
+    })
     try {
       await server.start()
     } catch (error) {
       // Asked to end during the start, which undid it in order.
       if (endings.isAsked) return endings.status
+      service.failed()
       throw error
     }
     announce(server)
+    service.ready()
     endWithPeer(server)
     await server.stopped
     return endings.status
   } finally {
+    background?.close()
     endings.done()
   }
 }
@@ -61,6 +66,7 @@ export async function handle(given: Arguments): Promise<number> {
 
 async function prepare(given: Arguments, endings: Endings): Promise<ConfiguredServer> {
   const server = await createServer(optionsOf(given))
+  if (given.flags.strict) await (await import('./doctor/index.js')).insist(server, given)
   report(server, levelOf(given, server))
   endings.server = server
   return server

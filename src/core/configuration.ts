@@ -83,6 +83,27 @@ export interface ControlOptions {
   readonly path?: string
   /** Where the process id is written while the server runs. */
   readonly pidFile?: string
+  /** Keys whose values taps hide, besides `password`, `token` and their like; parts of a key's name. */
+  readonly redact?: readonly string[]
+}
+
+export interface NodeOptions {
+  /** The first part of its name; the rest is by chance. Default: the host's. */
+  readonly name?: string
+  /** Where handlers run there. Default: the handler's own, or inline. */
+  readonly executor?: NamedExecutor
+}
+
+/** A server as a service of its machine. */
+export interface DaemonOptions {
+  /** `gaidaros serve` returns once the server is ready, and leaves it in the background. */
+  readonly detach?: boolean
+  /** In place of the command's standard error; opened again on SIGUSR1. */
+  readonly logFile?: string
+  /** Who to be once everything is bound, by name or number. */
+  readonly user?: string | number
+  /** Default: the user's. */
+  readonly group?: string | number
 }
 
 /** The whole of it. `createServer` takes this; `defineConfig` types it in a file. */
@@ -97,11 +118,19 @@ export interface Configuration extends SharedOptions {
   readonly limits?: TopLimitOptions
   readonly hooks?: HookOptions
   readonly plugins?: readonly (string | readonly [string, unknown] | AnyPlugin)[]
+  /** The cluster of machines that executor `cluster` and `gaidaros node` belong to: its NATS servers, or that with options. */
+  readonly cluster?: string | readonly string[] | Readonly<Record<string, unknown>>
+  /** What `gaidaros node` does with it. */
+  readonly node?: NodeOptions
   /** Server processes. */
   readonly workers?: number | 'auto' | { readonly count: number | 'auto'; readonly balance?: string }
   readonly drain?: { readonly timeoutMs?: number }
   /** Off unless asked for. */
   readonly control?: boolean | string | ControlOptions
+  /** How `gaidaros serve` runs as a service; `true` is `{ detach: true }`. Of these, a server in code has `user` and `group`. */
+  readonly daemon?: boolean | DaemonOptions
+  /** CPU profiles of the server (of the command), its threads and processes: a file each in this folder; `true`: in the present one. */
+  readonly profile?: boolean | string
   /** Logs of the command to standard error: 0 errors, 1 (default) the life of the server, 2 connections, 3 messages. */
   readonly verbose?: number
 }

@@ -71,7 +71,11 @@ export interface Connection {
   abort(reason?: string | Error): void
   /** Resolves exactly once, when the link is gone. */
   readonly closed: Promise<CloseReason>
-  /** Aborted when the connection is over or the server's drain deadline has come. Made when first read. */
+  /**
+   * Aborted when the connection is over or the server's drain deadline has come. Taken while a message is handled, it is that
+   * message's, and aborted as well when the message is given up (`TIMEOUT`) and the connection goes on; where several are
+   * handled at a time (order `concurrent`), once no other shares it. Made when first read.
+   */
   readonly signal: AbortSignal
   /** Stops and goes on with reading; messages already read wait. */
   pause(): void

@@ -45,6 +45,8 @@ export interface ContainerParts {
   /** Default: tsyringe's root. */
   readonly parent?: DependencyContainer
   readonly providers?: readonly Provider[]
+  /** The parent serves nobody else: its singletons that were first made for this server are disposed with it. */
+  readonly ownsParent?: boolean
   /** The server's own things by token. */
   readonly values: ReadonlyMap<unknown, unknown>
   /** Told of disposals that threw. */
@@ -56,12 +58,14 @@ export class ServerContainer {
   readonly #values: Map<unknown, unknown>
   readonly #providers = new Map<AnyToken, Provider>()
   readonly #failed: (name: string, error: unknown) => void
+  readonly #ownsParent: boolean
   /** Of the whole server. */
   readonly #making: Making = { connection: undefined, made: [], byToken: new Map() }
 
   constructor(parts: ContainerParts) {
     this.#child = (parts.parent ?? root).createChildContainer()
     this.#values = new Map(parts.values)
+    this.#ownsParent = parts.ownsParent ?? false
     this.#failed = (name, error) => parts.failed(name, toError(error))
     for (const [token, value] of parts.values) this.#child.registerInstance(token as never, value)
     for (const provider of parts.providers ?? []) this.#override(provider)
@@ -201,7 +205,7 @@ export class ServerContainer {
       this.#child as unknown as { getRegistration?: (token: unknown) => { options?: { lifecycle?: Lifecycle } } | null }
     ).getRegistration?.(token)
     if (registration?.options?.lifecycle !== Lifecycle.ContainerScoped) {
-      return { perConnection: false, make: () => this.#child.resolve(token as never) }
+      return { perConnection: false, make: () => this.#resolveThere(token) }
     }
     return {
       perConnection: true,
@@ -211,6 +215,17 @@ export class ServerContainer {
           make: () => keep(making, this.#childOf(making).resolve(token as never)),
         }),
     }
+  }
+
+  /** What tsyringe makes on the way it remembers, in order; that is ours where the parent is. */
+  #resolveThere(token: AnyToken): unknown {
+    const { disposables } = this.#child as unknown as { readonly disposables?: ReadonlySet<object> }
+    const before = disposables?.size ?? 0
+    const resolved = this.#child.resolve(token as never)
+    if (this.#ownsParent && disposables !== undefined && disposables.size > before) {
+      this.#making.made.push(...[...disposables].slice(before))
+    }
+    return resolved
   }
 
   #childOf(making: Making): DependencyContainer {

@@ -1,102 +1,267 @@
 /**
- * The control socket's other end: a handler that steers a running server.
+ * The control socket's other end: what steers a running server.
  *
  * Room: core, mechanism. JSON lines over a Unix socket of mode 0600: `{ id, command, … }` is answered by
- * `{ id, ok: true, result }` or `{ id, ok: false, error }`. It is a Gaidaros handler like any other.
+ * `{ id, ok: true, result }` or `{ id, ok: false, error }`. It is a Gaidaros handler like any other. Each command is a
+ * function from server and request to plain data; `mergeAnswers` makes one answer of several processes' answers.
  */
+import type { Connection } from './connection.js'
+import { type ControlRequest, countOf, listenersOf, sessionOf } from './control/ask.js'
+import { type ConnectionPage, connectionsOf, connectionsRequestOf, mergeConnections } from './control/connections.js'
+import { type Killed, kill, mergeKilled } from './control/kill.js'
+import { type Buckets, LatencyRecorder } from './control/latency.js'
+import { setLimit } from './control/limit.js'
+import { LoopWatch } from './control/loop.js'
+import { Redaction } from './control/redact.js'
+import { mergeStatus, type Status, statusOf } from './control/status.js'
+import { type TapLine, tap, tapDefaults, tapMost } from './control/tap.js'
 import { defineHandler, type HandlerDefinition } from './handler.js'
 import type { ListenerHandle, Server } from './lifecycle.js'
 import { nearest } from './nearest.js'
 
-interface Command {
-  readonly id?: unknown
-  readonly command?: unknown
-  readonly listener?: unknown
-  readonly timeoutMs?: unknown
+export type { ControlRequest } from './control/ask.js'
+export type { ConnectionFacts, ConnectionPage } from './control/connections.js'
+export type { Killed } from './control/kill.js'
+export type { LimitChange } from './control/limit.js'
+export type { ListenerStatus, Status } from './control/status.js'
+export type { TapLine } from './control/tap.js'
+
+export const controlCommands = [
+  'status',
+  'connections',
+  'kill',
+  'limit',
+  'tap',
+  'untap',
+  'suspend',
+  'resume',
+  'drain',
+  'stop',
+] as const
+
+/** Latencies and the loop's delay are measured for so long after somebody asked for them. */
+const WATCH_MS = 15_000
+
+export interface ControlOptions {
+  /** Further keys whose values taps hide. */
+  readonly redact?: readonly string[]
 }
 
-/** What `status` answers. */
-export interface Status {
-  readonly pid: number
-  readonly version: string
-  readonly state: string
-  readonly uptimeMs: number
-  readonly connections: number
-  readonly listeners: readonly {
-    readonly name: string
-    readonly endpoints: readonly string[]
-    readonly state: string
-    readonly connections: number
-    readonly limit: number | 'unlimited'
-  }[]
-  readonly counters: Readonly<Record<string, number>>
-  readonly memory: { readonly residentBytes: number; readonly heapBytes: number }
+/** Who asks, where something may be told later on. */
+export interface Asker {
+  /** @returns false while no more should be told. */
+  tell(line: object): boolean
+  /** Settles when nobody listens any more. */
+  readonly closed: Promise<unknown>
 }
 
-export const controlCommands = ['status', 'suspend', 'resume', 'drain', 'stop'] as const
+/** Answers requests about one server. */
+export class Control {
+  readonly #server: Server
+  readonly #version: string
+  readonly #began = performance.now()
+  readonly #redaction: Redaction
+  readonly #loop = new LoopWatch()
+  readonly #recorders = new Map<ListenerHandle, LatencyRecorder>()
+  readonly #taps = new WeakMap<Asker, Map<string, () => void>>()
+  #unwatch: NodeJS.Timeout | undefined
 
-export function controlHandler(server: Server, version: string): HandlerDefinition {
-  const began = performance.now()
-  const commands: Record<string, (given: Command) => unknown> = {
-    status: (): Status => ({
-      pid: process.pid,
-      version,
-      state: server.state,
-      uptimeMs: Math.round(performance.now() - began),
-      connections: server.connections.size,
-      listeners: [...server.listeners].map((listener) => ({
-        name: listener.name,
-        endpoints: listener.endpoints.map(String),
-        state: listener.state,
-        connections: listener.connections,
-        limit: Number.isFinite(listener.plan.limits.connections) ? listener.plan.limits.connections : 'unlimited',
-      })),
-      counters: { ...server.counters },
-      memory: { residentBytes: process.memoryUsage.rss(), heapBytes: process.memoryUsage().heapUsed },
-    }),
-    suspend: (given) => chosen(server, given).map((listener) => (listener.suspend(), listener.name)),
-    resume: (given) => chosen(server, given).map((listener) => (listener.resume(), listener.name)),
-    drain: (given) => end(server, given),
-    stop: (given) => end(server, given),
+  constructor(server: Server, version: string, { redact = [] }: ControlOptions = {}) {
+    this.#server = server
+    this.#version = version
+    this.#redaction = new Redaction(redact)
+  }
+
+  /**
+   * @returns plain data.
+   * @throws {Error} whose message is the answer.
+   */
+  ask(request: ControlRequest, asker?: Asker): unknown {
+    const server = this.#server
+    switch (request?.command) {
+      case 'status':
+        return this.#status(request)
+      case 'connections':
+        return connectionsOf(server, request)
+      case 'kill':
+        return kill(server, request)
+      case 'limit':
+        return setLimit(server, request)
+      case 'tap':
+        return this.#tap(request, asker)
+      case 'untap':
+        return this.#untap(request, asker)
+      case 'suspend':
+        return listenersOf(server, request.listener).map((listener) => (listener.suspend(), listener.name))
+      case 'resume':
+        return listenersOf(server, request.listener).map((listener) => (listener.resume(), listener.name))
+      case 'drain':
+      case 'stop':
+        return end(server, request)
+      default:
+        throw new Error(unknown(request?.command))
+    }
+  }
+
+  /** With `watch: true` it measures latencies and the loop's delay for a while. */
+  #status(request: ControlRequest): Status {
+    if (request.watch === true) this.#watch()
+    const isWatching = this.#unwatch !== undefined
+    return statusOf(this.#server, {
+      version: this.#version,
+      uptimeMs: performance.now() - this.#began,
+      loop: isWatching ? this.#loop.read() : undefined,
+      latencyOf: (listener): Buckets | undefined => this.#recorders.get(listener)?.buckets,
+    })
+  }
+
+  #watch(): void {
+    clearTimeout(this.#unwatch)
+    this.#unwatch = setTimeout(() => this.close(), WATCH_MS)
+    this.#unwatch.unref()
+    for (const listener of this.#server.listeners) {
+      if (this.#recorders.has(listener)) continue
+      const recorder = new LatencyRecorder()
+      this.#recorders.set(listener, recorder)
+      listener.measure?.(recorder)
+    }
+  }
+
+  /** Measures nothing any more. */
+  close(): void {
+    clearTimeout(this.#unwatch)
+    this.#unwatch = undefined
+    this.#loop.stop()
+    for (const listener of this.#recorders.keys()) listener.measure?.(undefined)
+    this.#recorders.clear()
+  }
+
+  #tap(request: ControlRequest, asker: Asker | undefined): { readonly tap: string } {
+    if (asker === undefined) throw new Error('tap: needs a connection over which messages can be told')
+    const session = sessionOf(this.#server, request.connection)
+    const taps = this.#taps.get(asker) ?? new Map<string, () => void>()
+    this.#taps.set(asker, taps)
+    taps.get(session.id)?.()
+    const end = tap(session, {
+      redaction: this.#redaction,
+      rate: countOf(request, 'rate', { least: 1, most: tapMost.rate }) ?? tapDefaults.rate,
+      characters: countOf(request, 'characters', { least: 16, most: tapMost.characters }) ?? tapDefaults.characters,
+      tell: (line: TapLine) => asker.tell(line),
+      ended: () => taps.delete(session.id),
+    })
+    taps.set(session.id, end)
+    const over = () => end()
+    asker.closed.then(over, over)
+    return { tap: session.id }
+  }
+
+  #untap(request: ControlRequest, asker: Asker | undefined): { readonly untapped: number } {
+    const taps = (asker && this.#taps.get(asker)) ?? new Map<string, () => void>()
+    const chosen = [...taps].filter(([id]) => request.connection === undefined || request.connection === id)
+    for (const [id, end] of chosen) {
+      end()
+      taps.delete(id)
+    }
+    return { untapped: chosen.length }
+  }
+}
+
+/** `{ id, ok, result }`, or `{ id, ok, error }`: never throws. */
+export function answerOf(control: Pick<Control, 'ask'>, request: ControlRequest, asker?: Asker): object {
+  const id = request?.id ?? null
+  try {
+    return { id, ok: true, result: control.ask(request, asker) }
+  } catch (error) {
+    return { id, ok: false, error: (error as Error).message }
+  }
+}
+
+export function controlHandler(server: Server, version: string, options: ControlOptions = {}): HandlerDefinition {
+  return handlerOf(new Control(server, version, options))
+}
+
+/** Serves whatever answers requests: one server, or a supervisor that asks several. */
+export function handlerOf(control: Pick<Control, 'ask'>): HandlerDefinition {
+  const askers = new WeakMap<Connection, Asker>()
+  const askerOf = (connection: Connection): Asker => {
+    const asker = askers.get(connection) ?? toAsker(connection)
+    askers.set(connection, asker)
+    return asker
   }
   return defineHandler({
     name: 'control',
     codec: 'json-lines',
-    message: (given: Command) => {
-      const id = given?.id ?? null
-      try {
-        const run =
-          typeof given?.command === 'string' && Object.hasOwn(commands, given.command)
-            ? commands[given.command]
-            : undefined
-        if (run === undefined) throw new Error(unknown(given?.command))
-        return { id, ok: true, result: run(given) }
-      } catch (error) {
-        return { id, ok: false, error: (error as Error).message }
-      }
-    },
+    message: (given: ControlRequest, connection: Connection) =>
+      answerOf(
+        control,
+        given,
+        given?.command === 'tap' || given?.command === 'untap' ? askerOf(connection) : undefined,
+      ),
   })
 }
 
-function end(server: Server, { timeoutMs }: Command): { state: string } {
+/** Lines on their way to one asker; whoever reads slower misses some, and is told how many. */
+const MOST_UNREAD = 256
+
+function toAsker(connection: Connection): Asker {
+  let unread = 0
+  const read = () => {
+    unread--
+  }
+  return {
+    tell(line) {
+      if (unread >= MOST_UNREAD) return false
+      unread++
+      connection.send(line).then(read, read)
+      return true
+    },
+    closed: connection.closed,
+  }
+}
+
+/**
+ * One answer of several processes' answers to one request.
+ *
+ * @param parts - What each worker has answered, by the worker's name; ids of connections become `worker/id`.
+ */
+export function mergeAnswers(
+  request: ControlRequest,
+  parts: readonly { readonly worker: string; readonly result: unknown }[],
+): unknown {
+  switch (request.command) {
+    case 'status':
+      return mergeStatus(parts as { worker: string; result: Status }[])
+    case 'connections':
+      return mergeConnections(parts as { worker: string; result: ConnectionPage }[], request)
+    case 'kill':
+      return mergeKilled(parts as { worker: string; result: Killed }[])
+    case 'limit':
+      return parts.flatMap(({ worker, result }) => (result as object[]).map((one) => ({ worker, ...one })))
+    default:
+      return parts[0]?.result
+  }
+}
+
+/** What each worker is asked for one request to all of them. */
+export function requestForEach(request: ControlRequest): ControlRequest {
+  return request.command === 'connections' ? connectionsRequestOf(request) : request
+}
+
+/** `worker/id` as the worker and what it is asked; undefined for a request to all of them. */
+export function addressedTo(request: ControlRequest): { worker: string; request: ControlRequest } | undefined {
+  const { connection } = request
+  const slash = typeof connection === 'string' ? connection.indexOf('/') : -1
+  if (typeof connection !== 'string' || slash < 0) return undefined
+  return { worker: connection.slice(0, slash), request: { ...request, connection: connection.slice(slash + 1) } }
+}
+
+function end(server: Server, { timeoutMs }: ControlRequest): { state: string } {
   if (timeoutMs !== undefined && !(Number.isInteger(timeoutMs) && (timeoutMs as number) >= 0)) {
     throw new Error(`timeoutMs: expected milliseconds, got ${JSON.stringify(timeoutMs)}`)
   }
   // After the answer has left.
   setImmediate(() => void server.stop(timeoutMs === undefined ? {} : { timeoutMs: timeoutMs as number }))
   return { state: 'draining' }
-}
-
-function chosen(server: Server, { listener: name }: Command): ListenerHandle[] {
-  const all = [...server.listeners]
-  if (name === undefined) return all
-  const found = all.filter((listener) => listener.name === name)
-  if (found.length > 0) return found
-  const names = all.map((listener) => listener.name)
-  const near = nearest(String(name), names)
-  throw new Error(
-    `no listener \`${String(name)}\`${near ? `; nearest: \`${near}\`` : ''}; there are: ${names.join(', ')}`,
-  )
 }
 
 function unknown(command: unknown): string {

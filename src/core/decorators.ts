@@ -19,7 +19,7 @@ import {
   type MiddlewareRef,
   type NamedExecutor,
 } from './handler.js'
-import { nearest } from './nearest.js'
+import { checkHandlerOptions } from './handler-options.js'
 import type { StandardSchemaV1 } from './standard-schema.js'
 
 const DEFINITION = Symbol.for('gaidaros.handler')
@@ -53,21 +53,6 @@ export type ClassDecoratorOfBoth = <T extends abstract new (...args: never[]) =>
   context?: unknown,
 ) => void
 
-const known: readonly (keyof HandlerOptions)[] = [
-  'name',
-  'codec',
-  'scope',
-  'order',
-  'executor',
-  'middleware',
-  'needs',
-  'schema',
-]
-const choices: Readonly<Record<string, readonly string[]>> = {
-  scope: ['server', 'connection'],
-  order: ['serial', 'concurrent'],
-}
-
 /**
  * Marks a class as a handler and makes it injectable.
  *
@@ -76,7 +61,7 @@ const choices: Readonly<Record<string, readonly string[]>> = {
 export function Handler(options: HandlerOptions = {}): ClassDecoratorOfBoth {
   if (typeof options === 'function') throw new WiringError('BAD_HANDLER', 'write @Handler() with parentheses')
   return (target) => {
-    checkOptions(options, target.name)
+    checkHandlerOptions(options, `@Handler of ${target.name}`)
     injectable()(target as never)
     const definition = define(target as unknown as Constructor, options)
     Object.defineProperty(target, DEFINITION, { value: definition })
@@ -227,24 +212,4 @@ function define(target: Constructor, options: HandlerOptions): HandlerDefinition
 function twice(target: Constructor, what: string, first: PropertyKey, second: PropertyKey): WiringError {
   const message = `class ${target.name}: ${String(first)} and ${String(second)} both are ${what}; only one can be`
   return new WiringError('BAD_HANDLER', message, { class: target.name })
-}
-
-function checkOptions(options: HandlerOptions, name: string): void {
-  for (const [key, value] of Object.entries(options)) {
-    if (!known.includes(key as keyof HandlerOptions)) {
-      const near = nearest(key, known)
-      const hint = near === undefined ? '' : `; nearest: \`${near}\``
-      throw new WiringError(
-        'BAD_OPTION',
-        `@Handler of ${name}: unknown option \`${key}\`${hint}; known: ${known.join(', ')}`,
-      )
-    }
-    const allowed = choices[key]
-    if (allowed !== undefined && value !== undefined && !allowed.includes(value as string)) {
-      throw new WiringError(
-        'BAD_OPTION',
-        `@Handler of ${name}: ${key} is one of ${allowed.join(', ')}; got ${JSON.stringify(value)}`,
-      )
-    }
-  }
 }

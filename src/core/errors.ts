@@ -102,6 +102,7 @@ export type ConnectionErrorCode =
   | 'TOO_SLOW' // less than limits.minBytesPerSecond while a frame was incomplete or a reply unread
   | 'MEMORY_PRESSURE' // cut to save the rest: it held most of limits.memoryBytes, or idled while memory was short
   | 'RATE_LIMITED'
+  | 'KILLED' // by an operator, whose reason stands in the message
   | 'IDENTITY_UNKNOWN' // client-identity: no certificate, or one that nobody knows
   | 'AMPLIFIED' // a reply over limits.replyRatio to a datagram peer; not sent
   | 'UNDETECTED' // none of the listener's protocols is what the peer speaks, within detectBytes and detectMs

@@ -71,6 +71,8 @@ export interface Events {
     readonly error: Error
     readonly connections: number
   }
+  /** Something came from a place that is no batch of ours, or one that is too large; it was dropped. */
+  'executor.refused': { readonly executor: string; readonly place: string; readonly error: Error }
   /** The orderly end has begun. */
   'drain.started': { readonly deadline: Date; readonly connections: number }
   /** Connections cut at the deadline are `forced`. */
@@ -110,6 +112,7 @@ export const eventNames: readonly EventName[] = [
   'plugin.bound',
   'disposal.failed',
   'executor.lost',
+  'executor.refused',
   'drain.started',
   'drain.finished',
 ]

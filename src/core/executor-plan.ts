@@ -63,6 +63,10 @@ export function mixedPlan(plan: HandlerPlan, elsewhere: ReadonlyMap<string | und
         message: methodOf(undefined, own.message),
         routes:
           own.routes && new Map([...own.routes].map(([route, method]) => [route, methodOf(route, method) ?? method])),
+        abandon(on, error) {
+          own.abandon?.(on, error)
+          for (const other of others) bound.get(other)?.abandon?.(on, error)
+        },
         async close(on, reason) {
           await own.close?.(on, reason)
           for (const other of others) if (other.seats) await bound.get(other)?.close?.(on, reason)

@@ -28,6 +28,10 @@ export interface Load {
   readonly queued: number
   /** Where handlers run, for those that have such places. */
   readonly places?: readonly PlaceLoad[]
+  /** Of what came from other machines: what meant nothing, and was ignored. */
+  readonly dropped?: number
+  /** False: what leads to other machines is down. */
+  readonly isConnected?: boolean
 }
 
 /** One thread, process or node. */
@@ -35,11 +39,15 @@ export interface PlaceLoad {
   readonly name: string
   readonly state: 'starting' | 'ready' | 'retiring'
   readonly connections: number
+  /** Those of other servers too, where it has any. */
+  readonly connectionsOfAll?: number
   readonly running: number
   /** Messages answered since its start. */
   readonly handled: number
   /** Bytes it said it uses; 0 until it has. */
   readonly memoryBytes: number
+  /** What it said and was dropped, because it was no batch of ours. */
+  readonly refused?: number
 }
 
 /** What a handler is placed for. */

@@ -8,6 +8,7 @@
 import type { Codec } from './codec.js'
 import type { Connection } from './connection.js'
 import { WiringError } from './errors.js'
+import { checkHandlerKeys } from './handler-options.js'
 import type { Middleware, MiddlewareSet } from './pipeline.js'
 import type { StandardSchemaV1 } from './standard-schema.js'
 
@@ -23,6 +24,8 @@ export interface Needs {
   readonly reliable?: boolean
   /** True: bytes without boundaries are needed (a protocol that spans datagrams makes no sense). */
   readonly stream?: boolean
+  /** True: messages with bounds are needed (a protocol that is one datagram, one message). */
+  readonly message?: boolean
   /** Largest message sent or received, in bytes. */
   readonly maxMessage?: number
 }
@@ -92,6 +95,8 @@ export interface BoundHandler {
   readonly drain: ((connection: Connection, deadline: Date) => unknown) | undefined
   readonly error: ((error: Error, connection: Connection) => unknown) | undefined
   readonly close: ((connection: Connection, reason: import('./connection.js').CloseReason) => unknown) | undefined
+  /** The session does not wait any longer for the message that is under way longest; for handlers that run elsewhere. */
+  readonly abandon?: ((connection: Connection, error: Error) => void) | undefined
 }
 
 /**
@@ -120,7 +125,8 @@ export function isHandlerDefinition(value: unknown): value is HandlerDefinition 
 /**
  * A handler without decorators.
  *
- * @throws {WiringError} `BAD_HANDLER` when nothing in it takes messages or connections.
+ * @throws {WiringError} `BAD_HANDLER` when nothing in it takes messages or connections; `BAD_OPTION` for a key that means
+ *   nothing.
  * @example
  * defineHandler({ codec: 'line', open: () => 'who are you?', message: (name: string) => `hello ${name}` })
  */
@@ -136,6 +142,7 @@ export function defineHandler(given: HandlerOptions & HandlerFunctions): Handler
     if (hook !== undefined) hooks[name] = hook
   }
   const name = options.name ?? (message?.name && message.name !== 'message' ? message.name : 'handler')
+  checkHandlerKeys(given, `handler ${name}`)
   if (messages.length === 0 && Object.keys(hooks).length === 0) {
     throw new WiringError('BAD_HANDLER', `handler ${name}: expected at least one of message, routes, open, …; got none`)
   }

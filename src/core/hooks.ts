@@ -7,6 +7,7 @@
  */
 import { createContext, Script } from 'node:vm'
 import type { Codec, FrameLimits, FrameReader, Framer } from './codec.js'
+import { atKey } from './config/trace.js'
 import type { HookOptions, HookRef } from './configuration.js'
 import type { Connection } from './connection.js'
 import { ConfigError, FrameError, toError, WiringError } from './errors.js'
@@ -33,7 +34,7 @@ export async function hooksHandler(
   options: HookOptions,
   { load }: { readonly load: (module: string) => Promise<Readonly<Record<string, unknown>>> },
 ): Promise<HookedHandler> {
-  const module = options.module === undefined ? {} : await load(options.module)
+  const module = options.module === undefined ? {} : await load(options.module).catch(atModule)
   const instance = options.class === undefined ? undefined : construct(module, options)
   const find = (name: (typeof hookNames)[number]): Hook | undefined => {
     const ref = options[name]
@@ -72,12 +73,16 @@ export function evalHandler(source: string): HandlerDefinition {
 }
 
 /**
- * A compiled script as a handler: what it yields is called for each message, or it is run for each with `input` as its
- * global.
+ * A compiled script as a handler: what it yields is called for each message, or it is run for each with `message` (and
+ * `input`, as for every script) as its global.
  */
 export function scriptHandler(script: Script): HandlerDefinition {
-  const hook = scriptHook(script)
+  const hook = scriptHook(script, 'message')
   return defineHandler({ name: 'script', message: (message: unknown) => hook(message) })
+}
+
+const atModule = (thrown: unknown): never => {
+  throw atKey(thrown, 'hooks.module')
 }
 
 function construct(
@@ -92,6 +97,7 @@ function construct(
     throw new ConfigError(
       'UNKNOWN_NAME',
       `hooks.class: ${file} exports no class \`${name}\`${hint}; it has: ${names.join(', ') || 'nothing'}`,
+      { place: 'hooks.class' },
     )
   }
   try {
@@ -113,7 +119,7 @@ function toHook(
   options: HookOptions,
 ): Hook {
   if (typeof ref === 'function') return ref as Hook
-  if (ref instanceof Script) return scriptHook(ref)
+  if (ref instanceof Script) return scriptHook(ref, inputNames[name as keyof typeof inputNames])
   const method = (instance as Record<string, unknown> | undefined)?.[ref as string]
   if (typeof method === 'function') return method.bind(instance) as Hook
   const exported = lookUp(module, ref as string)
@@ -127,16 +133,26 @@ function toHook(
   throw new ConfigError(
     'UNKNOWN_NAME',
     `hooks.${name}: no function \`${ref}\` in ${places || 'any module: hooks.module is not set'}${hint}`,
+    { place: `hooks.${name}` },
   )
 }
 
-/** A script that yields a function stands for it; another is run for each call, with `input` as its global. */
-function scriptHook(script: Script): Hook {
-  const context = createContext({ input: undefined })
+/** What a script without a function calls its input, besides `input`. */
+const inputNames = {
+  endRequest: 'buffer',
+  splitRequest: 'buffer',
+  decodeRequest: 'bytes',
+  handleRequest: 'request',
+  encodeResponse: 'reply',
+} as const
+
+/** A script that yields a function stands for it; another is run for each call, with its input as a global. */
+function scriptHook(script: Script, name: string): Hook {
+  const context = createContext({ input: undefined, [name]: undefined })
   const first = yieldOf(script, context)
   if (typeof first === 'function') return first as Hook
   return (...args) => {
-    context.input = args[0]
+    context.input = context[name] = args[0]
     return script.runInContext(context)
   }
 }
@@ -151,7 +167,11 @@ function yieldOf(script: Script, context: object): unknown {
 }
 
 function lookUp(module: Readonly<Record<string, unknown>>, name: string): unknown {
-  return module[name] ?? (module.default as Record<string, unknown> | undefined)?.[name]
+  const { default: standard } = module
+  // Their own alone: `toString` is nobody's hook.
+  return Object.hasOwn(module, name) || standard === undefined || standard === null || !Object.hasOwn(standard, name)
+    ? module[name]
+    : (standard as Record<string, unknown>)[name]
 }
 
 function namesOf(instance: object | undefined): string[] {

@@ -8,9 +8,11 @@ import type { AdmissionLimits } from './admission.js'
 import type { Alarm } from './alarms.js'
 import type { ListenerOptions } from './configuration.js'
 import type { Connection } from './connection.js'
+import type { LatencyRecorder } from './control/latency.js'
 import type { Endpoint } from './endpoint.js'
 import type { EventSource } from './events.js'
 import type { Load } from './executor.js'
+import type { Limits, TlsIdentity } from './options.js'
 import type { ListenerPlan } from './plan.js'
 import type { LiveServerLimits } from './server-room.js'
 import type { Usage } from './usage.js'
@@ -35,14 +37,23 @@ export interface ListenerHandle {
   /** Links that were accepted so far, refused ones included; by transport. */
   readonly accepted: ReadonlyMap<string, number>
   readonly plan: ListenerPlan
-  /** As they stand now; `plan.limits` is what they began as. */
-  readonly limits: Readonly<AdmissionLimits>
+  /** In effect now: the plan's, and what `setLimits` has changed. */
+  readonly limits: Readonly<Limits>
+  /** What passed since its start, over connections that are gone too. */
+  readonly traffic: {
+    readonly bytesIn: number
+    readonly bytesOut: number
+    readonly messagesIn: number
+    readonly messagesOut: number
+  }
   /**
    * Sets limits while it runs. Lowered below the present count, nobody is cut and nobody let in until it is met again.
    *
    * @throws {WiringError} `BAD_OPTION`.
    */
   setLimits(limits: Partial<AdmissionLimits>): void
+  /** @internal Records how long messages take from now on; undefined ends it. */
+  measure?(recorder: LatencyRecorder | undefined): void
   /** Newcomers wait (up to the backlog); those connected go on. */
   suspend(): void
   resume(): void
@@ -52,6 +63,15 @@ export interface ListenerHandle {
    * @returns false when it was refused.
    */
   reload(): Promise<boolean>
+  /**
+   * Shows a certificate to those who ask for a server name, from the next handshake on: adds, replaces or (undefined) removes
+   * what `tls.sni` says. The name `*` is `tls.cert`. Checked first; connections that are there go on.
+   *
+   * @param identity - Files (watched as others are), PEM text or bytes.
+   * @throws {ConfigError} `BAD_VALUE`: what was shown before stays.
+   * @throws {WiringError} `NEEDS_UNMET`: the listener began without a certificate.
+   */
+  setCertificate(name: string, identity: TlsIdentity | undefined): Promise<void>
   /**
    * Resolves when the number of open connections satisfies the condition.
    *

@@ -5,14 +5,27 @@
  */
 import { Admission, type AdmissionLimits, checkLive } from './admission.js'
 import { type Alarms, Threshold } from './alarms.js'
+import { ofListener } from './config/trace.js'
 import type { CloseReason } from './connection.js'
+import type { LatencyRecorder } from './control/latency.js'
 import type { Endpoint } from './endpoint.js'
-import { AcceptError, BindError, GaidarosError, HandshakeError, ShutdownError, toError } from './errors.js'
+import {
+  AcceptError,
+  BindError,
+  ConfigError,
+  GaidarosError,
+  HandshakeError,
+  ShutdownError,
+  toError,
+  WiringError,
+} from './errors.js'
 import { stack } from './layer-stack.js'
 import type { ListenerHandle, ListenerState } from './lifecycle.js'
-import type { Binding, ListenerPlan } from './plan.js'
-import { Session, type SessionHost, type SessionScope } from './session.js'
+import type { Limits, TlsIdentity } from './options.js'
+import type { Binding, ListenerPlan, SessionPlan } from './plan.js'
+import { Session, type SessionHost, type SessionScope, type Traffic } from './session.js'
 import type { Link, LinkSink, Listener } from './transport.js'
+import { timedPlan } from './watched-plan.js'
 
 /** A bound listener tells its server of sessions that ended. */
 export interface ListenerOwner {
@@ -31,6 +44,7 @@ const SUSPENDED = 1
 const FULL = 2 // with whenFull `pause`
 const OVER_RATE = 4 // likewise
 const HELD = 8 // memory is short
+const STARTING = 16 // not everything is bound, or somebody has something to do before the first is let in
 
 interface Waiter {
   readonly isMet: (count: number) => boolean
@@ -44,6 +58,9 @@ export class ServerListener implements ListenerHandle {
   readonly sessions = new Set<Session>()
   readonly #owner: ListenerOwner
   readonly #bound: Listener[] = []
+  readonly #sinks: ListenerSink[] = []
+  /** Of connections that are gone. */
+  readonly #past: Traffic = { bytesIn: 0, bytesOut: 0, messagesIn: 0, messagesOut: 0 }
   readonly #waiters = new Set<Waiter>()
   readonly #admission: Admission
   readonly #nearlyFull = new Threshold(0.9, 0.8)
@@ -81,8 +98,13 @@ export class ServerListener implements ListenerHandle {
   get accepted(): ReadonlyMap<string, number> {
     return this.#accepted
   }
-  get limits(): Readonly<AdmissionLimits> {
-    return this.#admission.limits
+  get limits(): Readonly<Limits> {
+    return { ...this.plan.limits, ...this.#admission.limits }
+  }
+  get traffic(): Readonly<Traffic> {
+    const total = { ...this.#past }
+    for (const session of this.sessions) session.addTraffic(total)
+    return total
   }
 
   /** Binds all endpoints of the plan, or none. @throws {BindError} */
@@ -91,12 +113,17 @@ export class ServerListener implements ListenerHandle {
     try {
       for (const binding of this.plan.bindings) {
         const sink = new ListenerSink(this, binding, this.#owner)
+        this.#sinks.push(sink)
         const listener = await binding.transport.listen(binding.endpoint, binding.options, this.#layered(sink, binding))
         this.#bound.push(listener)
+        // In the very turn in which it was bound: nobody has been accepted yet.
+        if (this.#waits !== 0) listener.pause()
         sink.bound(listener.endpoint)
       }
     } catch (thrown) {
       await this.unbind()
+      // The transport knows its options by their names alone: `tls.cert`.
+      if (thrown instanceof ConfigError) throw ofListener(thrown, this.name)
       throw thrown instanceof GaidarosError
         ? thrown
         : new BindError('BIND_FAILED', `listener ${this.name}: ${toError(thrown).message}`, {
@@ -106,7 +133,6 @@ export class ServerListener implements ListenerHandle {
     }
     this.#endpoints = this.#bound.map((listener) => listener.endpoint)
     this.#state = 'listening'
-    if (this.#waits !== 0) for (const listener of this.#bound) listener.pause()
     for (const endpoint of this.#endpoints) events.emit('listener.bound', { listener: this.name, endpoint })
   }
 
@@ -170,6 +196,11 @@ export class ServerListener implements ListenerHandle {
     this.#wait(HELD, isHeld)
   }
 
+  /** Newcomers wait, from before the bind on, until all is as it should be. */
+  holdStart(isHeld: boolean): void {
+    this.#wait(STARTING, isHeld)
+  }
+
   #wait(reason: number, isOn: boolean): void {
     const before = this.#waits
     this.#waits = isOn ? before | reason : before & ~reason
@@ -189,6 +220,21 @@ export class ServerListener implements ListenerHandle {
     }
     this.reloaded()
     return true
+  }
+
+  /** @internal Records how long messages take, from now on; undefined ends it. Costs nothing while it is off. */
+  measure(recorder: LatencyRecorder | undefined): void {
+    for (const sink of this.#sinks) sink.measure(recorder)
+  }
+
+  async setCertificate(name: string, identity: TlsIdentity | undefined): Promise<void> {
+    const able = this.#bound.filter((listener) => listener.setCertificate !== undefined)
+    if (able.length === 0) {
+      const message = `listener ${this.name} shows no certificates: it is not bound, or began without \`tls.cert\`, \`tls.pfx\` and \`tls.sni\``
+      throw new WiringError('NEEDS_UNMET', message, { listener: this.name })
+    }
+    for (const listener of able) await listener.setCertificate?.(name, identity)
+    this.reloaded()
   }
 
   /** By itself, because a file has changed. */
@@ -247,6 +293,7 @@ export class ServerListener implements ListenerHandle {
   forget(session: Session, link: Link, reason: CloseReason): void {
     this.sessions.delete(session)
     this.#admission.left(() => link.remote?.host)
+    session.addTraffic(this.#past)
     this.#owner.sessionClosed(session, reason)
     this.#changed()
   }
@@ -254,6 +301,9 @@ export class ServerListener implements ListenerHandle {
   fault(error: Error, remote: Endpoint | undefined): void {
     const { host } = this.#owner
     host.count(`fault.${error instanceof GaidarosError ? error.code : 'UNKNOWN'}`)
+    // A report of a datagram listener stands for as many as it says.
+    const { reason, count } = (error as { fields?: { reason?: unknown; count?: unknown } }).fields ?? {}
+    if (typeof reason === 'string' && typeof count === 'number') host.count(`lost.${reason}`, count)
     if (error instanceof AcceptError && error.code === 'OUT_OF_DESCRIPTORS') {
       host.events.emit('limit.reached', {
         listener: this.name,
@@ -342,6 +392,17 @@ class ListenerSink implements LinkSink {
   bound(endpoint: Endpoint): void {
     this.scope.endpoint = endpoint
     for (const { scope } of this.scope.candidates ?? []) (scope as MutableScope).endpoint = endpoint
+  }
+
+  /** Sessions read their plan from here at each message. */
+  measure(recorder: LatencyRecorder | undefined): void {
+    const watched = (plan: SessionPlan) =>
+      recorder === undefined ? plan : timedPlan(plan, recorder, this.scope.host.clock)
+    const { plan } = this.#listener
+    this.scope.plan = watched(plan)
+    this.scope.candidates?.forEach(({ scope }, i) => {
+      ;(scope as MutableScope).plan = watched(plan.candidates?.[i]?.plan ?? scope.plan)
+    })
   }
 
   open(link: Link): void {

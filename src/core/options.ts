@@ -79,6 +79,9 @@ export interface MulticastOptions {
 /** Text that starts with `-----BEGIN` is PEM itself; other text is a file's path; bytes are taken as they are. */
 export type Material = string | Uint8Array | readonly (string | Uint8Array)[]
 
+/** A certificate and its key. */
+export type TlsIdentity = Pick<TlsOptions, 'cert' | 'key' | 'ca' | 'pfx' | 'passphrase'>
+
 export interface TlsOptions {
   readonly cert?: Material
   readonly key?: Material
@@ -96,7 +99,7 @@ export interface TlsOptions {
   /** Protocols offered, best first. */
   readonly alpn?: readonly string[]
   /** By server name, `*.example.org` for one label: the certificate to show. */
-  readonly sni?: Readonly<Record<string, Pick<TlsOptions, 'cert' | 'key' | 'ca' | 'pfx' | 'passphrase'>>>
+  readonly sni?: Readonly<Record<string, TlsIdentity>>
   /** Read certificates and keys again when their files change, checked before they are used. Default true. */
   readonly watch?: boolean
   /**

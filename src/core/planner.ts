@@ -4,6 +4,7 @@
  *
  * Room: core, mechanism. Everything that can be wrong about a listener is found here, before anything is bound.
  */
+import { atKey } from './config/trace.js'
 import type { HandlerRef, ListenerOptions, ProtocolChoice, SharedOptions } from './configuration.js'
 import { type Endpoint, parseEndpoint } from './endpoint.js'
 import { ConfigError, FrameError, WiringError } from './errors.js'
@@ -316,7 +317,7 @@ export class Planner {
       registry.resolveLayer(ref, `${place}[${index}]`),
     )
     return (given as (string | Endpoint)[]).map((text) => {
-      const endpoint = parseEndpoint(text, registry.schemes)
+      const endpoint = endpointAt(text, registry.schemes, `listeners.${name}.endpoint`)
       const asked = registry.transportOf(endpoint.scheme)
       const { transport, layers } = this.#between(asked, named, place)
       const socket = { ...fitting(shared.socket, transport), ...options.socket }
@@ -378,6 +379,16 @@ export class Planner {
   }
 }
 
+function endpointAt(text: string | Endpoint, schemes: Iterable<string>, place: string): Endpoint {
+  try {
+    return parseEndpoint(text, schemes)
+  } catch (thrown) {
+    if (!(thrown instanceof ConfigError)) throw thrown
+    const { code, message, fields } = thrown
+    throw atKey(new ConfigError(code, message.replace(/^endpoint /, ''), fields), place)
+  }
+}
+
 /** Defaults under the shared options under the listener's own; `unlimited` is read as Infinity. */
 export function settle<T extends object>(
   defaults: Readonly<T>,
@@ -425,6 +436,7 @@ function unmet(needs: Needs, can: Capabilities): string | undefined {
   if (needs.ordered && !can.ordered) return 'ordered messages, and these come in any order'
   if (needs.reliable && !can.reliable) return 'reliable delivery, and messages get lost here'
   if (needs.stream && can.kind !== 'stream') return 'a stream of bytes, and these are messages with bounds'
+  if (needs.message && can.kind !== 'message') return 'messages with bounds, and this is a stream of bytes'
   const most = can.maxMessageBytes
   if (needs.maxMessage !== undefined && most !== undefined && needs.maxMessage > most) {
     return `messages of ${needs.maxMessage} bytes, and ${most} is the most here`

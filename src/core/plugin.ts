@@ -34,6 +34,14 @@ export interface PluginServices {
     readonly entry: URL
     /** What they are told first. */
     seed(): unknown
+    /** The configuration's folder: from here handlers are named to other machines. */
+    readonly base: string
+    /**
+     * What a module exports under a name, as configuration names handlers: `./file.ts#Export`, `package#Export`.
+     *
+     * @throws {ConfigError} `NOT_FOUND`, `UNREADABLE`, `UNKNOWN_NAME`.
+     */
+    load(reference: string): Promise<unknown>
   }
 }
 
@@ -188,6 +196,32 @@ export interface Registry {
   executor<O>(factory: Factory<Executor, O>): this
   /** What goes along with the server; made once, in the order of registration. */
   observer(create: (services: PluginServices) => Observer): this
+  /** Something that runs beside the listeners, such as a page for operators. */
+  companion(companion: Companion): this
+}
+
+/** Begins when every listener is bound, and ends with the server, after the drain. */
+export interface Companion {
+  readonly name: string
+  /** @throws what undoes the start. @returns what ends it, where it needs an end besides that of its servers. */
+  start(host: CompanionHost): void | (() => void) | Promise<void | (() => void)>
+}
+
+export interface CompanionHost {
+  /**
+   * What the control socket answers, whether or not there is one: `ask({ command: 'status' })`.
+   *
+   * @throws {Error} whose message is the answer. A promise of it where several processes have to be asked.
+   */
+  ask(request: { readonly command: string; readonly [key: string]: unknown }): unknown
+  /**
+   * A server of its own beside this one, of whatever a configuration can say: it goes on while this one is suspended or
+   * drains, has limits of its own, and is stopped with this one.
+   *
+   * @returns where it listens.
+   * @throws {ConfigError | WiringError | BindError}
+   */
+  serve(configuration: Readonly<Record<string, unknown>>): Promise<readonly Endpoint[]>
 }
 
 /** A package's contribution, named in the configuration's `plugins`. */

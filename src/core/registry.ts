@@ -5,6 +5,7 @@
  * under one name is refused, with both places named.
  */
 import type { Codec, Payload } from './codec.js'
+import { atKey } from './config/trace.js'
 import { ConfigError, WiringError } from './errors.js'
 import type { Executor } from './executor.js'
 import { framed } from './framed.js'
@@ -12,7 +13,7 @@ import type { CodecRef, MiddlewareRef, Named } from './handler.js'
 import { nearest } from './nearest.js'
 import type { Observer } from './observer.js'
 import { type MiddlewareSet, toMiddlewareSet } from './pipeline.js'
-import type { AnyPlugin, Factory, Framing, Layer, PluginServices, Protocol, Registry } from './plugin.js'
+import type { AnyPlugin, Companion, Factory, Framing, Layer, PluginServices, Protocol, Registry } from './plugin.js'
 import { issuePath, type StandardSchemaV1 } from './standard-schema.js'
 import type { Transport } from './transport.js'
 
@@ -36,6 +37,7 @@ export class ServerRegistry implements Registry {
   readonly #middleware: Shelf<AnyFactory<MiddlewareSet | unknown>> = new Map()
   readonly #executors: Shelf<AnyFactory<Executor>> = new Map()
   readonly #observers: Observer[] = []
+  readonly #companions: Shelf<Companion> = new Map()
   /** Who registers now; shown when two collide. */
   #by = 'gaidaros'
   /** Whatever is registered now takes the place of what has its name. */
@@ -143,6 +145,13 @@ export class ServerRegistry implements Registry {
     return this.#observers
   }
 
+  companion(companion: Companion): this {
+    return put(this.#companions, 'companion', companion.name, companion, this.#by, this)
+  }
+  get companions(): readonly Companion[] {
+    return [...this.#companions.values()].map(({ thing }) => thing)
+  }
+
   /** Runs `register` with leave to replace: for what the application itself put into its container. */
   replacing(by: string, register: () => void): void {
     const before = this.#by
@@ -244,7 +253,11 @@ export class ServerRegistry implements Registry {
 
   #make<T>(factory: AnyFactory<T>, options: object, place: string): T {
     const checked = checkOptions(factory.options as StandardSchemaV1 | undefined, options, place)
-    return factory.create(checked as never, this.#services)
+    try {
+      return factory.create(checked as never, this.#services)
+    } catch (thrown) {
+      throw atKey(thrown, place)
+    }
   }
 }
 

@@ -37,6 +37,8 @@ export interface ServerParts {
   readonly observers: readonly Observer[]
   /** Constructs what handlers of scope `server` need; before anything is bound. */
   prepare(plan: ListenerPlan): Promise<void>
+  /** Called when all is bound, and before anybody is let in. */
+  bound?: (() => void | Promise<void>) | undefined
   /** Disposes what was constructed, in reverse order; last of all. */
   dispose(): Promise<void>
 }
@@ -90,8 +92,8 @@ export class GaidarosServer implements Server {
       clock: parts.clock,
       deadlines: this.#deadlines,
       events: parts.events,
-      count(counter) {
-        counters[counter] = (counters[counter] ?? 0) + 1
+      count(counter, by = 1) {
+        counters[counter] = (counters[counter] ?? 0) + by
       },
       nextId: () => (++this.#nextId).toString(36),
     }
@@ -179,9 +181,11 @@ export class GaidarosServer implements Server {
       }
       for (const listener of this.#listeners.values()) {
         if (this.#stopping !== undefined) throw new ShutdownError('SHUTDOWN', 'stop() was called during start()')
+        if (this.#parts.bound !== undefined) listener.holdStart(true)
         await listener.bind()
         bound.push(listener)
       }
+      await this.#parts.bound?.()
       if (this.#stopping !== undefined) throw new ShutdownError('SHUTDOWN', 'stop() was called during start()')
     } catch (error) {
       // All or nothing: what is bound is undone, latest first, and whoever came in meanwhile is cut.
@@ -198,6 +202,7 @@ export class GaidarosServer implements Server {
     }
     this.#room.start()
     this.#enter('ready')
+    if (this.#parts.bound !== undefined) for (const listener of bound) listener.holdStart(false)
     return this
   }
 

@@ -17,7 +17,7 @@ import type { CodecContext, FrameReader } from './codec.js'
 import type { CloseReason, Connection, ConnectionState, ConnectionStats } from './connection.js'
 import type { Bucket, Deadlines, Expiring } from './deadlines.js'
 import { agreed, type Candidate, detect } from './detection.js'
-import { type DuplexFeed, duplexOf } from './duplex.js'
+import { ConnectionStream } from './duplex.js'
 import type { Endpoint } from './endpoint.js'
 import {
   ConnectionError,
@@ -40,6 +40,7 @@ import type { Protocol } from './plugin.js'
 import { Port } from './protocol-port.js'
 import type { Capabilities, Link } from './transport.js'
 import { runMethod, Turn, unrouted } from './turn.js'
+import { tappedPlan, type Watcher } from './watched-plan.js'
 
 /** What sessions need of the server (or client) they belong to. */
 export interface SessionHost {
@@ -48,7 +49,8 @@ export interface SessionHost {
   readonly events: EventHub
   /** Where all connections share one (`limits.memoryBytes`). */
   readonly budget?: MemoryBudget | undefined
-  count(counter: string): void
+  /** @param by - How many more. Default: 1. */
+  count(counter: string, by?: number): void
   nextId(): string
 }
 
@@ -66,6 +68,27 @@ export interface SessionScope {
   readonly once: boolean
   /** Told once, after everything of the session has ended. */
   closed(session: Session, reason: CloseReason): void
+}
+
+/** Totals of what passed. */
+export interface Traffic {
+  bytesIn: number
+  bytesOut: number
+  messagesIn: number
+  messagesOut: number
+}
+
+/** What a session is at, for the operator. */
+export interface SessionWork {
+  readonly ageMs: number
+  /** Since bytes came or went. */
+  readonly idleMs: number
+  readonly unsentBytes: number
+  /** Received, and waiting for its turn or its rest. */
+  readonly unhandledBytes: number
+  readonly inFlight: number
+  /** It is not read from. */
+  readonly isPaused: boolean
 }
 
 /** Reasons not to go on. */
@@ -147,7 +170,7 @@ export class Session implements Connection, Expiring, Holder {
   /** Whole messages of a message transport that wait. */
   #waiting: Buffer[] | undefined
   #waitingBytes = 0
-  #feed: DuplexFeed | undefined
+  #feed: ConnectionStream | undefined
 
   #bytesIn = 0
   #messagesIn = 0
@@ -169,6 +192,8 @@ export class Session implements Connection, Expiring, Holder {
   #resolveClosed: ((reason: CloseReason) => void) | undefined
   #drained: { promise: Promise<void>; resolve: () => void; reject: (error: Error) => void } | undefined
   #abortion: AbortController | undefined
+  /** Of the message at hand; a new one once it was given up. */
+  #messageAbortion: AbortController | undefined
 
   bucket: Bucket | undefined = undefined
   before: Expiring | undefined = undefined
@@ -259,11 +284,15 @@ export class Session implements Connection, Expiring, Holder {
     return this.#closedPromise
   }
   get signal(): AbortSignal {
-    if (this.#abortion === undefined) {
-      this.#abortion = new AbortController()
-      if (this.#isClosed) this.#abortion.abort(this.#closedError())
+    const isOfMessage = (this.#isInHandler || this.#inFlight > 0) && !(this.#stops & OPENING)
+    let abortion = isOfMessage ? this.#messageAbortion : this.#abortion
+    if (abortion === undefined) {
+      abortion = new AbortController()
+      if (this.#isClosed) abortion.abort(this.#closedError())
+      if (isOfMessage) this.#messageAbortion = abortion
+      else this.#abortion = abortion
     }
-    return this.#abortion.signal
+    return abortion.signal
   }
   feature<T>(token: FeatureToken<T>): T | undefined {
     return this.#link.feature?.(token)
@@ -280,13 +309,18 @@ export class Session implements Connection, Expiring, Holder {
   }
 
   write(bytes: Uint8Array): Promise<void> {
+    return this.writePiece(bytes) ?? DONE
+  }
+
+  /** @internal Bytes or text, of streams too. @returns undefined when more may be written at once. */
+  writePiece(piece: Piece): Promise<void> | undefined {
     if (!this.#canWrite) return this.#rejected(this.#closedError())
     try {
-      this.#put(bytes)
+      this.#put(piece)
     } catch (error) {
       return this.#rejected(toError(error))
     }
-    return this.#mayGoOn()
+    return this.#stops & WRITE_HIGH ? this.#mayGoOn() : undefined
   }
 
   end(): void {
@@ -357,8 +391,9 @@ export class Session implements Connection, Expiring, Holder {
 
   stream(): Duplex {
     this.#stops |= SWITCHING
-    const { duplex, feed } = duplexOf({
-      write: (bytes) => this.write(bytes),
+    const feed = new ConnectionStream(this, {
+      // By its name each time: a tap stands in front of it.
+      write: (piece) => this.writePiece(piece),
       end: () => this.end(),
       abort: (error) => this.abort(error ?? 'ABORTED'),
       pause: () => this.#pauseReading('application'),
@@ -368,12 +403,12 @@ export class Session implements Connection, Expiring, Holder {
     this.#frameSince = 0
     // As in upgrade(): the rest of the present chunk comes first.
     queueMicrotask(() => {
-      if (this.#hold.size > 0) feed.data((this.#hold.buffer as Buffer).subarray(this.#hold.start, this.#hold.end))
+      if (this.#hold.size > 0) feed.feed((this.#hold.buffer as Buffer).subarray(this.#hold.start, this.#hold.end))
       this.#hold.clear()
-      if (this.#hasPeerEnded) feed.end()
-      if (this.#isClosed) feed.close(this.#reason?.error)
+      if (this.#hasPeerEnded) feed.feedEnd()
+      if (this.#isClosed) feed.feedClose(this.#reason?.error)
     })
-    return duplex
+    return feed
   }
 
   // ── opening ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -525,7 +560,7 @@ export class Session implements Connection, Expiring, Holder {
     this.#bytesIn += end - start
     if (this.#feed !== undefined) {
       const bytes = buffer.subarray(start, end)
-      return this.#feed.data(this.#link.stable ? bytes : Buffer.from(bytes))
+      return this.#feed.feed(this.#link.stable ? bytes : Buffer.from(bytes))
     }
     this.#inTurn = true
     try {
@@ -804,6 +839,7 @@ export class Session implements Connection, Expiring, Holder {
         },
         (thrown) => {
           if (!this.#finishPending(pending)) return reject(this.#closedError())
+          if (thrown instanceof ExecutorError && thrown.code === 'TIMEOUT') this.#abortMessage(thrown)
           try {
             resolve(this.#failedFor(thrown))
           } catch (error) {
@@ -850,9 +886,11 @@ export class Session implements Connection, Expiring, Holder {
   #answer(reply: unknown): void {
     if (reply === undefined) return
     if (typeof reply === 'object' && reply !== null) {
-      if (isThenable(reply)) return this.#await(reply, BUSY, true)
+      if (isThenable(reply)) return void this.#await(reply, BUSY, true)
       if (isIterable(reply) && !(reply instanceof Uint8Array) && !this.#scope.plan.codec.isMessage?.(reply)) {
-        return this.#await(this.#sendEach(reply), BUSY, true)
+        const own: { pending?: Pending } = {}
+        own.pending = this.#await(this.#sendEach(reply, own), BUSY, true)
+        return
       }
     }
     this.#answerPlain(reply)
@@ -871,22 +909,35 @@ export class Session implements Connection, Expiring, Holder {
   }
 
   /** A reply per item, at the pace of the peer. */
-  async #sendEach(items: Iterable<unknown> | AsyncIterable<unknown>): Promise<undefined> {
+  async #sendEach(
+    items: Iterable<unknown> | AsyncIterable<unknown>,
+    own: { readonly pending?: Pending },
+  ): Promise<undefined> {
     for await (const item of items) {
+      // Given up: what still comes would stand between other replies.
+      if (own.pending?.isTold) return
       if (!this.#canWrite) {
         this.#dropped(this.#closedError())
         return
       }
       if (item !== undefined) this.#encodeOut(item)
-      const pending = this.#pendings?.[0]
       // A long stream that makes progress is no handler that hangs.
-      if (pending !== undefined) pending.since = this.#scope.host.clock.now()
+      if (own.pending !== undefined) this.#progressed(own.pending)
       if (this.#stops & WRITE_HIGH) await this.#mayGoOn()
     }
   }
 
+  /** It begins anew, as far as `handlerMs` goes; the one that waits longest stays in front. */
+  #progressed(pending: Pending): void {
+    const pendings = this.#pendings as Pending[]
+    pending.since = this.#scope.host.clock.now()
+    if (pendings.at(-1) === pending || pending.over) return
+    pendings.splice(pendings.indexOf(pending), 1)
+    pendings.push(pending)
+  }
+
   /** Waits for a handler. @param stop - The reason not to go on meanwhile. */
-  #await(promise: PromiseLike<unknown>, stop: number, isMessage: boolean, isErrorHook = false): void {
+  #await(promise: PromiseLike<unknown>, stop: number, isMessage: boolean, isErrorHook = false): Pending {
     const { plan, host } = this.#scope
     const since = host.clock.now()
     const began = isErrorHook ? 0 : this.#turnSince || since
@@ -905,11 +956,13 @@ export class Session implements Connection, Expiring, Holder {
       },
       (thrown) => {
         if (!this.#finishPending(pending)) return
+        if (thrown instanceof ExecutorError && thrown.code === 'TIMEOUT') this.#abortMessage(thrown)
         if (isErrorHook) this.#giveUp(thrown)
         else this.#failed(thrown, 'the handler', isMessage)
         this.#afterPending(pending)
       },
     )
+    return pending
   }
 
   /** @returns false when nobody waits any more. */
@@ -1076,7 +1129,7 @@ export class Session implements Connection, Expiring, Holder {
     this.#hasPeerEnded = true
     this.#wasPeerFirst = !this.#hasEnded
     this.#lastActivity = this.#scope.host.clock.now()
-    if (this.#feed !== undefined) return this.#feed.end()
+    if (this.#feed !== undefined) return this.#feed.feedEnd()
     if (this.#isDetecting) this.#detect(true)
     if (this.#isDiscarding) return
     this.#scope.host.deadlines.arm(this, this.#lastActivity + this.#scope.plan.timeouts.halfClosedMs)
@@ -1192,6 +1245,74 @@ export class Session implements Connection, Expiring, Holder {
     this.#hasEnded = true
     this.#outbox.clear()
     this.#link.abort(error)
+  }
+
+  // ── the operator ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** @internal Adds what passed so far. */
+  addTraffic(total: Traffic): void {
+    total.bytesIn += this.#bytesIn
+    total.bytesOut += this.#outbox.written
+    total.messagesIn += this.#messagesIn
+    total.messagesOut += this.#messagesOut
+  }
+
+  /** @internal What it is at. */
+  get work(): SessionWork {
+    const now = this.#scope.host.clock.now()
+    return {
+      ageMs: now - this.#openedAt,
+      idleMs: now - this.#lastActivity,
+      unsentBytes: this.#link.buffered,
+      unhandledBytes: this.#hold.size + this.#waitingBytes,
+      inFlight: this.#inFlight,
+      isPaused: this.#isReadingPaused,
+    }
+  }
+
+  /**
+   * @internal Ends it for the operator.
+   * @param isNow - Without sending what waits.
+   * @returns false where it was ending already.
+   */
+  kill(error: ConnectionError, isNow: boolean): boolean {
+    if (this.#isClosed || (this.#isDiscarding && !isNow)) return false
+    if (isNow) this.#cut(error.code, 'server', error)
+    else this.#finish(error.code, 'server', error)
+    return true
+  }
+
+  /**
+   * @internal Lets a watcher hear what is decoded and encoded. Costs sessions that are not tapped nothing: this one gets a
+   * scope of its own.
+   * @returns what ends it.
+   */
+  tap(watcher: Watcher): () => void {
+    if (this.#isDetecting || this.#isClosed) {
+      const why = this.#isClosed ? 'is closed' : 'has not shown yet which protocol it speaks'
+      throw new ConnectionError('NOT_SUPPORTED', `connection ${this.id} ${why}`)
+    }
+    const plain = this.#scope
+    const tapped = { ...plain, plan: tappedPlan(plain.plan, watcher, this.#port !== undefined) }
+    this.#scope = tapped
+    // A library reads it as a stream: bytes are all there is to see. Shadows the methods of this one object.
+    const deafen = this.#feed?.overhear((piece) => watcher.passed('out', 'chunk', piece))
+    if (this.#feed !== undefined) {
+      this.data = (buffer, start, end) => {
+        watcher.passed('in', 'chunk', buffer.subarray(start, end))
+        Session.prototype.data.call(this, buffer, start, end)
+      }
+      this.writePiece = (piece) => {
+        watcher.passed('out', 'chunk', typeof piece === 'string' ? Buffer.from(piece) : piece)
+        return Session.prototype.writePiece.call(this, piece)
+      }
+    }
+    return () => {
+      if (this.#scope === tapped) this.#scope = plain
+      deafen?.()
+      Reflect.deleteProperty(this, 'data')
+      Reflect.deleteProperty(this, 'writePiece')
+    }
   }
 
   // ── failures ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -1386,9 +1507,18 @@ export class Session implements Connection, Expiring, Holder {
       `the handler has not answered within handlerMs (${timeouts.handlerMs} ms)`,
     )
     this.#dropped(error)
+    this.#abortMessage(error)
+    this.#handler?.abandon?.(this, error)
     if (pending.fail !== undefined) return pending.fail(error)
     this.#failed(error, 'the handler', pending.isMessage)
     this.#afterPending(pending)
+  }
+
+  /** Nobody waits for the message any more. Others at work share the signal, and keep it. */
+  #abortMessage(error: Error): void {
+    if (this.#inFlight > 0) return
+    this.#messageAbortion?.abort(error)
+    this.#messageAbortion = undefined
   }
 
   // ── memory ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -1477,6 +1607,7 @@ export class Session implements Connection, Expiring, Holder {
     if (this.#inFlight > 0) this.#dropped(error)
     for (const pending of this.#pendings ?? []) pending.over = pending.isTold = true
     this.#abortion?.abort(error)
+    this.#messageAbortion?.abort(error)
     this.#reason = { code: 'SHUTDOWN', by: 'server', error }
     this.#cut('SHUTDOWN', 'server', error)
   }
@@ -1499,7 +1630,8 @@ export class Session implements Connection, Expiring, Holder {
     this.#drained?.reject(this.#closedError())
     this.#drained = undefined
     this.#abortion?.abort(reason.error ?? this.#closedError())
-    this.#feed?.close(reason.error)
+    this.#messageAbortion?.abort(reason.error ?? this.#closedError())
+    this.#feed?.feedClose(reason.error)
     host.count(`closed.${reason.code}`)
     const isOpen = this.#isOpen
     if (isOpen) {

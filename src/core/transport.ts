@@ -7,7 +7,7 @@
  */
 import type { Endpoint } from './endpoint.js'
 import type { FeatureToken } from './feature.js'
-import type { Limits, Timeouts, TlsOptions } from './options.js'
+import type { Limits, Timeouts, TlsIdentity, TlsOptions } from './options.js'
 import type { StandardSchemaV1 } from './standard-schema.js'
 
 /** Makes listeners and links for the schemes it names. One object serves any number of listeners. */
@@ -94,6 +94,13 @@ export interface Listener {
    * @throws {ConfigError} what is wrong; everything stays as it was.
    */
   reload?(): Promise<void>
+  /**
+   * Shows a certificate to those who ask for a name, from the next handshake on; undefined: no longer one of its own. Left
+   * out: there is no TLS here.
+   *
+   * @throws {ConfigError} what is wrong; everything stays as it was.
+   */
+  setCertificate?: ((name: string, identity: TlsIdentity | undefined) => Promise<void>) | undefined
   /**
    * Stops accepting and frees the address. Resolves when both are done. Links that wait in a pause are refused.
    *

@@ -69,8 +69,9 @@ export interface MemoryNetwork {
  * const clock = createVirtualClock()
  * const network = createMemoryNetwork({ seed: 7, clock, faults: { split: 3, delayMs: 200 } })
  * const plugin = definePlugin({ name: 'network', setup: (registry) => void registry.transport(network.transport, { replace: true }) })
- * const server = await createServer({ listen: 'memory:shout', handler: (line: string) => line.toUpperCase(), plugins:
- * [plugin] }) await server.start()
+ * const handler = (line: string) => line.toUpperCase()
+ * const server = await createServer({ listen: 'memory:shout', handler, plugins: [plugin] })
+ * await server.start()
  * const dialled = network.transport.connect(server.listeners.get('default').endpoint, {}, sink, signal)
  * await clock.advance(200)
  * const link = await dialled

@@ -15,6 +15,7 @@ import { inheritedCapabilities } from './fd.js'
 import { StreamLink } from './stream-link.js'
 import { StreamListener } from './stream-listener.js'
 import { guardErrors, streamScope } from './stream-options.js'
+import { upgradeParts } from './upgrade-check.js'
 
 export type AttachedServer = NetServer | TlsServer | HttpServer
 
@@ -83,8 +84,10 @@ export const attached: Transport = {
       throw new BindError('BIND_FAILED', message, { endpoint })
     }
     const { server, upgrade } = source
+    const upgrades = await upgradeParts(options, sink)
     const scope = streamScope(endpoint, 'accepted', options, sink)
     const listener: StreamListener = new StreamListener({
+      ...upgrades(),
       endpoint,
       servers: [],
       sink,

@@ -17,6 +17,8 @@ export type LossReason =
   | 'unread'
   | 'too-large'
   | 'unsent'
+  | 'unkeyed'
+  | 'kernel'
 
 const REPORT_MS = 1_000
 
@@ -103,6 +105,18 @@ function lossError(reason: LossReason, { count, cause }: Tally, remote: Endpoint
       return new AcceptError(
         'ACCEPT_FAILED',
         `${datagrams} ignored (last: from ${remote}): that would be a loop (socket.refusePorts, or our own address)`,
+        fields,
+      )
+    case 'unkeyed':
+      return new AcceptError(
+        'ACCEPT_FAILED',
+        `${datagrams} ignored (last: from ${remote}): socket.sessionKey threw: ${cause?.message}`,
+        fields,
+      )
+    case 'kernel':
+      return new AcceptError(
+        'ACCEPT_FAILED',
+        `${remote}: ${datagrams} dropped by the kernel: the receive buffer was full; raise net.core.rmem_max and socket.receiveBuffer`,
         fields,
       )
     case 'unreceived':

@@ -12,7 +12,7 @@ import type { Capabilities, LinkSink, Listener, Transport, TransportOptions } fr
 import { StreamLink } from './stream-link.js'
 import { StreamListener } from './stream-listener.js'
 import { bindServer, serverOptions, streamScope, type TcpOptions, tcpOptions } from './stream-options.js'
-import { prepareUpgrade } from './upgrade-check.js'
+import { prepareUpgrade, upgradeParts } from './upgrade-check.js'
 
 /** What is promised of a socket of which only the number is known: it may be TCP, or a Unix socket. */
 export const inheritedCapabilities: Capabilities = {
@@ -57,7 +57,7 @@ export async function listenOn(
   options: TransportOptions<TcpOptions>,
   sink: LinkSink,
 ): Promise<Listener> {
-  await prepareUpgrade(options.tls)
+  const upgrades = await upgradeParts(options, sink)
   checkDescriptor(descriptor, endpoint)
   const server = createServer(serverOptions(options))
   const { backlog = 511 } = options
@@ -71,6 +71,7 @@ export async function listenOn(
   const bound = endpointOf(server, endpoint)
   const scope = streamScope(bound, 'accepted', options, sink)
   return new StreamListener({
+    ...upgrades(),
     endpoint: bound,
     servers: [server],
     sink,

@@ -188,7 +188,7 @@ export class StreamLink implements Link {
    * Switches to TLS, on either side. What was written before goes out plain; what is written from now on waits for the
    * handshake.
    *
-   * @param options - TlsOptions; default: the listener's `tls` key.
+   * @param options - TlsOptions, key by key above the listener's (or the client's) `tls`.
    * @throws {HandshakeError} the handshake failed, or took longer than `timeouts.handshakeMs`. Reach: this link; it
    * closes.
    * @throws {ConfigError} `BAD_VALUE`: a certificate or key that cannot be used. The link closes.
@@ -208,7 +208,7 @@ export class StreamLink implements Link {
     try {
       // TLS is loaded by those who use it.
       const { upgradeToTls } = await import('./tls-upgrade.js')
-      const secured = await upgradeToTls(raw, side, endpoint, (options as TlsOptions | undefined) ?? tls, handshakeMs)
+      const secured = await upgradeToTls(raw, side, endpoint, options as TlsOptions | undefined, tls, handshakeMs)
       this.#switchTo(secured)
     } catch (thrown) {
       const error = toError(thrown)

@@ -31,6 +31,8 @@ export interface StreamListenerParts {
   accept(socket: Socket): void
   /** Reads certificates again. */
   reload?(): Promise<void>
+  /** Shows another certificate to those who ask for a name. */
+  readonly setCertificate?: Listener['setCertificate']
   /** Once it accepts no more. */
   unbound?(): void
   /** Runs in the same turn as the closing of the servers, around it. */
@@ -92,6 +94,10 @@ export class StreamListener implements Listener {
 
   async reload(): Promise<void> {
     await this.#parts.reload?.()
+  }
+
+  get setCertificate(): Listener['setCertificate'] {
+    return this.#parts.setCertificate
   }
 
   unbind(): Promise<void> {

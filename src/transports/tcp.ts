@@ -9,7 +9,7 @@ import { StreamLink } from './stream-link.js'
 import { StreamListener } from './stream-listener.js'
 import { streamScope, type TcpOptions, tcpOptions } from './stream-options.js'
 import { bindTcp } from './tcp-bind.js'
-import { prepareUpgrade } from './upgrade-check.js'
+import { prepareUpgrade, upgradeParts } from './upgrade-check.js'
 
 export type { TcpOptions } from './stream-options.js'
 
@@ -36,11 +36,12 @@ export const tcp: Transport<TcpOptions> = {
   check: (_endpoint, options) => prepareUpgrade(options.tls),
 
   async listen(endpoint, options, sink) {
-    await prepareUpgrade(options.tls)
+    const upgrades = await upgradeParts(options, sink)
     const bound = await bindTcp(endpoint, options)
     const scope = streamScope(bound.endpoint, 'accepted', options, sink)
     const { backlog = 511 } = options
     return new StreamListener({
+      ...upgrades(),
       ...bound,
       sink,
       backlog,

@@ -9,7 +9,8 @@ import { readFile } from 'node:fs/promises'
 import type { Socket } from 'node:net'
 import { createServer, type SecureContext, type Server, type TLSSocket } from 'node:tls'
 import { ConfigError, HandshakeError } from '../core/errors.js'
-import type { TlsOptions } from '../core/options.js'
+import type { TlsIdentity, TlsOptions } from '../core/options.js'
+import type { LinkSink, Listener } from '../core/transport.js'
 import { handshakeError, LATE } from './handshake-errors.js'
 import { guardErrors } from './stream-options.js'
 import { readMaterials, readNamedContext } from './tls-materials.js'
@@ -40,8 +41,11 @@ export class TlsHandshakes {
   most = Number.POSITIVE_INFINITY
   #atWork = 0
 
-  readonly #options: TlsOptions
+  /** As configured, and as changed since by `setCertificate`. */
+  #options: TlsOptions
   readonly #names: { now: ServerNames | undefined }
+  /** Changes come one after the other, so that none undoes another. */
+  #change: Promise<void> = Promise.resolve()
 
   private constructor(server: Server, options: TlsOptions, names: { now: ServerNames | undefined }) {
     this.#server = server
@@ -76,7 +80,7 @@ export class TlsHandshakes {
       // Its own limit is one of silence, which trickling extends, and it leaves the socket open.
       handshakeTimeout: MOST_MS,
       ...(alpn === undefined ? {} : { ALPNProtocols: [...alpn] }),
-      ...(names.now === undefined ? {} : { SNICallback: selectBy(names) }),
+      SNICallback: selectBy(names),
       ...(await ticketOptions(options)),
     })
     return new TlsHandshakes(server, options, names)
@@ -87,17 +91,59 @@ export class TlsHandshakes {
    *
    * @throws {ConfigError} `BAD_VALUE`; the old ones stay.
    */
-  async reload(): Promise<void> {
+  reload(): Promise<void> {
+    return this.#inTurn(() => this.#apply(this.#options))
+  }
+
+  /**
+   * Shows a certificate from now on to those who ask for a name; what was shown to them before is replaced.
+   *
+   * @param name - As in `tls.sni`: `example.org`, `*.example.org`; `*` is `tls.cert`, for everybody else.
+   * @param identity - Undefined: no longer one of its own.
+   * @throws {ConfigError} `BAD_VALUE`; everything stays as it was.
+   */
+  setCertificate(name: string, identity: TlsIdentity | undefined): Promise<void> {
+    return this.#inTurn(async () => {
+      const options = withCertificate(this.#options, name, identity)
+      await this.#apply(options)
+      this.#options = options
+      this.#watched?.()
+    })
+  }
+
+  #inTurn(run: () => Promise<void>): Promise<void> {
+    const done = this.#change.then(run)
+    this.#change = done.catch(() => {})
+    return done
+  }
+
+  async #apply(options: TlsOptions): Promise<void> {
     const [materials, names, tickets] = [
-      await readMaterials(this.#options),
-      await ServerNames.read(this.#options),
-      await ticketOptions(this.#options),
+      await readMaterials(options),
+      await ServerNames.read(options),
+      await ticketOptions(options),
     ]
     // All of it in one turn, so that no handshake sees half.
     const { sessionIdContext } = tickets
     this.#server.setSecureContext({ ...materials, ...(sessionIdContext === undefined ? {} : { sessionIdContext }) })
     if (tickets.ticketKeys !== undefined) this.#server.setTicketKeys(tickets.ticketKeys)
     this.#names.now = names
+  }
+
+  /** What a listener that hands its sockets to these has besides: reloads, by itself as well, and certificates by name. */
+  parts(
+    sink: LinkSink,
+    most: number = Number.POSITIVE_INFINITY,
+  ): { reload(): Promise<void>; setCertificate: Listener['setCertificate']; unbound(): void } {
+    this.most = most
+    return {
+      reload: () => this.reload(),
+      setCertificate: (name, identity) => this.setCertificate(name, identity),
+      unbound: this.watch((error) => {
+        if (error === undefined) sink.reloaded?.()
+        else sink.fault?.(error)
+      }),
+    }
   }
 
   /**
@@ -108,13 +154,25 @@ export class TlsHandshakes {
    */
   watch(told: (error: Error | undefined) => void): () => void {
     if (this.#options.watch === false) return () => {}
-    return watchFiles(materialFiles(this.#options), () => {
-      this.reload().then(
-        () => told(undefined),
-        (error) => told(error),
-      )
-    })
+    const begin = () =>
+      watchFiles(materialFiles(this.#options), () => {
+        this.reload().then(
+          () => told(undefined),
+          (error) => told(error),
+        )
+      })
+    let end = begin()
+    this.#watched = () => {
+      end()
+      end = begin()
+    }
+    return () => {
+      this.#watched = undefined
+      end()
+    }
   }
+  /** Other files are to be watched. */
+  #watched: (() => void) | undefined
 
   /**
    * Begins a handshake on a socket that was accepted.
@@ -237,6 +295,22 @@ function selectBy(names: { readonly now: ServerNames | undefined }) {
     const message = `no certificate for the name ${JSON.stringify(name)} in tls.sni, and no tls.cert for the rest`
     answer(new HandshakeError('UNRECOGNISED_NAME', message, { serverName: name }))
   }
+}
+
+function withCertificate(options: TlsOptions, name: string, identity: TlsIdentity | undefined): TlsOptions {
+  if (name === '*') {
+    const { cert: _cert, key: _key, pfx: _pfx, passphrase: _passphrase, ...rest } = options
+    const { ca: _ca, ...shown } = identity ?? {}
+    if (identity !== undefined && identity.cert === undefined && identity.pfx === undefined) {
+      const message = 'setCertificate(`*`): expected cert and key, or pfx, got neither'
+      throw new ConfigError('BAD_VALUE', message, { option: 'tls.cert' })
+    }
+    return { ...rest, ...shown }
+  }
+  const sni = { ...options.sni }
+  for (const known of Object.keys(sni)) if (plain(known) === plain(name)) delete sni[known]
+  if (identity !== undefined) sni[name] = identity
+  return { ...options, sni }
 }
 
 /** RFC 5077: 48 bytes are Node's form of them (tls, `ticketKeys`). */

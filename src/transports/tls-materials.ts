@@ -7,7 +7,7 @@ import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { createSecureContext, type SecureContext, type SecureContextOptions, type SecureVersion } from 'node:tls'
 import { ConfigError, toError } from '../core/errors.js'
-import type { Material, TlsOptions } from '../core/options.js'
+import type { Material, TlsIdentity, TlsOptions } from '../core/options.js'
 import { platformCode } from './platform-errors.js'
 
 /**
@@ -31,7 +31,6 @@ export const intermediateCiphers = [
 
 const MIN_VERSION: SecureVersion = 'TLSv1.2'
 
-type Identity = Pick<TlsOptions, 'cert' | 'key' | 'ca' | 'pfx' | 'passphrase'>
 type Read = { [K in 'cert' | 'key' | 'ca' | 'pfx']?: (string | Buffer)[] } & { passphrase?: string }
 
 /**
@@ -56,17 +55,24 @@ export async function readMaterials(options: TlsOptions, where = 'tls'): Promise
 }
 
 /** A context for one server name. */
-export async function readNamedContext(identity: Identity, shared: TlsOptions, name: string): Promise<SecureContext> {
+export async function readNamedContext(
+  identity: TlsIdentity,
+  shared: TlsOptions,
+  name: string,
+): Promise<SecureContext> {
   const where = `tls.sni[${JSON.stringify(name)}]`
   const read = await readIdentity(identity, where)
+  // Whom to trust is the same whatever name was asked for, unless it is said.
+  if (read.ca === undefined && shared.ca !== undefined) read.ca = await readMaterial(shared.ca, 'tls.ca')
   if (read.cert === undefined && read.pfx === undefined) {
     throw new ConfigError('BAD_VALUE', `${where}: expected cert and key, or pfx, got neither`, { option: where })
   }
-  const { ciphers = intermediateCiphers, minVersion = MIN_VERSION } = shared
-  return secureContext({ ...(read as SecureContextOptions), ciphers, minVersion }, read, where)
+  const { ciphers = intermediateCiphers, minVersion = MIN_VERSION, maxVersion } = shared
+  const versions = { minVersion, ...(maxVersion === undefined ? {} : { maxVersion }) }
+  return secureContext({ ...(read as SecureContextOptions), ciphers, ...versions }, read, where)
 }
 
-async function readIdentity(identity: Identity, where: string): Promise<Read> {
+async function readIdentity(identity: TlsIdentity, where: string): Promise<Read> {
   const read: Read = {}
   for (const name of ['cert', 'key', 'ca', 'pfx'] as const) {
     const material = identity[name]

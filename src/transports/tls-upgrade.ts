@@ -14,9 +14,12 @@ import { TlsHandshakes } from './tls-handshakes.js'
 const servers = new WeakMap<TlsOptions, Promise<TlsHandshakes>>()
 const clients = new WeakMap<TlsOptions, Promise<TlsClientSettings>>()
 const NONE: TlsOptions = {}
+// What one upgrade says, above what its listener or client says; kept, because the caches above go by identity.
+const merged = new WeakMap<TlsOptions, { readonly under: TlsOptions; readonly both: TlsOptions }>()
 
 /**
  * @param raw - Paused, with nobody listening for its data. What it has already read is taken as TLS.
+ * @param options - Of this upgrade; key by key above `shared`.
  * @throws {ConfigError} `BAD_VALUE`
  * @throws {HandshakeError} and the socket is closed.
  */
@@ -25,9 +28,10 @@ export async function upgradeToTls(
   side: 'accepted' | 'connected',
   endpoint: Endpoint,
   options: TlsOptions | undefined,
+  shared: TlsOptions | undefined,
   handshakeMs: number,
 ): Promise<TLSSocket> {
-  const key = options ?? NONE
+  const key = settled(options, shared)
   if (side === 'connected') {
     const settings = await once(clients, key, () => readClientTls(key))
     return secureClient(raw, endpoint, settings, handshakeMs, (secured) => secured)
@@ -36,6 +40,16 @@ export async function upgradeToTls(
   return new Promise((resolve, reject) => {
     handshakes.begin(raw, handshakeMs, (error, secured) => (secured === undefined ? reject(error) : resolve(secured)))
   })
+}
+
+function settled(options: TlsOptions | undefined, shared: TlsOptions | undefined): TlsOptions {
+  // The layer `tls` gives what its listener has: the same object, whose certificates change while it runs.
+  if (options === undefined || shared === undefined || options === shared) return options ?? shared ?? NONE
+  const known = merged.get(options)
+  if (known?.under === shared) return known.both
+  const both = { ...shared, ...options }
+  merged.set(options, { under: shared, both })
+  return both
 }
 
 /** @throws {ConfigError} `BAD_VALUE` */

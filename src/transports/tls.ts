@@ -38,20 +38,14 @@ export const tls: Transport<TcpOptions> = {
     const scope = streamScope(endpoint, 'accepted', options, sink)
     // Before the bind: with a bad certificate nothing is bound.
     const handshakes = await TlsHandshakes.prepare(options.tls)
-    handshakes.most = options.limits?.handshakes ?? Number.POSITIVE_INFINITY
     const bound = await bindTcp(endpoint, options)
     scope.endpoint = bound.endpoint
     const { backlog = 511 } = options
-    const unwatch = handshakes.watch((error) => {
-      if (error === undefined) sink.reloaded?.()
-      else sink.fault?.(error)
-    })
     const listener: StreamListener = new StreamListener({
       ...bound,
       sink,
       backlog,
-      reload: () => handshakes.reload(),
-      unbound: unwatch,
+      ...handshakes.parts(sink, options.limits?.handshakes),
       accept(raw) {
         // Asked for now, so that Node still knows it when the handshake has failed.
         void raw.remoteAddress

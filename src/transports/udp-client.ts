@@ -12,6 +12,7 @@ import { DatagramLosses } from './datagram-losses.js'
 import { connectError, connectGivenUp, linkError } from './udp-errors.js'
 import { UdpLink, type UdpLinkOwner } from './udp-link.js'
 import { isMulticast, type UdpOptions } from './udp-options.js'
+import { UdpPacer } from './udp-pacer.js'
 import { bindSocket, declaredMostBytes, localEndpoint, remoteAddressOf } from './udp-socket.js'
 
 /**
@@ -69,6 +70,11 @@ function clientOptions({ receiveBuffer, sendBuffer, broadcast, multicast }: UdpO
   return options
 }
 
+/** Where a rate is set. */
+export function pacerOf({ sendRate = Number.POSITIVE_INFINITY }: UdpOptions): UdpPacer | undefined {
+  return sendRate === Number.POSITIVE_INFINITY ? undefined : new UdpPacer(sendRate)
+}
+
 function connectSocket(socket: Socket, port: number, address: string): Promise<void> {
   return new Promise((resolve, reject) => {
     // Typed as never failing; it is given the error (Node's documentation of socket.connect).
@@ -82,6 +88,7 @@ class UdpClient implements UdpLinkOwner {
   readonly mostBytes: number
   readonly writeHighBytes: number
   readonly writeLowBytes: number
+  readonly pacer: UdpPacer | undefined
   readonly link: UdpLink
   readonly #socket: Socket
 
@@ -98,6 +105,7 @@ class UdpClient implements UdpLinkOwner {
     this.sink = sink
     this.mostBytes = mostBytes
     this.losses = new DatagramLosses(sink, scheme)
+    this.pacer = pacerOf(options)
     this.writeHighBytes = limits.writeHighBytes
     this.writeLowBytes = limits.writeLowBytes
     this.#socket = socket
@@ -113,6 +121,7 @@ class UdpClient implements UdpLinkOwner {
   forget(): void {}
 
   closed(): void {
+    this.pacer?.stop()
     this.losses.flush()
     this.#socket.close()
   }

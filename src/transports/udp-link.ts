@@ -11,6 +11,7 @@ import type { Link, LinkSink } from '../core/transport.js'
 import type { DatagramLosses } from './datagram-losses.js'
 import type { DatagramPeer } from './datagram-peers.js'
 import { codeOf, linkError } from './udp-errors.js'
+import type { UdpPacer } from './udp-pacer.js'
 import { mostBytes } from './udp-socket.js'
 
 /** A paused link keeps up to 64 datagrams and 64 KiB of them; one is always kept. */
@@ -25,6 +26,8 @@ export interface UdpLinkOwner {
   readonly mostBytes: number
   readonly writeHighBytes: number
   readonly writeLowBytes: number
+  /** Undefined: as fast as they come. */
+  readonly pacer: UdpPacer | undefined
   /** The link takes no more datagrams: the peer's next one opens another. Called once, maybe from inside the link. */
   forget(link: UdpLink): void
   /** `sink.close` has returned. */
@@ -33,9 +36,10 @@ export interface UdpLinkOwner {
 
 export class UdpLink implements Link, DatagramPeer {
   state: unknown = undefined
-  readonly address: string
-  readonly port: number
-  readonly local: Endpoint
+  address: string
+  port: number
+  local: Endpoint
+  readonly key: string | undefined
   heardAt = 0
   newer: this | undefined = undefined
   older: this | undefined = undefined
@@ -43,7 +47,7 @@ export class UdpLink implements Link, DatagramPeer {
   buffered = 0
 
   readonly #owner: UdpLinkOwner
-  readonly #socket: Socket
+  #socket: Socket
   readonly #isConnected: boolean
   readonly #mostBytes: number
   /** One for all sends of this link, made with the first. */
@@ -68,6 +72,7 @@ export class UdpLink implements Link, DatagramPeer {
     port: number,
     local: Endpoint,
     isConnected: boolean,
+    key?: string,
   ) {
     this.#owner = owner
     this.#socket = socket
@@ -75,6 +80,7 @@ export class UdpLink implements Link, DatagramPeer {
     this.port = port
     this.local = local
     this.#isConnected = isConnected
+    this.key = key
     this.#mostBytes = Math.min(owner.mostBytes, mostBytes(address))
   }
 
@@ -87,6 +93,15 @@ export class UdpLink implements Link, DatagramPeer {
   get remote(): Endpoint {
     this.#remote ??= new Endpoint({ scheme: 'udp', host: this.address, port: this.port })
     return this.#remote
+  }
+
+  /** Heard from elsewhere, by its key: it is answered there from now on. */
+  move(socket: Socket, address: string, port: number, local: Endpoint): void {
+    this.#socket = socket
+    this.address = address
+    this.port = port
+    this.local = local
+    this.#remote = undefined
   }
 
   // ── in ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -147,6 +162,17 @@ export class UdpLink implements Link, DatagramPeer {
     this.#onSent ??= (error, sent) => this.#sent(error, sent ?? 0)
     this.#sending++
     this.buffered += bytes.length
+    const { pacer } = this.#owner
+    if (pacer === undefined) this.#transmit(bytes)
+    else pacer.pace(bytes.length, () => this.#transmit(bytes))
+    if (this.buffered <= this.#owner.writeHighBytes) return true
+    this.#wantsDrain = true
+    return false
+  }
+
+  #transmit(bytes: Uint8Array): void {
+    // Aborted while it waited for its turn.
+    if (this.#isClosing || this.#onSent === undefined) return
     try {
       // With our own look-up the kernel has it on return, unless its queue is full: then libuv keeps it.
       if (this.#isConnected) this.#socket.send(bytes, this.#onSent)
@@ -154,9 +180,6 @@ export class UdpLink implements Link, DatagramPeer {
     } catch (thrown) {
       process.nextTick(this.#onSent, toError(thrown))
     }
-    if (this.buffered <= this.#owner.writeHighBytes) return true
-    this.#wantsDrain = true
-    return false
   }
 
   #sent(error: Error | null, bytes: number): void {

@@ -6,13 +6,17 @@
  */
 import type { RemoteInfo, Socket } from 'node:dgram'
 import type { Endpoint } from '../core/endpoint.js'
-import { ConnectionError } from '../core/errors.js'
+import { ConnectionError, toError } from '../core/errors.js'
 import { defaultLimits, defaultTimeouts, type Limits, socketRows } from '../core/options.js'
 import type { LinkSink, Listener, TransportOptions } from '../core/transport.js'
 import { DatagramLosses } from './datagram-losses.js'
 import { DatagramPeers } from './datagram-peers.js'
+import { pacerOf } from './udp-client.js'
+import { UdpDrops } from './udp-drops.js'
 import { UdpLink, type UdpLinkOwner } from './udp-link.js'
 import { REFUSED_PORTS, type UdpOptions } from './udp-options.js'
+import type { UdpPacer } from './udp-pacer.js'
+import { type SessionKey, sessionKeyOf } from './udp-session-key.js'
 import { declaredMostBytes, localEndpoint } from './udp-socket.js'
 
 /** Silence is measured in sweeps, so that no datagram reads a clock: a peer ends after 8 to 9 eighths of it. */
@@ -33,6 +37,7 @@ interface Newcomer {
   readonly address: string
   readonly port: number
   readonly datagram: Buffer
+  readonly key: string | undefined
 }
 
 /**
@@ -48,12 +53,15 @@ export class UdpListener implements Listener, UdpLinkOwner {
   readonly mostBytes: number
   readonly writeHighBytes: number
   readonly writeLowBytes: number
+  readonly pacer: UdpPacer | undefined
 
   readonly #sockets: readonly Socket[]
   readonly #limits: Readonly<Limits>
   readonly #peers = new DatagramPeers<UdpLink>()
   readonly #sweepMs: number
   readonly #refusedPorts: ReadonlySet<number>
+  readonly #keyOf: SessionKey | undefined
+  readonly #drops: readonly UdpDrops[]
   #sweeper: NodeJS.Timeout | undefined
   #sweep = 0
   /** Opened and not yet closed; more than the table holds while links end. */
@@ -76,8 +84,16 @@ export class UdpListener implements Listener, UdpLinkOwner {
     const { peerIdleMs } = options.timeouts ?? defaultTimeouts
     this.#sweepMs = Math.max(1, peerIdleMs / SWEEPS)
     this.#refusedPorts = new Set(options.refusePorts ?? REFUSED_PORTS)
+    this.pacer = pacerOf(options)
+    this.#keyOf = options.sessionKey === undefined ? undefined : sessionKeyOf(options.sessionKey)
+    this.#drops = options.watchDrops === false ? [] : sockets.map((socket) => this.#dropsOf(socket))
     this.endpoint = boundEndpoint(endpoint, sockets[0] as Socket)
     for (const socket of sockets) this.#attach(socket)
+  }
+
+  #dropsOf(socket: Socket): UdpDrops {
+    const { address, port } = socket.address()
+    return new UdpDrops(address, port, (count) => this.losses.add('kernel', address, port, undefined, count))
   }
 
   #attach(socket: Socket): void {
@@ -92,6 +108,10 @@ export class UdpListener implements Listener, UdpLinkOwner {
   // ── datagrams in ───────────────────────────────────────────────────────────────────────────────────────────────────
 
   #receive(bound: BoundSocket, address: string, port: number, datagram: Buffer): void {
+    if (this.#keyOf !== undefined) {
+      this.#receiveByKey(this.#keyOf, bound, address, port, datagram)
+      return
+    }
     const peer = this.#peers.find(address, port)
     if (peer === undefined) {
       this.#newcomer(bound, address, port, datagram)
@@ -102,15 +122,44 @@ export class UdpListener implements Listener, UdpLinkOwner {
     peer.receive(datagram)
   }
 
+  #receiveByKey(keyOf: SessionKey, bound: BoundSocket, address: string, port: number, datagram: Buffer): void {
+    let key: string | undefined
+    try {
+      key = keyOf(datagram, address, port)
+    } catch (thrown) {
+      this.losses.add('unkeyed', address, port, toError(thrown))
+      return
+    }
+    const peer = key === undefined ? this.#peers.find(address, port) : this.#peers.findKey(key)
+    if (peer === undefined) {
+      this.#newcomer(bound, address, port, datagram, key)
+      return
+    }
+    if (peer.port !== port || peer.address !== address) {
+      // A known key from an address that would make a loop is no move.
+      if (this.#isBarred(bound, address, port)) return
+      peer.move(bound.socket, address, port, bound.local)
+    }
+    peer.heardAt = this.#sweep
+    this.#peers.touch(peer)
+    peer.receive(datagram)
+  }
+
   /** Whatever decides about peers nobody knows stands here. */
-  #newcomer(bound: BoundSocket, address: string, port: number, datagram: Buffer): void {
-    if (this.#isUnbound) return
+  #newcomer(bound: BoundSocket, address: string, port: number, datagram: Buffer, key?: string): void {
+    if (this.#isUnbound || this.#isBarred(bound, address, port)) return
+    if (this.#isPaused || this.#waiting.length > 0) this.#wait({ bound, address, port, datagram, key })
+    else this.#admit(bound, address, port, datagram, key)
+  }
+
+  /** Never answered, and counted. */
+  #isBarred(bound: BoundSocket, address: string, port: number): boolean {
     // RFC 768: port 0 means that no reply is wanted; there is no way to send one either.
     if (port === 0) this.losses.add('unanswerable', address, port)
     else if (this.#refusedPorts.has(port) || (port === bound.local.port && this.#isOwn(address, bound)))
       this.losses.add('refused-port', address, port)
-    else if (this.#isPaused || this.#waiting.length > 0) this.#wait({ bound, address, port, datagram })
-    else this.#admit(bound, address, port, datagram)
+    else return false
+    return true
   }
 
   /** Our own address as a source: forged, or an answer of ours that came back. */
@@ -119,17 +168,18 @@ export class UdpListener implements Listener, UdpLinkOwner {
     return address === host || ((host === '0.0.0.0' || host === '::') && /^(127\.|::1$|::ffff:127\.)/.test(address))
   }
 
-  #admit(bound: BoundSocket, address: string, port: number, datagram: Buffer): void {
+  #admit(bound: BoundSocket, address: string, port: number, datagram: Buffer, key: string | undefined): void {
     if (this.#peers.size >= this.#limits.peers && !this.#makeRoom()) {
       this.losses.add('peers-full', address, port)
       return
     }
     if (this.#isUnbound) return // by whoever was told of the eviction
-    const link = new UdpLink(this, bound.socket, address, port, bound.local, false)
+    const link = new UdpLink(this, bound.socket, address, port, bound.local, false, key)
     link.heardAt = this.#sweep
     this.#peers.add(link)
     this.#links++
     this.#startSweeper()
+    for (const drops of this.#drops) drops.start()
     this.sink.open(link)
     link.receive(datagram)
   }
@@ -173,11 +223,11 @@ export class UdpListener implements Listener, UdpLinkOwner {
     let admitted = 0
     // The sink may pause us again from inside `open`, or unbind.
     while (admitted < newcomers.length && !this.#isPaused && !this.#isUnbound) {
-      const { bound, address, port, datagram } = newcomers[admitted++] as Newcomer
+      const { bound, address, port, datagram, key } = newcomers[admitted++] as Newcomer
       this.#waitingBytes -= datagram.length
       // Two datagrams of one newcomer may have waited.
-      const peer = this.#peers.find(address, port)
-      if (peer === undefined) this.#admit(bound, address, port, datagram)
+      const peer = key === undefined ? this.#peers.find(address, port) : this.#peers.findKey(key)
+      if (peer === undefined) this.#admit(bound, address, port, datagram, key)
       else peer.receive(datagram)
     }
     newcomers.splice(0, admitted)
@@ -200,6 +250,7 @@ export class UdpListener implements Listener, UdpLinkOwner {
     }
     clearInterval(this.#sweeper)
     this.#sweeper = undefined
+    for (const drops of this.#drops) drops.finish()
   }
 
   forget(link: UdpLink): void {
@@ -222,6 +273,8 @@ export class UdpListener implements Listener, UdpLinkOwner {
 
   async #closeSockets(): Promise<void> {
     clearInterval(this.#sweeper)
+    for (const drops of this.#drops) drops.finish()
+    this.pacer?.stop()
     this.losses.flush()
     // The descriptor is closed on return; the event comes a turn later.
     await Promise.all(this.#sockets.map((socket) => new Promise<void>((resolve) => socket.close(resolve))))

@@ -7,10 +7,14 @@ import { isIP } from 'node:net'
 import { nearest } from '../core/nearest.js'
 import { type OptionSchema, optionSchema } from '../core/option-schema.js'
 import { type MulticastOptions, type SocketOptions, socketRows } from '../core/options.js'
+import { misfitOfSessionKey, type SessionKey, type SessionKeyBytes } from './udp-session-key.js'
 
-export type UdpOptions = { refusePorts?: readonly number[] } & Partial<
-  Pick<SocketOptions, 'ipv6Only' | 'reusePort' | 'receiveBuffer' | 'sendBuffer' | 'broadcast' | 'multicast'>
->
+export type UdpOptions = {
+  refusePorts?: readonly number[]
+  sessionKey?: SessionKey | SessionKeyBytes
+  sendRate?: number
+  watchDrops?: boolean
+} & Partial<Pick<SocketOptions, 'ipv6Only' | 'reusePort' | 'receiveBuffer' | 'sendBuffer' | 'broadcast' | 'multicast'>>
 
 /** Asked for, in bytes; the kernel cuts it to `net.core.rmem_max` without a word (socket(7)). */
 export const RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024
@@ -33,6 +37,23 @@ export const udpOptions: OptionSchema<UdpOptions> = optionSchema<UdpOptions>({
   sendBuffer: { unit: 'bytes', why: socketRows.sendBuffer.why, min: 1, max: MOST_BUFFER_BYTES },
   broadcast: { unit: 'switch', why: socketRows.broadcast.why, default: false },
   multicast: { unit: 'any', why: socketRows.multicast.why, check: misfitOfMulticast },
+  sessionKey: {
+    unit: 'any',
+    why: 'Tells peers apart by content: `{ offset, length }` of the bytes that are a connection identifier, or in code a function of (datagram, address, port); undefined: by address. A peer that is heard from another address keeps its connection, and is answered there, so keys have to be unguessable.',
+    check: misfitOfSessionKey,
+  },
+  sendRate: {
+    unit: 'bytes',
+    min: 1,
+    unlimited: true,
+    default: Number.POSITIVE_INFINITY,
+    why: 'Most bytes a second that are sent, all peers together, spread over time: bursts are dropped by queues on the way. What waits counts as buffered.',
+  },
+  watchDrops: {
+    unit: 'switch',
+    default: true,
+    why: 'Linux: look once a second, while there are peers, at what the kernel dropped because the receive buffer was full (/proc/net/udp); counted as `lost.kernel`.',
+  },
   refusePorts: {
     unit: 'list',
     default: REFUSED_PORTS,

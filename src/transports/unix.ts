@@ -9,6 +9,7 @@ import type { Endpoint } from '../core/endpoint.js'
 import { BindError } from '../core/errors.js'
 import type { Capabilities, Transport } from '../core/transport.js'
 import { dial } from './dial.js'
+import { pipePath } from './pipe-path.js'
 import { bindError } from './platform-errors.js'
 import { StreamLink } from './stream-link.js'
 import { StreamListener } from './stream-listener.js'
@@ -21,7 +22,7 @@ import {
   unixOptions,
 } from './stream-options.js'
 import { checkUnixPath, makeWay, OwnSocketFile } from './unix-path.js'
-import { prepareUpgrade } from './upgrade-check.js'
+import { prepareUpgrade, upgradeParts } from './upgrade-check.js'
 
 export type { UnixOptions } from './stream-options.js'
 
@@ -45,36 +46,63 @@ export const unix: Transport<UnixOptions> = {
   options: unixOptions,
   capabilities: () => capabilities,
 
-  check: (_endpoint, options) => prepareUpgrade(options.tls),
+  async check(endpoint, options) {
+    checkUnixPath(endpoint)
+    await prepareUpgrade(options.tls)
+  },
 
   async listen(endpoint, options, sink) {
-    await prepareUpgrade(options.tls)
-    const { backlog = 511, mode = DEFAULT_MODE } = options
-    const path = checkUnixPath(endpoint)
-    await makeWay(endpoint, path)
+    const upgrades = await upgradeParts(options, sink)
+    const { backlog = 511 } = options
+    const mode = modeOf(options)
+    const pipe = pipePath(endpoint, process.platform)
     const server = createServer(serverOptions({ noDelay: false, keepAlive: false }))
-    await bindWithMode(server, endpoint, path, backlog, typeof mode === 'string' ? Number.parseInt(mode, 8) : mode)
-    const file = new OwnSocketFile(path)
+    let file: OwnSocketFile | undefined
+    if (pipe !== undefined) await bindPipe(server, endpoint, pipe, backlog, mode)
+    else {
+      const path = checkUnixPath(endpoint)
+      await makeWay(endpoint, path)
+      await bindWithMode(server, endpoint, path, backlog, mode)
+      file = new OwnSocketFile(path)
+    }
     const scope = streamScope(endpoint, 'accepted', options, sink)
     return new StreamListener({
+      ...upgrades(),
       endpoint,
       servers: [server],
       sink,
       backlog,
       accept: (socket) => new StreamLink(socket, undefined, scope).open(),
-      closing: (close) => file.closing(close),
+      closing: (close) => (file === undefined ? close() : file.closing(close)),
     })
   },
 
   connect(endpoint, options, sink, signal) {
     const scope = streamScope(endpoint, 'connected', options, sink)
-    const target = { ...clientOptions({ noDelay: false, keepAlive: false }), path: endpoint.path ?? '' }
+    const target = {
+      ...clientOptions({ noDelay: false, keepAlive: false }),
+      path: pipePath(endpoint, process.platform) ?? endpoint.path ?? '',
+    }
     return dial(endpoint, target, signal, (socket) => {
       const link = new StreamLink(socket, undefined, scope)
       link.open()
       return link
     })
   },
+}
+
+function modeOf({ mode = DEFAULT_MODE }: UnixOptions): number {
+  return typeof mode === 'string' ? Number.parseInt(mode, 8) : mode
+}
+
+/** Of a mode a pipe knows what others may: its owner may everything. */
+async function bindPipe(server: Server, endpoint: Endpoint, path: string, backlog: number, mode: number) {
+  const [readableAll, writableAll] = [(mode & 0o004) !== 0, (mode & 0o002) !== 0]
+  try {
+    await bindServer(server, { path, backlog, readableAll, writableAll })
+  } catch (cause) {
+    throw bindError(endpoint, cause)
+  }
 }
 
 /**

@@ -55,14 +55,9 @@ export const websocket: Transport<WebSocketOptions> = {
     const handshakes = endpoint.scheme === 'wss' ? await tlsHandshakes(options.tls) : undefined
     const { WebSocketUpgrades } = await import('./websocket-upgrades.js')
     const upgrades = new WebSocketUpgrades(library, wsOptions(options), endpoint, options)
-    if (handshakes !== undefined) handshakes.most = options.limits?.handshakes ?? Number.POSITIVE_INFINITY
     const bound = await bindTcp(endpoint, options)
     const scope = webSocketScope(bound.endpoint, 'accepted', options, sink)
     const { backlog = 511, noDelay = true } = options
-    const unwatch = handshakes?.watch((error) => {
-      if (error === undefined) sink.reloaded?.()
-      else sink.fault?.(error)
-    })
     const fault = (error: Error, raw: Socket) => sink.fault?.(error, remoteOf(raw, scope.scheme))
     const upgrade = (raw: Socket, socket: Socket, upgradeMs: number) => {
       upgrades.begin(socket, upgradeMs, (error, accept) => {
@@ -80,8 +75,7 @@ export const websocket: Transport<WebSocketOptions> = {
       ...bound,
       sink,
       backlog,
-      reload: async () => handshakes?.reload(),
-      unbound: () => unwatch?.(),
+      ...handshakes?.parts(sink, options.limits?.handshakes),
       accept(raw) {
         // Asked for now, so that Node still knows it when the handshake has failed.
         void raw.remoteAddress

@@ -1,4 +1,4 @@
-// time limit: 180 s
+// time limit: 400 s
 /** The codecs of the text protocols keep every promise of the published suite, over 100,000 generated cases each. */
 import { test } from 'uvu'
 import { encodeReply, encodeRequest } from '#src/plugins/protocols/resp/encode.js'

@@ -1,4 +1,4 @@
-// time limit: 120 s
+// time limit: 240 s
 /** Every built-in transport keeps every promise of the published suite; the README's table is made from this report. */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'

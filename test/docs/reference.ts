@@ -8,6 +8,9 @@ import { commands, flagsOf } from '#src/cli/flags.js'
 import type { OptionField } from '#src/core/option-schema.js'
 import { limitRows, type OptionRow, serverLimitRows, socketRows, timeoutRows } from '#src/core/options.js'
 import { framers, payloads } from '#src/plugins/codecs/index.js'
+import { consolePage } from '#src/plugins/console/index.js'
+import { cluster } from '#src/plugins/executors/cluster/front.js'
+import { executors } from '#src/plugins/executors/index.js'
 import { layers } from '#src/plugins/layers/index.js'
 import { middleware } from '#src/plugins/middleware/index.js'
 import { health } from '#src/plugins/observability/health.js'
@@ -98,7 +101,9 @@ ${sections('Payloads, beside a codec', payloads as never)}
 
 ${sections('Middleware', middleware as never)}
 
-${sections('Plugins, loaded where `plugins` names them (`gaidaros/plugins/metrics`)', [metrics, health, logger, tracing] as never)}
+${sections('Executors', [...executors, cluster()] as never)}
+
+${sections('Plugins, loaded where `plugins` names them (`gaidaros/plugins/metrics`)', [consolePage, metrics, health, logger, tracing] as never)}
 `
 }
 

@@ -1,4 +1,4 @@
-// time limit: 120 s
+// time limit: 240 s
 /** Every way in which the command ends, and that it ends. */
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { connect as dial } from 'node:net'

@@ -1,4 +1,4 @@
-// time limit: 120 s
+// time limit: 240 s
 /** The command as a user types it, in processes of its own. */
 import { execFileSync, spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'

@@ -1,4 +1,4 @@
-// time limit: 60 s
+// time limit: 240 s
 /** Connections that come from elsewhere: systemd, inetd, a parent's descriptor, a server that exists already. */
 import { spawn } from 'node:child_process'
 import { createServer as createHttp } from 'node:http'
@@ -20,6 +20,30 @@ function listening(server: Server): Promise<number> {
   return new Promise((resolve) => {
     server.listen(0, '127.0.0.1', () => resolve((server.address() as { port: number }).port))
   })
+}
+
+async function freePort(): Promise<number> {
+  const spare = createNet()
+  const port = await listening(spare)
+  await new Promise((resolve) => spare.close(resolve))
+  return port
+}
+
+/** systemd-socket-activate(1), which begins with the first peer what it is told. */
+function activate(args: readonly string[]) {
+  const child = spawn('systemd-socket-activate', args, { stdio: ['ignore', 'pipe', 'pipe'] })
+  const self = {
+    process: child,
+    said: '',
+    listening: new Promise<void>((resolve) => {
+      child.stderr.on('data', (chunk) => {
+        self.said += chunk
+        if (self.said.includes('Listening')) resolve()
+      })
+    }),
+    ended: new Promise((resolve) => child.once('exit', (code, signal) => resolve(code ?? signal))),
+  }
+  return self
 }
 
 test('systemd-socket-activate starts us with the first peer', async () => {
@@ -51,55 +75,62 @@ test('systemd-socket-activate starts us with the first peer', async () => {
   assert.is(await new Promise((resolve) => child.once('exit', resolve)), 0)
 })
 
-test('peers queue while a service is killed and started again over the same socket (F78)', async () => {
-  // The parent holds the socket, as systemd does, and accepts nothing itself.
-  const holder = createNet()
-  const port = await listening(holder)
-  const handle = (holder as unknown as { _handle: { fd: number; onconnection: unknown } })._handle
-  const start = () =>
-    spawn(process.execPath, [cli, 'serve', '--listen', 'fd:3', '--eval', upper], {
-      stdio: ['ignore', 'pipe', 'ignore', handle.fd],
-    })
-  const ready = (child: ReturnType<typeof start>) =>
-    new Promise<void>((resolve) => child.stdout?.on('data', (chunk) => String(chunk).includes('ready') && resolve()))
-  // The loop of this process must not take what is meant for the child: it hands nothing on, and reads nothing.
-  const mine: Peer[] = []
-  holder.on('connection', (socket) => socket.resetAndDestroy())
-  const first = start()
-  await ready(first)
-  let served = 0
-  for (let i = 0; i < 20 && served === 0; i++) {
-    const peer = new Peer(port).send('one\n')
-    mine.push(peer)
-    await Promise.race([
-      peer
-        .hears('ONE\n')
-        .then(() => served++)
-        .catch(() => {}),
-      peer.over,
-    ])
+test('systemd passes two sockets: by name and by index, each its own handler', async () => {
+  if (!hasTool('systemd-socket-activate')) return skip('two sockets', 'systemd-socket-activate is not installed')
+  const [one, two] = [await freePort(), await freePort()]
+  const child = activate([
+    ...['-l', `127.0.0.1:${one}`, '-l', `127.0.0.1:${two}`, '--fdname=web:admin', process.execPath, cli, 'serve', '-q'],
+    ...['--set', `listeners.a={"endpoint":"systemd:admin","handler":"${root}/build/fixtures/upper.js"}`],
+    ...['--set', `listeners.b={"endpoint":"systemd:0","handler":"${root}/build/fixtures/lower.js"}`],
+  ])
+  await child.listening
+  const [first, second] = [await Peer.open(one), await Peer.open(two)]
+  await first.send('Hello\n').hears('hello\n')
+  await second.send('Hello\n').hears('HELLO\n')
+  for (const peer of [first, second]) peer.leave()
+  child.process.kill('SIGTERM')
+  assert.is(await child.ended, 0)
+})
+
+test('peers queue while the service is killed and started again: none is refused (F78)', async () => {
+  if (!hasTool('systemd-socket-activate')) return skip('F78', 'systemd-socket-activate is not installed')
+  const port = await freePort()
+  // The shell keeps the socket, as systemd does, and accepts nothing itself; it starts a service anew whenever one ends.
+  const service = `export LISTEN_PID=$BASHPID; exec "$0" "$1" serve -q --listen systemd:web --eval '${upper}'`
+  const script = `trap 'kill $!; exit' TERM; for i in 1 2 3; do (${service}) & echo "pid $!" >&2; wait $!; done`
+  const child = activate(['-l', `127.0.0.1:${port}`, '--fdname=web', 'bash', '-c', script, process.execPath, cli])
+  await child.listening
+  const served = async (text: string) => {
+    const peer = await Peer.open(port)
+    await peer.send(`${text}\n`).hears(`${text.toUpperCase()}\n`)
+    peer.leave()
   }
-  assert.is(served, 1)
-  first.kill('SIGKILL')
-  await new Promise((resolve) => first.once('exit', resolve))
-  const second = start()
-  await ready(second)
-  served = 0
-  for (let i = 0; i < 20 && served === 0; i++) {
-    const peer = new Peer(port).send('two\n')
-    mine.push(peer)
-    await Promise.race([
-      peer
-        .hears('TWO\n')
-        .then(() => served++)
-        .catch(() => {}),
-      peer.over,
-    ])
+  await served('first')
+  for (let round = 0; round < 2; round++) {
+    const pid = Number([...child.said.matchAll(/pid (\d+)/g)].at(-1)?.[1])
+    process.kill(pid, 'SIGKILL')
+    // They come while nobody is there to accept.
+    await Promise.all(Array.from({ length: 50 }, (_, i) => served(`peer ${round} ${i}`)))
   }
-  assert.is(served, 1)
-  second.kill('SIGKILL')
-  for (const peer of mine) peer.leave()
-  holder.close()
+  child.process.kill('SIGTERM')
+  await child.ended
+})
+
+test('inetd style by systemd: a process for each peer, with its socket as standard input and output', async () => {
+  if (!hasTool('systemd-socket-activate')) return skip('inetd by systemd', 'systemd-socket-activate is not installed')
+  const port = await freePort()
+  const args = ['--accept', '--inetd', '-l', `127.0.0.1:${port}`]
+  const child = activate([...args, process.execPath, cli, 'serve', '-q', '--listen', 'stdio:', '--eval', upper])
+  await child.listening
+  const peers = [await Peer.open(port), await Peer.open(port)]
+  for (const [i, peer] of peers.entries()) await peer.send(`peer ${i}\n`).hears(`PEER ${i}\n`)
+  for (const peer of peers) {
+    peer.socket.end()
+    await peer.over
+    assert.is(peer.error, undefined)
+  }
+  child.process.kill('SIGTERM')
+  await child.ended
 })
 
 test('stdio: one peer on a pair of pipes, and the end with it', async () => {

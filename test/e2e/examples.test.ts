@@ -1,4 +1,4 @@
-// time limit: 120 s
+// time limit: 240 s
 /** Every example runs as its head says, answers real clients, and has at most 40 lines of code. */
 import { spawn } from 'node:child_process'
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
@@ -8,7 +8,7 @@ import { connect } from 'gaidaros'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { type Command, gaidaros, killAll, root } from '../support/command.js'
-import { Peer } from '../support/faults.js'
+import { eventually, Peer } from '../support/faults.js'
 import { skip } from '../support/skip.js'
 import { hasTool } from '../support/tools.js'
 
@@ -38,7 +38,7 @@ function talk(program: string, args: readonly string[], input: string): Promise<
   })
 }
 
-test('each has at most 40 lines of code and a command in its head', () => {
+test('each has at most 40 lines of code, a command in its head, and limits, because examples get copied', () => {
   const files = readdirSync(join(root, 'examples'), { recursive: true }) as string[]
   const sources = files.filter((file) => /\.(ts|js)$/.test(file))
   assert.ok(sources.length >= 10)
@@ -50,6 +50,8 @@ test('each has at most 40 lines of code and a command in its head', () => {
       .filter((line) => line.trim() !== '' && !line.trim().startsWith('//'))
     assert.ok(code.length <= 40, `${file} has ${code.length} lines of code`)
     assert.match(source, /npx gaidaros serve|npm start/, file)
+    const configuration = file.endsWith('hooks.js') ? join(file, '../gaidaros.config.json') : file
+    assert.match(readFileSync(join(root, 'examples', configuration), 'utf8'), /\b(limits|timeouts)"?: \{/, file)
   }
 })
 
@@ -212,6 +214,74 @@ test('41: metrics, health and logs', async () => {
   assert.match(await (await fetch(metrics)).text(), /gaidaros_messages_received_total\{.*\} 1\n/)
   assert.match(await (await fetch(`${health}/readyz`)).text(), /^\{"status":"ok"/)
   await command.shows(/"event":"connection.opened"/)
+  peer.leave()
+  await stop(command)
+})
+
+test('32 a handler that computes: inline it keeps everybody waiting, on threads nobody', async () => {
+  const command = example(
+    '32-cpu-heavy-on-threads.ts',
+    ['inline', 'threads', 'echo'].flatMap((name) => ['--set', `listeners.${name}.endpoint=tcp://127.0.0.1:0`]),
+  )
+  const ports = await command.ready()
+  /** Sums first, and behind them an echo: in which order they are answered. */
+  const order = async (port = 0) => {
+    const [sums, echo] = [await Peer.open(port), await Peer.open(ports.echo ?? 0)]
+    const answers: string[] = []
+    sums.socket.once('data', () => answers.push('sums'))
+    echo.socket.once('data', () => answers.push('echo'))
+    await new Promise((resolve) => sums.socket.write('35\n35\n35\n35\n', resolve))
+    await echo.send('hi\n').hears('hi\n')
+    await eventually(() => sums.heard.split('\n').length === 5, 'all sums', 60_000)
+    assert.is(sums.heard, '35 9227465\n'.repeat(4))
+    for (const peer of [sums, echo]) peer.leave()
+    return answers
+  }
+  assert.equal(await order(ports.inline), ['sums', 'echo'])
+  assert.equal(await order(ports.threads), ['echo', 'sums'])
+  await stop(command)
+})
+
+test('34 a handler that crashes: its own connection ends, others do not notice', async () => {
+  const command = example('34-crash-prone-in-processes.ts')
+  const { default: port = 0 } = await command.ready()
+  const [bad, good] = [await Peer.open(port), await Peer.open(port)]
+  await bad.send('hello\n').hears(': hello\n')
+  await good.send('hello\n').hears(': hello\n')
+  bad.send('crash\n')
+  await bad.over
+  await good.send('still here\n').hears(': still here\n')
+  const next = await Peer.open(port)
+  await next.send('again\n').hears(': again\n')
+  for (const peer of [bad, good, next]) peer.leave()
+  await stop(command)
+})
+
+test('42 a page for operators', async () => {
+  const listeners = ['--set', 'listeners.public.endpoint=tcp://127.0.0.1:0']
+  const plugin = ['--set', 'plugins=[["gaidaros/plugins/console",{"listen":"tcp://127.0.0.1:0"}]]']
+  const unix = ['--set', `listeners.local.endpoint=unix:${join(folder, 'local.sock')}`]
+  const command = example('42-console.ts', [...listeners, ...unix, ...plugin])
+  const { public: port = 0 } = await command.ready()
+  const [, address, token] = await command.shows(/console: (http:\/\/127\.0\.0\.1:\d+\/)#token=(\S+)/)
+  const peer = await Peer.open(port)
+  await peer.send('Ada\n').hears('hello Ada')
+  assert.match(await (await fetch(address as string)).text(), /<title>Gaidaros console/)
+  const state = await fetch(`${address}api/state`, { headers: { authorization: `Bearer ${token}` } })
+  const { status, list } = (await state.json()) as { status: { listeners: object[] }; list: { total: number } }
+  assert.equal([status.listeners.length, list.total], [2, 1])
+  peer.leave()
+  await stop(command)
+})
+
+test('43 a watchman by the control socket', async () => {
+  const listeners = ['--set', 'listeners.public.endpoint=tcp://127.0.0.1:0']
+  const command = example('43-control.ts', listeners, { SILENT_MS: '400' })
+  const { public: port = 0 } = await command.ready()
+  const peer = await Peer.open(port)
+  await peer.send('hi\n').hears('HI\n')
+  await peer.over
+  await command.shows(/watchman: ended \w+/)
   peer.leave()
   await stop(command)
 })

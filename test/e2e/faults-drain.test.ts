@@ -1,4 +1,4 @@
-// time limit: 120 s
+// time limit: 240 s
 /** The orderly end and the less orderly ones: F70–F74 of the catalogue, by the command and real signals. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'

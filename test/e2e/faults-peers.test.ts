@@ -67,6 +67,31 @@ test('F4 absurd lengths are refused before anything is allocated for them', asyn
   assert.ok(memory().buffers - before.buffers < 1024 * 1024)
 })
 
+test('F4 lengths of eight bytes beyond any number, and ones that are below their own header', async () => {
+  const wide = await serve({ handler: (m: Buffer) => m, codec: { name: 'length-field', size: 8 } })
+  const before = memory()
+  for (const head of ['ffffffffffffffff', '8000000000000000', '0020000000000000', '001fffffffffffff']) {
+    const peer = (await Peer.open(wide.port)).send(Buffer.from(head, 'hex'))
+    await peer.over
+    peer.leave()
+  }
+  const refused = ['TOO_LARGE', 'MALFORMED'].map((code) => `closed.${code}`)
+  const count = () => refused.reduce((sum, name) => sum + (wide.server.counters[name] ?? 0), 0)
+  await eventually(() => count() === 4, 'all four are refused')
+  assert.ok(memory().buffers - before.buffers < 1024 * 1024)
+  // The length counts its own four bytes: three is a frame of -1.
+  const counted = await serve({ handler: (m: Buffer) => m, codec: { name: 'length-field', adjustment: -4 } })
+  for (const head of ['00000003', '00000000']) {
+    const peer = (await Peer.open(counted.port)).send(Buffer.from(head, 'hex'))
+    await peer.over
+    peer.leave()
+  }
+  await eventually(() => counted.server.counters['closed.MALFORMED'] === 2, 'both are refused')
+  const honest = (await Peer.open(counted.port)).send(Buffer.from('0000000568', 'hex'))
+  await honest.hears('h')
+  honest.leave()
+})
+
 test('F5 a peer that asks and never reads is paused, bounded and, at the hard mark, cut; others are served', async () => {
   const { port, until, server } = await serve({
     handler: () => 'y'.repeat(64 * 1024),

@@ -1,4 +1,4 @@
-// time limit: 120 s
+// time limit: 240 s
 /** Addresses, paths, descriptors, datagrams, and a network that vanishes: F17, F18, F24, F30–F34, F84, F85, F88. */
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { createSocket, type Socket as Datagrams } from 'node:dgram'

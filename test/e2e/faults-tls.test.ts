@@ -102,6 +102,39 @@ test('F42 weak ciphers are refused, and what is agreed is on the intermediate li
   assert.match(await openssl(port, ['-tls1_2']), /Cipher is ECDHE-RSA-(AES(128|256)-GCM|CHACHA20)/)
 })
 
+test('F42 of all ciphers this OpenSSL has, exactly those of the intermediate list are agreed to', async () => {
+  const { port } = await serve({ listen, tls, handler: echo })
+  const agreed: string[] = []
+  const ciphers = execFileSync('openssl', ['ciphers', '-tls1_2', '-s', 'ALL:COMPLEMENTOFALL:@SECLEVEL=0'], {
+    encoding: 'utf8',
+  })
+  for (const cipher of ciphers.trim().split(':')) {
+    await new Promise<void>((resolve) => {
+      const over = () => {
+        socket.destroy()
+        resolve()
+      }
+      const host = '127.0.0.1'
+      const options = { port, host, ciphers: `${cipher}:@SECLEVEL=0`, maxVersion: 'TLSv1.2' } as const
+      let socket: ReturnType<typeof connectTls>
+      try {
+        socket = connectTls({ ...options, minVersion: 'TLSv1.2', rejectUnauthorized: false })
+      } catch {
+        // Node's own OpenSSL has it not.
+        return resolve()
+      }
+      socket.once('secureConnect', () => {
+        agreed.push(socket.getCipher().name)
+        over()
+      })
+      socket.once('error', over)
+    })
+  }
+  // ssl-config.mozilla.org, intermediate, for a server whose certificate is RSA and that offers no DHE parameters.
+  const golden = ['ECDHE-RSA-AES128-GCM-SHA256', 'ECDHE-RSA-AES256-GCM-SHA384', 'ECDHE-RSA-CHACHA20-POLY1305']
+  assert.equal(agreed.sort(), golden)
+})
+
 test('F43 renegotiation is refused', async () => {
   const { port, until } = await serve({ listen, tls, handler: echo })
   const child = spawn('openssl', ['s_client', '-connect', `127.0.0.1:${port}`, '-tls1_2'])

@@ -1,4 +1,4 @@
-// time limit: 60 s
+// time limit: 240 s
 /** HTTP by Node's own parser over our connections: curl, Fastify, Express, fetch-style; deadlines and drain. */
 import { spawn } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'

@@ -1,12 +1,13 @@
-// time limit: 90 s
+// time limit: 240 s
 /** Layers on real sockets, with HAProxy before us and tshark behind. */
 import { spawn, spawnSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer as createNet } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { connect as connectTls } from 'node:tls'
-import { createGzip, gzipSync } from 'node:zlib'
+import * as zlib from 'node:zlib'
+import { brotliCompressSync, createGzip, deflateSync, gzipSync } from 'node:zlib'
 import { type Connection, connect, PROXY, TLS } from 'gaidaros'
 import { generate } from 'selfsigned'
 import { test } from 'uvu'
@@ -37,24 +38,26 @@ async function freePort(): Promise<number> {
   return port
 }
 
-async function haproxy(target: number, send: string): Promise<number> {
+async function haproxy(target: number, send: string, bind = '', more = ''): Promise<number> {
   const port = await freePort()
   const file = join(folder, `haproxy-${port}.cfg`)
   writeFileSync(
     file,
     `global\n  maxconn 50\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 20s\n  timeout server 20s\n` +
-      `listen it\n  bind 127.0.0.1:${port}\n  server s1 127.0.0.1:${target} ${send}\n`,
+      `listen it\n  bind 127.0.0.1:${port}${bind}\n${more}  server s1 127.0.0.1:${target} ${send}\n`,
   )
   children.push(spawn('haproxy', ['-f', file, '-db'], { stdio: 'ignore' }))
+  await answers(port, 'haproxy')
+  return port
+}
+
+async function answers(port: number, who: string): Promise<void> {
   for (let tries = 0; tries < 200; tries++) {
     const peer = await Peer.open(port).catch(() => undefined)
-    if (peer !== undefined) {
-      peer.leave()
-      return port
-    }
+    if (peer !== undefined) return peer.leave()
     await new Promise((resolve) => setTimeout(resolve, 20))
   }
-  throw new Error('haproxy does not listen')
+  throw new Error(`${who} does not listen`)
 }
 
 if (!hasTool('haproxy')) test('HAProxy before us', () => skip('HAProxy', 'haproxy is not installed'))
@@ -71,6 +74,70 @@ else {
     })
   }
 
+  for (const send of ['send-proxy', 'send-proxy-v2'])
+    test(`HAProxy looks after our health by ${send}: nobody’s address is made up of it (F65)`, async () => {
+      const { port, until, server } = await serve({
+        handler: who,
+        layers: [{ name: 'proxy-protocol', trusted }],
+      })
+      const front = await haproxy(port, `check inter 100 ${send}`)
+      const { connection } = await until(
+        'connection.opened',
+        ({ connection }) => connection.feature(PROXY) !== undefined,
+      )
+      const facts = connection.feature(PROXY)
+      // By version 1 it tells its own address, by version 2 none.
+      if (send === 'send-proxy-v2') assert.equal([facts?.local, facts?.source], [true, undefined])
+      assert.is(String(connection.remote), String(facts?.proxy))
+      const peer = await Peer.open(front, { localAddress: '127.0.0.9' })
+      await peer.send('hello\n').hears(`hello from tcp://127.0.0.9:${peer.socket.localPort}`)
+      assert.is(server.counters['fault.HANDSHAKE_FAILED'], undefined)
+      peer.leave()
+    })
+
+  test('HAProxy ends TLS and tells of it: name, version, client certificate, unique id, checksum', async () => {
+    const pems = await generate([{ name: 'commonName', value: 'localhost' }], { keySize: 2048 })
+    const alice = await generate([{ name: 'commonName', value: 'alice' }], { keySize: 2048 })
+    writeFileSync(join(folder, 'front.pem'), `${pems.cert}\n${pems.private}\n`)
+    writeFileSync(join(folder, 'alice.pem'), alice.cert)
+    const { port } = await serve({
+      handler: (_line: string, connection: Connection) => JSON.stringify(connection.feature(PROXY)),
+      layers: [{ name: 'proxy-protocol', trusted }],
+    })
+    const front = await haproxy(
+      port,
+      'send-proxy-v2-ssl-cn proxy-v2-options authority,unique-id,crc32c,ssl,cert-cn,ssl-cipher',
+      ` ssl crt ${join(folder, 'front.pem')} verify optional ca-file ${join(folder, 'alice.pem')} alpn lines`,
+      '  unique-id-format "%ci:%cp"\n',
+    )
+    const facts = async (options: object) => {
+      const socket = connectTls({
+        port: front,
+        host: '127.0.0.1',
+        rejectUnauthorized: false,
+        servername: 'front.test',
+        ALPNProtocols: ['lines'],
+        ...options,
+      })
+      socket.write('hello\n')
+      const line = await new Promise<string>((resolve) => socket.once('data', (chunk) => resolve(String(chunk))))
+      socket.destroy()
+      return JSON.parse(line)
+    }
+    const known = await facts({ cert: alice.cert, key: alice.private })
+    assert.is(known.authority, 'front.test')
+    assert.match(Buffer.from(known.uniqueId).toString(), /^127\.0\.0\.1:\d+$/)
+    assert.equal([known.tls.isTls, known.tls.isVerified, known.tls.commonName], [true, true, 'alice'])
+    assert.match(known.tls.protocol, /^TLSv1\.[23]$/)
+    assert.ok(known.tls.cipher.length > 5)
+    assert.ok(
+      known.tlvs.some(({ type }: { type: number }) => type === 3),
+      'the checksum came',
+    )
+    const stranger = await facts({})
+    assert.equal([stranger.tls.isTls, stranger.tls.hasCertificate, stranger.tls.isVerified], [true, false, false])
+  })
+
   test('HAProxy before us, and TLS behind its header', async () => {
     const pems = await generate([{ name: 'commonName', value: 'localhost' }], { keySize: 2048 })
     const { port } = await serve({
@@ -84,6 +151,42 @@ else {
     socket.write('hello\n')
     const line = await new Promise<string>((resolve) => socket.once('data', (chunk) => resolve(String(chunk))))
     assert.match(line, /^hello from (tls|tcp):\/\/127\.0\.0\.1:\d+ v2 tls TLSv1\.3\n$/)
+    socket.destroy()
+  })
+}
+
+if (!hasTool('nginx')) test('nginx before us', () => skip('nginx', 'nginx is not installed'))
+else {
+  test('nginx before us tells who the peer is, with TLS behind its header', async () => {
+    const pems = await generate([{ name: 'commonName', value: 'localhost' }], { keySize: 2048 })
+    const plain = await serve({ handler: who, layers: [{ name: 'proxy-protocol', trusted }] })
+    const secure = await serve({
+      listen: 'tls://127.0.0.1:0',
+      tls: { cert: pems.cert, key: pems.private },
+      handler: who,
+      layers: [{ name: 'proxy-protocol', trusted }],
+    })
+    const [front, frontTls] = [await freePort(), await freePort()]
+    const file = join(folder, 'nginx.conf')
+    const server = (listen: number, to: number) =>
+      `  server { listen 127.0.0.1:${listen}; proxy_pass 127.0.0.1:${to}; proxy_protocol on; }\n`
+    // Debian loads the module by a line of its own; elsewhere it may be built in.
+    const module = '/usr/lib/nginx/modules/ngx_stream_module.so'
+    writeFileSync(
+      file,
+      `${existsSync(module) ? `load_module ${module};\n` : ''}daemon off;\nmaster_process off;\nuser root;\n` +
+        `pid ${folder}/nginx.pid;\nerror_log ${folder}/nginx.log;\nevents {}\n` +
+        `stream {\n${server(front, plain.port)}${server(frontTls, secure.port)}}\n`,
+    )
+    children.push(spawn('nginx', ['-p', folder, '-c', file], { stdio: 'ignore' }))
+    await answers(front, 'nginx')
+    const peer = await Peer.open(front, { localAddress: '127.0.0.9' })
+    await peer.send('hello\n').hears(`hello from tcp://127.0.0.9:${peer.socket.localPort} v1 tls none\n`)
+    peer.leave()
+    const socket = connectTls({ port: frontTls, host: '127.0.0.1', rejectUnauthorized: false })
+    socket.write('hello\n')
+    const line = await new Promise<string>((resolve) => socket.once('data', (chunk) => resolve(String(chunk))))
+    assert.match(line, /^hello from (tls|tcp):\/\/127\.0\.0\.1:\d+ v1 tls TLSv1\.3\n$/)
     socket.destroy()
   })
 }
@@ -144,6 +247,31 @@ test('our own client sends the header', async () => {
   }
 })
 
+test('our own client says more by version 2, and its checksum is checked', async () => {
+  const { server } = await serve({
+    handler: (_line: string, connection: Connection) => JSON.stringify(connection.feature(PROXY)),
+    layers: [{ name: 'proxy-protocol', trusted }],
+  })
+  const tlvs = [{ type: 0xe0, value: 'ours' }]
+  const client = await connect([...server.listeners][0]?.endpoint as never, {
+    layers: [{ name: 'proxy-protocol', authority: 'a.test', alpn: 'h2', uniqueId: '#7', tlvs, checksum: true }],
+  })
+  const facts = JSON.parse(await client.request<string>('x'))
+  assert.equal([facts.authority, facts.alpn, Buffer.from(facts.uniqueId).toString()], ['a.test', 'h2', '#7'])
+  assert.equal(
+    facts.tlvs.map(({ type }: { type: number }) => type),
+    [1, 2, 5, 0xe0, 3],
+  )
+  await client.close()
+  const refused = connect([...server.listeners][0]?.endpoint as never, {
+    layers: [{ name: 'proxy-protocol', version: 1, uniqueId: 'x' }],
+  })
+  await refused.then(
+    () => assert.unreachable(),
+    (error) => assert.match((error as Error).message, /need version 2/),
+  )
+})
+
 test('misfits are told before anything is bound', async () => {
   const refused = async (options: object) =>
     serve({ handler: who, ...options }).then(
@@ -154,9 +282,22 @@ test('misfits are told before anything is bound', async () => {
   assert.match(await refused({ layers: ['gzip', { name: 'proxy-protocol', trusted }] }), /has to stand before/)
   assert.match(await refused({ listen: 'udp://127.0.0.1:0', layers: ['gzip'] }), /needs a stream of bytes/)
   assert.match(await refused({ layers: [{ name: 'proxy-protocol', trusted: ['nonsense'] }] }), /no address or network/)
+  assert.match(await refused({ layers: [{ name: 'gzip', level: 10 }] }), /level.*from 0 to 9/)
+  const { cert, private: key } = await generate([{ name: 'commonName', value: 'localhost' }])
+  const tls = { cert, key }
+  assert.match(await refused({ tls, layers: ['tls', { name: 'proxy-protocol', trusted }] }), /has to stand before/)
+  assert.match(await refused({ tls, layers: ['gzip', 'tls'] }), /has to stand before|can switch to nothing/)
+  assert.match(await refused({ layers: ['tls'] }), /layer tls needs a certificate/)
+  assert.match(await refused({ layers: ['gzpi'] }), /nearest: `gzip`/)
+  assert.match(await refused({ listen: 'udp://127.0.0.1:0', protocol: 'resp' }), /needs? .*(order|stream|reliab)/i)
+  if (!('createZstdCompress' in zlib)) {
+    assert.match(await refused({ layers: ['zstd'] }), /layer zstd needs Node 22\.15.*use gzip or brotli/)
+  }
 })
 
-for (const name of ['gzip', 'deflate', 'brotli']) {
+const squeezers = ['gzip', 'deflate', 'brotli', ...('createZstdCompress' in zlib ? ['zstd'] : [])]
+if (squeezers.length < 4) console.log('# zstd is not tried as a layer: this Node has none; its refusal is')
+for (const name of squeezers) {
   test(`${name}: our client and our server, large and small, both ways`, async () => {
     const { server } = await serve({ handler: (line: string) => line, layers: [name] })
     const client = await connect([...server.listeners][0]?.endpoint as never, { layers: [name] })
@@ -177,19 +318,34 @@ test('gzip: a peer of the system library is understood, and a message does not w
   peer.leave()
 })
 
-test('gzip: a bomb is stopped at the ratio, and memory stays (F28)', async () => {
-  const { port, until } = await serve({
-    handler: () => undefined,
-    layers: ['gzip'],
-    limits: { lineBytes: 1_000_000_000, frameBytes: 1_000_000_000 },
+const bombs = { gzip: gzipSync, deflate: deflateSync, brotli: brotliCompressSync }
+for (const [name, squeeze] of Object.entries(bombs)) {
+  test(`${name}: a bomb is stopped at the ratio, and memory stays (F28)`, async () => {
+    const { port, until } = await serve({
+      handler: () => undefined,
+      layers: [name],
+      limits: { lineBytes: 1_000_000_000, frameBytes: 1_000_000_000 },
+    })
+    const bomb = squeeze(Buffer.alloc(200 * 1024 * 1024))
+    const before = memory().resident
+    const peer = (await Peer.open(port)).send(bomb)
+    const { reason } = await until('connection.closed')
+    assert.is(reason.code, 'TOO_LARGE')
+    assert.match(reason.error?.message ?? '', /more than 100 times/)
+    assert.ok(memory().resident - before < 60 * 1024 * 1024, `${(memory().resident - before) / 1e6} MB`)
+    await peer.over
   })
-  const bomb = gzipSync(Buffer.alloc(200 * 1024 * 1024))
-  const before = memory().resident
-  const peer = (await Peer.open(port)).send(bomb)
-  const { reason } = await until('connection.closed')
-  assert.is(reason.code, 'TOO_LARGE')
-  assert.ok(memory().resident - before < 60 * 1024 * 1024, `${(memory().resident - before) / 1e6} MB`)
-  await peer.over
+}
+
+test('gzip: what comes behind the end of the stream is no message', async () => {
+  const handled: string[] = []
+  const { port, until } = await serve({ handler: (line: string) => void handled.push(line), layers: ['gzip'] })
+  const peer = (await Peer.open(port)).send(gzipSync('hello\n'))
+  await eventually(() => handled.length === 1, 'the first line')
+  peer.send('plain text behind it\n')
+  peer.socket.end()
+  await until('connection.closed')
+  assert.equal(handled, ['hello'])
 })
 
 test('gzip: bytes that are none, and a stream cut short', async () => {
@@ -201,29 +357,83 @@ test('gzip: bytes that are none, and a stream cut short', async () => {
   assert.is((await until('connection.closed')).reason.code, 'TRUNCATED')
 })
 
-test('throttle: within 10 % of the rate, both ways', async () => {
-  const rate = 200_000
-  const { port } = await serve({
-    handler: (bytes: Buffer) => (bytes.includes('!') ? Buffer.alloc(300_000, 'x') : undefined),
-    codec: 'raw',
-    layers: [{ name: 'throttle', read: rate, write: rate, burst: 1_000 }],
-    limits: { replyRatio: 'unlimited' },
+/** A busy machine makes it slower, never faster: the ceiling holds always, the floor in one of a few tries. */
+async function rateOf(what: string, rate: number, tries: number, measure: () => Promise<number>): Promise<void> {
+  const seen: number[] = []
+  for (let i = 0; i < tries; i++) {
+    const measured = await measure()
+    seen.push(Math.round(measured))
+    assert.ok(measured < rate * 1.1, `${what}: ${seen.at(-1)} bytes a second, ${rate} are the most`)
+    if (measured > rate * 0.9) return
+  }
+  throw new Error(`${what}: ${seen.join(', ')} bytes a second; expected ${rate} within 10 %`)
+}
+const timed = async (bytes: number, run: () => Promise<unknown>) => {
+  const began = performance.now()
+  await run()
+  return bytes / ((performance.now() - began) / 1_000)
+}
+
+for (const per of ['connection', 'listener'] as const) {
+  test(`throttle: within 10 % of the rate, both ways, per ${per}`, async () => {
+    const rate = 400_000
+    const { port } = await serve({
+      handler: (bytes: Buffer) =>
+        bytes.includes('!') ? Buffer.alloc(rate, 'x') : bytes.includes('?') ? 'done' : undefined,
+      codec: 'raw',
+      layers: [{ name: 'throttle', read: rate, write: rate, burst: 1_000, per }],
+    })
+    const peers = [await Peer.open(port), await Peer.open(port)]
+    const busy = per === 'listener' ? peers : peers.slice(0, 1)
+    await rateOf('written', rate, 4, async () => {
+      for (const peer of busy) peer.heard = ''
+      for (const peer of busy) peer.send('!')
+      return timed(rate * busy.length, () =>
+        eventually(() => busy.every((peer) => peer.heard.length === rate), 'everything written', 20_000),
+      )
+    })
+    await rateOf('read', rate, 4, async () => {
+      for (const peer of busy) peer.heard = ''
+      // The sockets' buffers take some at once; what is measured ends with a reply that comes behind all of it.
+      return timed(rate * busy.length, async () => {
+        for (const peer of busy) peer.send(Buffer.alloc(rate, 'y')).send('?')
+        await eventually(() => busy.every((peer) => peer.heard.length > 0), 'the last byte read', 20_000)
+      })
+    })
+    for (const peer of peers) peer.leave()
   })
-  const peer = await Peer.open(port)
-  let began = performance.now()
-  peer.send('!')
-  await eventually(() => peer.heard.length === 300_000, 'everything sent')
-  // One write goes out whole; what follows it waits for as long as it took.
-  peer.send('!')
-  await eventually(() => peer.heard.length === 600_000, 'everything sent again')
-  const writing = 300_000 / ((performance.now() - began) / 1_000)
-  assert.ok(writing < rate * 1.1, `${Math.round(writing)} bytes a second were written`)
-  assert.ok(writing > rate * 0.5, `${Math.round(writing)} bytes a second were written`)
-  began = performance.now()
-  peer.send(Buffer.alloc(400_000, 'y')).send('!')
-  await eventually(() => peer.heard.length > 600_000, 'the last byte read', 20_000)
-  const reading = 400_000 / ((performance.now() - began) / 1_000)
-  assert.ok(reading < rate * 1.25, `${Math.round(reading)} bytes a second were read`)
+}
+
+test('throttle: a listener’s rate cannot be had anew by a new connection', async () => {
+  const rate = 100_000
+  const { port } = await serve({
+    handler: () => 'x'.repeat(20_000),
+    layers: [{ name: 'throttle', write: rate, burst: 1_000, per: 'listener' }],
+  })
+  const speed = await timed(20_000 * 10, async () => {
+    await Promise.all(
+      Array.from({ length: 10 }, async () => {
+        const peer = (await Peer.open(port)).send('go\n')
+        await peer.hears('x\n')
+        peer.leave()
+      }),
+    )
+  })
+  assert.ok(speed < rate * 1.1, `${Math.round(speed)} bytes a second over ten connections`)
+})
+
+test('throttle: the end comes behind everything written, and a drain is told', async () => {
+  const { port } = await serve({
+    handler: async (_line: string, connection: Connection) => {
+      for (let i = 0; i < 20; i++) await connection.send('y'.repeat(9_999))
+      connection.end()
+    },
+    layers: [{ name: 'throttle', write: 1_000_000, burst: 1_000 }],
+  })
+  const peer = (await Peer.open(port)).send('go\n')
+  await peer.over
+  assert.is(peer.heard.length, 200_000)
+  peer.leave()
 })
 
 test('pcap: tshark follows a conversation, and one of datagrams', async () => {
@@ -275,7 +485,7 @@ test('wire-log: what passes, printable and bounded', async () => {
   await peer.send(`\x1b[31m${'z'.repeat(100)}\n`).hears('answer\n')
   peer.socket.end()
   await until('connection.closed')
-  await eventually(() => readFileSync(file, 'utf8').includes('closed'), 'the last line')
+  await eventually(() => existsSync(file) && readFileSync(file, 'utf8').includes('closed'), 'the last line')
   const text = readFileSync(file, 'utf8')
   assert.match(text, /< 106 bytes, the first 32\n/)
   assert.match(text, /0000 {2}1b 5b 33 31 6d 7a .*\.\[31mz/)

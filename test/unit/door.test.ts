@@ -6,15 +6,19 @@ import { Script } from 'node:vm'
 import {
   CLOCK,
   type Clock,
+  CODEC,
   connect,
   createServer,
   defineHandler,
   definePlugin,
+  EXECUTOR,
   Handler,
   MIDDLEWARE,
   OnMessage,
   type ServerOptions,
   systemClock,
+  type Task,
+  TRANSPORT,
 } from 'gaidaros'
 import { createMemoryNetwork, createVirtualClock } from 'gaidaros/testing'
 import { inject } from 'tsyringe'
@@ -35,6 +39,52 @@ async function ask(options: ServerOptions, message: unknown, connectOptions: obj
     await server.stop({ timeoutMs: 500 })
   }
 }
+
+test('what is wrong is said with its key and where the value came from, for all listeners at once', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'gd-'))
+  const refusal = async (settings: object, more: ServerOptions = {}): Promise<string> => {
+    writeFileSync(join(folder, 'gaidaros.config.json'), JSON.stringify(settings))
+    writeFileSync(join(folder, 'package.json'), '{}')
+    return createServer({ config: true, cwd: folder, env: {}, ...more }).then(
+      (server) =>
+        server.start().then(
+          () => assert.unreachable('it started') as never,
+          (error) => error.message,
+        ),
+      (error) => error.message,
+    )
+  }
+  const at = (rest: string) => new RegExp(`^${rest}.* \\(.*/gaidaros\\.config\\.json\\)$`, 'm')
+  const listening = (one: object, more: object = {}) => ({
+    ...more,
+    listeners: { a: { endpoint: 'memory:x', ...one } },
+  })
+  const endpoint = await refusal(listening({ endpoint: 'tpc://localhost:1' }))
+  assert.match(endpoint, at('listeners\\.a\\.endpoint: `tpc://localhost:1`: unknown scheme `tpc`; nearest: `tcp`'))
+  assert.match(await refusal(listening({ codec: 'lien' })), at('listeners\\.a\\.codec: unknown codec `lien`'))
+  assert.match(await refusal(listening({}, { codec: 'lien' })), at('codec: unknown codec `lien`'))
+  assert.match(
+    await refusal(listening({}, { middleware: ['ip-filter'] })),
+    at('middleware\\[0\\]: ip-filter: expected'),
+  )
+  assert.match(await refusal(listening({ handler: './no.js' })), at('listeners\\.a\\.handler: there is no file'))
+  assert.match(await refusal(listening({}, { handlers: ['./no/*.js'] })), at('handlers: no file matches'))
+  assert.match(await refusal(listening({}, { plugins: ['./no.js'] })), at('plugins\\[0\\]: there is no file'))
+  assert.match(await refusal(listening({}, { hooks: { module: './no.js' } })), at('hooks\\.module: there is no file'))
+  const tls = { cert: './no.pem', key: './no.pem' }
+  const secure = { endpoint: 'tls://localhost:0' }
+  assert.match(await refusal(listening({ ...secure, tls })), at('listeners\\.a\\.tls\\.cert: cannot read the file'))
+  assert.match(await refusal(listening(secure, { tls })), at('tls\\.cert: cannot read the file'))
+  const flag = { path: 'codec', value: 'lien', origin: { kind: 'flag', name: '--codec' } } as const
+  assert.match(await refusal(listening({}), { flags: [flag] }), /^codec: unknown codec `lien`.* \(--codec\)$/)
+  const env = { GAIDAROS_CODEC: 'lien' }
+  assert.match(await refusal(listening({}), { env }), /^codec: unknown codec `lien`.* \(GAIDAROS_CODEC\)$/)
+  const two = { a: { endpoint: 'memory:x', codec: 'lien' }, b: { endpoint: 'memory:y', middleware: ['lgo'] } }
+  const both = await refusal({ listeners: two })
+  assert.match(both, at('listeners\\.a\\.codec: unknown codec `lien`'))
+  assert.match(both, at('listeners\\.b\\.middleware\\[0\\]: unknown middleware `lgo`'))
+  rmSync(folder, { recursive: true })
+})
 
 test('a function, a definition, a class, a method and a script are handlers', async () => {
   class Book {
@@ -86,6 +136,64 @@ test('what the application registers for a token takes a built-in’s place', as
   }
   const providers = [{ token: MIDDLEWARE, useValue: shout }]
   assert.is(await ask({ providers, middleware: ['log'], handler: (line: string) => line }, 'hi'), 'hi!')
+})
+
+test('any part may be given by value, class or factory, for each of its contracts', async () => {
+  const clocked = { calls: 0 }
+  class Marked implements Clock {
+    now = () => (clocked.calls++, systemClock.now())
+    after = systemClock.after
+  }
+  class Shout {
+    name = 'log'
+    create = () => ({ name: 'log', message: (_context: unknown, next: () => unknown) => `${next()}!` })
+  }
+  class Upper {
+    name = 'line'
+    create = () => ({
+      decode: (frame: Uint8Array) => Buffer.from(frame).toString().toUpperCase(),
+      encode: (reply: unknown) => `${reply}\n`,
+    })
+  }
+  const network = createMemoryNetwork({ seed: 1 })
+  const server = await createServer({
+    config: false,
+    listen: 'memory:parts',
+    middleware: ['log'],
+    executor: 'mine',
+    handler: defineHandler({ message: (line: string) => line }),
+    providers: [
+      { token: CLOCK, useClass: Marked },
+      { token: MIDDLEWARE, useFactory: () => new Shout() },
+      { token: CODEC, useClass: Upper },
+      { token: TRANSPORT, useFactory: () => network.transport },
+      {
+        token: EXECUTOR,
+        useValue: {
+          name: 'mine',
+          create: () => ({
+            name: 'mine',
+            start: async () => {},
+            run: ({ handler, message, connection }: Task) => `<${handler.message?.(message, connection)}>`,
+            drain: async () => {},
+            load: () => ({ running: 0, queued: 0 }),
+          }),
+        },
+      },
+    ],
+  })
+  await server.start()
+  const plugin = definePlugin({
+    name: 'network',
+    setup: (registry) => void registry.transport(network.transport, { replace: true }),
+  })
+  const client = await connect('memory:parts', { plugins: [plugin], codec: 'raw' })
+  const messages = client.messages()[Symbol.asyncIterator]()
+  await client.write(Buffer.from('hi'))
+  assert.is(String((await messages.next()).value), '<HI>!\n')
+  assert.ok(clocked.calls > 0)
+  await client.close()
+  await server.stop()
 })
 
 test('a clock among the providers is the server’s own', async () => {

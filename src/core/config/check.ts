@@ -21,6 +21,8 @@ interface Issue {
   readonly keys?: readonly string[]
   readonly expected?: string
   readonly values?: readonly unknown[]
+  readonly minimum?: number
+  readonly maximum?: number
 }
 
 export async function loadShape(): Promise<ZodModule> {
@@ -37,7 +39,11 @@ export function placeOf(schema: Schema): Place {
         : undefined,
     fits: (value) => inner.safeParse(value).success,
     at(key) {
-      const child = inner.shape?.[key] ?? (inner.def?.type === 'record' ? inner.def.valueType : undefined)
+      // Of several forms, the one that has such a key.
+      const forms = inner.def?.type === 'union' ? (inner.def.options ?? []).map(unwrap) : [inner]
+      const child =
+        forms.find((form) => form.shape?.[key] !== undefined)?.shape?.[key] ??
+        (inner.def?.type === 'record' ? inner.def.valueType : undefined)
       return child === undefined ? undefined : placeOf(child)
     },
   }
@@ -104,17 +110,45 @@ function describe(tree: Tree, schema: Schema, issue: Issue): Fault[] {
     })
   }
   const value = tree.get(path)
-  const got = value === undefined ? 'nothing' : isSecret(path) ? 'a secret that is not shown' : brief(value)
+  const got =
+    value === undefined ? 'nothing' : isSecret(path) ? 'a secret that is not shown' : brief(withoutSecrets(value, path))
   const text = `${path.join('.') || 'the configuration'}: ${expectation(issue)}, got ${got}${shown(path)}`
   return [{ text, isKey: false, path: path.join('.'), origin: from(path) }]
 }
 
-function expectation({ code, message, expected, values }: Issue): string {
+/** Zod's names of types, in words that stand in a configuration. */
+const types: Readonly<Record<string, string>> = {
+  int: 'a whole number',
+  number: 'a number',
+  string: 'text',
+  boolean: 'true or false',
+  object: 'an object of settings',
+  record: 'an object of settings',
+  array: 'a list',
+}
+
+function expectation({ code, message, expected, values, minimum, maximum }: Issue): string {
   if (message.startsWith('expected')) return message
-  if (code === 'invalid_type') return `expected ${expected === 'int' ? 'a whole number' : (expected ?? 'another type')}`
+  if (code === 'invalid_type') return `expected ${types[expected ?? ''] ?? expected ?? 'another type'}`
+  if (code === 'too_small') return `expected ${minimum} or more`
+  if (code === 'too_big') return `expected ${maximum} or less`
   if (code === 'invalid_value')
     return `expected one of ${(values ?? []).map((value) => JSON.stringify(value)).join(', ')}`
   return `expected something else (${message})`
+}
+
+/** A branch as a whole may hold some. */
+function withoutSecrets(value: unknown, path: Path): unknown {
+  if (typeof value !== 'object' || value === null) return value
+  // Deeper than any setting: a thing of code, and perhaps a circle.
+  if (path.length > 8) return '…'
+  if (Array.isArray(value)) return value.map((one, i) => withoutSecrets(one, [...path, String(i)]))
+  return Object.fromEntries(
+    Object.entries(value).map(([key, one]) => {
+      const at = [...path, key]
+      return [key, isSecret(at) ? '(hidden)' : withoutSecrets(one, at)]
+    }),
+  )
 }
 
 function brief(value: unknown): string {

@@ -6,18 +6,23 @@
 import { existsSync } from 'node:fs'
 import { basename, dirname, isAbsolute, resolve } from 'node:path'
 import { ConfigError, GaidarosError, toError } from '../errors.js'
+import { foldersOf, isWithin, outside, projectOf } from './confine.js'
 import { loadModule } from './load-module.js'
 import { anchorPaths } from './paths.js'
 import { type Branch, isBranch, type Origin, type Tree } from './tree.js'
 
 const name = 'gaidaros'
 const endings = ['', '.json', '.yaml', '.yml', '.js', '.ts', '.mjs', '.cjs']
+const rcs = endings.map((ending) => `.${name}rc${ending}`)
+const configs = ['.js', '.ts', '.mjs', '.cjs', '.json'].map((ending) => `${name}.config${ending}`)
 const searchPlaces = [
   'package.json',
-  ...endings.map((ending) => `.${name}rc${ending}`),
+  ...rcs,
+  // In the folder `.config` with and without the dot: there the folder hides the file already.
   ...endings.map((ending) => `.config/${name}rc${ending}`),
-  ...['.js', '.ts', '.mjs', '.cjs'].map((ending) => `${name}.config${ending}`),
-  `${name}.config.json`,
+  ...rcs.map((file) => `.config/${file}`),
+  ...configs,
+  ...configs.map((file) => `.config/${file}`),
 ]
 
 interface Found {
@@ -31,11 +36,16 @@ interface Found {
  * @param config - A path, or true to search from `cwd` up to the package's root.
  * @returns its path.
  */
-export async function mergeFiles(tree: Tree, config: string | boolean, cwd: string): Promise<string | undefined> {
+export async function mergeFiles(
+  tree: Tree,
+  config: string | boolean,
+  cwd: string,
+  modulesFrom: readonly string[],
+): Promise<string | undefined> {
   if (config === false) return undefined
   const found = typeof config === 'string' ? await read(resolve(cwd, config)) : await search(cwd)
   if (found === undefined) return undefined
-  await mergeOne(tree, found, 'file', [])
+  await mergeOne(tree, found, 'file', [], foldersOf({ file: found.path, cwd, modulesFrom }))
   return found.path
 }
 
@@ -44,6 +54,8 @@ async function mergeOne(
   { path, content }: Found,
   kind: Origin['kind'],
   chain: readonly string[],
+  /** Where code may come from. */
+  folders: readonly string[],
 ): Promise<void> {
   if (chain.includes(path)) {
     throw new ConfigError('BAD_VALUE', `$import goes round in a circle: ${[...chain, path].join(' → ')}`, { chain })
@@ -56,7 +68,9 @@ async function mergeOne(
   for (const one of listed) {
     if (typeof one !== 'string')
       throw new ConfigError('BAD_VALUE', `$import: expected a path or a list of paths (${path})`, { path })
-    await mergeOne(tree, await read(resolve(dirname(path), one)), 'import', [...chain, path])
+    const file = resolve(dirname(path), one)
+    if (isCode.test(file) && !isWithin(file, folders)) throw outside('$import', file, folders, path)
+    await mergeOne(tree, await read(file), 'import', [...chain, path], folders)
   }
   tree.merge(anchorPaths(own, dirname(path)), { kind, name: path })
 }
@@ -64,9 +78,11 @@ async function mergeOne(
 /** Where the imports of a file stand once it is loaded: cosmiconfig's own merge forgets where a value came from. */
 const IMPORTS = Symbol('imports')
 
+const isCode = /\.[cm]?[jt]s$/
+
 type Loader = (path: string, content: string) => unknown
 
-async function explorer() {
+async function explorer(searchStrategy: 'project' | 'none' = 'none') {
   const { cosmiconfig, defaultLoaders } = await import('cosmiconfig')
   const byEnding: Record<string, Loader> = { ...defaultLoaders }
   for (const ending of ['.js', '.mjs', '.cjs', '.ts']) byEnding[ending] = loadCode
@@ -80,7 +96,7 @@ async function explorer() {
       return [ending, own]
     }),
   )
-  return cosmiconfig(name, { searchPlaces, loaders, searchStrategy: 'project', cache: false })
+  return cosmiconfig(name, { searchPlaces, loaders, searchStrategy, cache: false })
 }
 
 async function hideImports(loaded: unknown): Promise<unknown> {
@@ -101,7 +117,9 @@ async function loadCode(path: string): Promise<unknown> {
 
 async function search(cwd: string): Promise<Found | undefined> {
   try {
-    const result = await (await explorer()).search(cwd)
+    // Outside of any project nothing above is ours: it might be anybody's, as in /tmp.
+    const strategy = projectOf(cwd) === undefined ? 'none' : 'project'
+    const result = await (await explorer(strategy)).search(cwd)
     if (result === null || result.isEmpty) return undefined
     return { path: result.filepath, content: result.config }
   } catch (error) {

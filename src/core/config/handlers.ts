@@ -11,6 +11,7 @@ import { nearest } from '../nearest.js'
 import type { HandlerSource } from '../places/handler-source.js'
 import type { LoadedConfiguration } from './index.js'
 import { isFileReference, loadModule, type Module } from './load-module.js'
+import { atKey } from './trace.js'
 
 type DefinitionOf = (value: unknown) => HandlerDefinition | undefined
 
@@ -50,7 +51,7 @@ export async function findHandlers(
       continue
     }
     for (const reference of expand(one)) {
-      const module = await loadModule(reference, loaded.directory)
+      const module = await loadFor('handlers', reference, loaded.directory)
       for (const definition of handlersIn(module, definitionOf)) add(definition, reference)
     }
   }
@@ -97,8 +98,17 @@ export async function resolveHandler(
       { place, name: ref },
     )
   }
-  const module = await loadModule(reference, loaded.directory)
+  const module = await loadFor(place, reference, loaded.directory)
   return { handler: pick(module, exported, { reference, place, definitionOf }), source: { reference: ref } }
+}
+
+/** @param place - The key that names it. */
+async function loadFor(place: string, reference: string, directory: string): Promise<Module> {
+  try {
+    return await loadModule(reference, directory)
+  } catch (thrown) {
+    throw atKey(thrown, place)
+  }
 }
 
 function foundAgain({ definition, from }: FoundHandler): { handler: HandlerLike; source: HandlerSource | undefined } {
@@ -116,6 +126,25 @@ export async function loadHandler(
   const module = await loadModule(file, directory)
   if (name !== undefined) return handlersIn(module, definitionOf).find((one) => one.name === name)
   return pick(module, exported, { reference: file, place: reference, definitionOf })
+}
+
+/**
+ * What a module exports under the name behind `#`; its default export without one.
+ *
+ * @throws {ConfigError} `NOT_FOUND`, `UNREADABLE`, `UNKNOWN_NAME`.
+ */
+export async function loadExport(reference: string, directory: string): Promise<unknown> {
+  const [file = '', name = 'default'] = reference.split('#')
+  const module = exportsOf(await loadModule(file, directory))
+  if (Object.hasOwn(module, name)) return module[name]
+  const names = Object.keys(module)
+  const near = nearest(name, names)
+  const hint = near === undefined ? '' : `; nearest: \`${near}\``
+  throw new ConfigError(
+    'UNKNOWN_NAME',
+    `${file} has no export \`${name}\`${hint}; it has: ${names.join(', ') || 'none'}`,
+    { name },
+  )
 }
 
 function pick(
@@ -175,7 +204,7 @@ function expand(reference: string): readonly string[] {
   const files = walk(folder, parts.slice(first).includes('**') ? Number.POSITIVE_INFINITY : parts.length - first)
   const found = files.filter((file) => matches(file.slice(folder.length).split(sep).filter(Boolean))).sort()
   if (found.length > 0) return found
-  throw new ConfigError('NOT_FOUND', `handlers: no file matches ${reference}`, { reference })
+  throw new ConfigError('NOT_FOUND', `handlers: no file matches ${reference}`, { reference, place: 'handlers' })
 }
 
 function walk(folder: string, depth: number): string[] {

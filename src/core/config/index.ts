@@ -7,6 +7,7 @@ import type { Configuration, ListenerOptions } from '../configuration.js'
 import { defaultLimits, defaultServerLimits, defaultTimeouts, drainTimeoutMs } from '../options.js'
 import { type Assignment, fromEnvironment, hasSettings, parsePath, readText } from './assignments.js'
 import { check, isSecret, loadShape, placeOf } from './check.js'
+import { confine } from './confine.js'
 import { mergeFiles } from './find.js'
 import { anchorPaths } from './paths.js'
 import { isPlainlyRight } from './quick-check.js'
@@ -14,6 +15,7 @@ import { type Branch, isBranch, type Origin, type Path, Tree } from './tree.js'
 
 export type { Assignment } from './assignments.js'
 export { loadModule } from './load-module.js'
+export { atKey, ofListener, withOrigin } from './trace.js'
 export type { Origin } from './tree.js'
 
 export interface ConfigurationInput {
@@ -24,6 +26,8 @@ export interface ConfigurationInput {
   readonly env?: Readonly<Record<string, string | undefined>>
   readonly flags?: readonly Assignment[]
   readonly code?: Configuration
+  /** Folders besides the project from which files and variables may name modules. */
+  readonly modulesFrom?: readonly string[]
 }
 
 /** Checked; `listen` has become the listener `default`. */
@@ -54,17 +58,19 @@ const byDefault: Origin = { kind: 'default', name: 'default' }
 
 /** @throws {ConfigError} with every fault on a line of its own. */
 export async function loadConfiguration(input: ConfigurationInput): Promise<LoadedConfiguration> {
-  const { cwd, config = true, env = {}, flags = [], code = {} } = input
+  const { cwd, config = true, env = {}, flags = [], code = {}, modulesFrom = [] } = input
   const tree = new Tree()
   const file = await mergeFiles(
     tree,
     typeof env.GAIDAROS_CONFIG === 'string' && config === true ? env.GAIDAROS_CONFIG : config,
     cwd,
+    modulesFrom,
   )
   if (flags.length > 0 || hasSettings(env)) await mergeSingles(tree, input)
   tree.merge(anchorPaths(code as Branch, cwd), { kind: 'code', name: 'code' })
 
   if (!isPlainlyRight(tree.root)) check(tree, (await loadShape()).shape as never)
+  confine(tree, { file, cwd, modulesFrom })
   spreadShortForm(tree)
   return {
     values: unlimited(tree.root) as unknown as Settled,

@@ -4,7 +4,7 @@
  * Room: core, configuration. TypeScript goes through jiti, which needs no native code and keeps decorator metadata; it is
  * loaded only when there is something for it. Modules get the package that is running, not a second copy of it.
  */
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { extname, isAbsolute, join, resolve } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
@@ -15,7 +15,9 @@ export type Module = Readonly<Record<string, unknown>>
 /** True for what names a file rather than a package. */
 export function isFileReference(reference: string): boolean {
   return (
-    reference.startsWith('.') || isAbsolute(reference) || /\.[cm]?[jt]s$/.test(reference) || /[*?{]/.test(reference)
+    reference.startsWith('.') ||
+    isAbsolute(reference) ||
+    (!/^[a-z][a-z0-9+.-]*:/i.test(reference) && (/\.[cm]?[jt]s$/.test(reference) || /[*?{]/.test(reference)))
   )
 }
 
@@ -23,9 +25,23 @@ export function isFileReference(reference: string): boolean {
  * Loads a file or a package.
  *
  * @param from - The folder from which packages are looked up. Default: the process's.
- * @throws {ConfigError} `NOT_FOUND`, `UNREADABLE` with what the module threw.
+ * @throws {ConfigError} `NOT_FOUND`, `UNREADABLE` with what the module threw; `BAD_VALUE` for what is neither, such as a `data:`
+ *   URL, whose text would be run, or a package's name that leads out of the package.
  */
 export async function loadModule(reference: string, from = process.cwd()): Promise<Module> {
+  if (
+    /^[a-z][a-z0-9+.-]*:/i.test(reference) ||
+    (!isFileReference(reference) && /(^|[\\/])\.\.([\\/]|$)/.test(reference))
+  ) {
+    const shown = reference.length > 80 ? `${reference.slice(0, 77)}…` : reference
+    throw new ConfigError(
+      'BAD_VALUE',
+      `\`${shown}\` names no module; expected a file such as ./handlers.ts, or an installed package`,
+      {
+        reference: shown,
+      },
+    )
+  }
   const isFile = isFileReference(reference)
   const path = isFile ? resolve(from, reference) : undefined
   if (path !== undefined && !existsSync(path)) throw new ConfigError('NOT_FOUND', `there is no file ${path}`, { path })
@@ -78,6 +94,19 @@ async function importTypeScript(path: string): Promise<Module> {
   return (await (await loader).import(path)) as Module
 }
 
+/** Every entry point of the package at hand, by the name users import. */
+function entriesOf(folder: string): Record<string, string> {
+  const { name, exports } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as {
+    name: string
+    exports: Record<string, string | { default: string }>
+  }
+  const entries = Object.entries(exports).map(([path, target]) => [
+    path.replace('.', name),
+    join(folder, typeof target === 'string' ? target : target.default),
+  ])
+  return Object.fromEntries(entries)
+}
+
 async function makeLoader(): Promise<{ import(path: string): Promise<unknown> }> {
   const { createJiti } = await import('jiti')
   // The running copy, whatever lies beside the user's file.
@@ -85,7 +114,7 @@ async function makeLoader(): Promise<{ import(path: string): Promise<unknown> }>
   return createJiti(import.meta.url, {
     interopDefault: false,
     fsCache: false,
-    alias: { 'gaidaros/testing': join(here, 'testing/index.js'), gaidaros: join(here, 'index.js') },
+    alias: entriesOf(join(here, '..')),
     nativeModules: ['typescript', 'tsyringe', 'reflect-metadata', 'gaidaros'],
   })
 }

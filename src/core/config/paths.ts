@@ -24,6 +24,7 @@ export function anchorPaths(settings: Branch, folder: string): Branch {
       Array.isArray(one) ? [anchor(one[0], folder), ...one.slice(1)] : anchor(one, folder),
     )
   }
+  if (isBranch(result.cluster)) result.cluster = anchorCluster(result.cluster, folder)
   if (isBranch(result.hooks)) result.hooks = { ...result.hooks, module: anchor(result.hooks.module, folder) }
   return result
 }
@@ -37,6 +38,22 @@ function anchorShared(settings: Branch, folder: string): Branch {
   if (Array.isArray(result.protocol)) {
     result.protocol = result.protocol.map((one) => (isBranch(one) ? anchorShared(one, folder) : one))
   }
+  if (isBranch(result.tls)) result.tls = anchorTls(result.tls, folder)
+  // A key function by its file.
+  if (isBranch(result.executor) && typeof result.executor.affinity === 'string') {
+    const [file = '', ...rest] = result.executor.affinity.split('#')
+    result.executor = { ...result.executor, affinity: [anchor(file, folder), ...rest].join('#') }
+  }
+  if (isBranch(result.executor) && result.executor.type === 'cluster')
+    result.executor = anchorCluster(result.executor, folder)
+  return result
+}
+
+/** Its secrets and certificates are files. */
+function anchorCluster(cluster: Branch, folder: string): Branch {
+  const result: Branch = { ...cluster }
+  for (const key of ['nkey', 'credentials'])
+    if (typeof result[key] === 'string') result[key] = resolve(folder, result[key])
   if (isBranch(result.tls)) result.tls = anchorTls(result.tls, folder)
   return result
 }

@@ -22,7 +22,13 @@ const named = (what: string, key = 'name') =>
         (typeof (value as Record<string, unknown>)[key] === 'string' || hasFunctions(value))
       )
     }, `expected a name, or { "${key}": …, …options }`)
-    .meta({ type: ['string', 'object'], description: what } as never)
+    .meta({
+      anyOf: [
+        { type: 'string', minLength: 1 },
+        { type: 'object', properties: { [key]: { type: 'string' } }, required: [key] },
+      ],
+      description: what,
+    } as never)
 
 function hasFunctions(value: object): boolean {
   // Instances have their methods on the prototype.
@@ -42,13 +48,14 @@ function row({ unit, choices, unlimited, why, default: standard }: OptionRow) {
   const what = unit === 'ms' ? 'milliseconds' : unit === 'bytes' ? 'bytes' : 'a whole number'
   return z
     .custom<number | 'unlimited'>(isLimit, `expected ${what} or "unlimited"`)
-    .meta({ type: ['integer', 'string'], description: text } as never)
+    .meta({ anyOf: [{ type: 'integer', minimum: 0 }, { const: 'unlimited' }], description: text } as never)
 }
 
 const rows = (table: object) =>
   z.strictObject(Object.fromEntries(Object.entries(table).map(([key, one]) => [key, row(one as OptionRow).optional()])))
 
 const text = z.string()
+const identity = z.union([text.min(1), z.number().int().nonnegative()])
 const endpoints = z
   .custom<unknown>((value) => {
     const list = Array.isArray(value) ? value : [value]
@@ -62,7 +69,7 @@ const material = z
       (Array.isArray(value) ? value : [value]).every((one) => typeof one === 'string' || one instanceof Uint8Array),
     'expected a file, PEM text or bytes',
   )
-  .meta({ type: ['string', 'array'] } as never)
+  .meta({ anyOf: [{ type: 'string' }, { type: 'array', items: { type: 'string' } }] } as never)
 const certified = {
   cert: described(material, 'Certificate chain: a file, or PEM text.').optional(),
   key: described(material, 'Its private key.').optional(),
@@ -116,7 +123,11 @@ const shared = {
       )
     }, 'expected a protocol, { "name": …, …options }, or a list of them')
     .meta({
-      type: ['string', 'object', 'array'],
+      anyOf: [
+        { type: 'string' },
+        { type: 'object' },
+        { type: 'array', minItems: 1, items: { type: ['string', 'object'] } },
+      ],
       description: 'A codec with routes and error replies; a list shares one endpoint.',
     } as never)
     .optional(),
@@ -191,6 +202,38 @@ export const shape = z.strictObject({
         .meta({ type: ['string', 'array'] } as never),
     )
     .optional(),
+  cluster: z
+    .union(
+      [
+        text,
+        z.array(text),
+        z
+          .looseObject({
+            servers: z
+              .union([text, z.array(text)])
+              .describe('NATS servers. Default: nats://127.0.0.1:4222.')
+              .optional(),
+            name: text.describe('Name of the cluster. Default: gaidaros.').optional(),
+            user: text.optional(),
+            password: text.optional(),
+            token: text.optional(),
+            nkey: text.describe('A file with a seed.').optional(),
+            credentials: text.describe('A .creds file.').optional(),
+            tls: z.looseObject({}).optional(),
+          })
+          .describe('The same options as executor `cluster` has.'),
+      ],
+      'expected NATS servers such as "nats://127.0.0.1:4222", or { servers, name, … }',
+    )
+    .describe('The cluster that executor `cluster` and `gaidaros node` belong to.')
+    .optional(),
+  node: z
+    .strictObject({
+      name: text.describe("The first part of its name. Default: the host's.").optional(),
+      executor: named('Where handlers run there.', 'type').optional(),
+    })
+    .describe('What `gaidaros node` does with this configuration.')
+    .optional(),
   workers: z
     .custom<unknown>((value) => {
       const count = typeof value === 'object' && value !== null ? (value as { count?: unknown }).count : value
@@ -202,14 +245,37 @@ export const shape = z.strictObject({
     .strictObject({ timeoutMs: z.number().int().nonnegative().describe('Default: 15000.').optional() })
     .optional(),
   control: z
-    .union([z.boolean(), text, z.strictObject({ path: text.optional(), pidFile: text.optional() })])
-    .describe('A Unix socket (mode 0600) for status, suspend, resume, drain and stop. Off unless asked for.')
+    .union([
+      z.boolean(),
+      text,
+      z.strictObject({ path: text.optional(), pidFile: text.optional(), redact: z.array(text).optional() }),
+    ])
+    .describe('A Unix socket (mode 0600) by which the running server is watched and steered. Off unless asked for.')
+    .optional(),
+  daemon: z
+    .union([
+      z.boolean(),
+      z.strictObject({
+        detach: z.boolean().describe('`gaidaros serve` returns once the server is ready.').optional(),
+        logFile: text.describe('In place of standard error; opened again on SIGUSR1.').optional(),
+        user: identity.describe('Who to be once everything is bound: a name or number.').optional(),
+        group: identity.describe("Its group. Default: the user's.").optional(),
+      }),
+    ])
+    .describe('The server as a service of its machine.')
+    .optional(),
+  profile: z
+    .union([z.boolean(), text])
+    .describe('CPU profiles of the server, its threads and processes: a file each in this folder.')
     .optional(),
   verbose: z.number().int().min(0).max(3).optional(),
 })
 
-/** `schema.json`, for editors. */
+/** `schema.json`, for editors, which know draft 7 best. */
 export function jsonSchema(): object {
-  const schema = z.toJSONSchema(shape, { unrepresentable: 'any', io: 'input' }) as Record<string, unknown>
+  const schema = z.toJSONSchema(shape, { target: 'draft-7', unrepresentable: 'any', io: 'input' }) as Record<
+    string,
+    unknown
+  >
   return { $id: 'gaidaros/schema.json', title: 'Gaidaros configuration', ...schema }
 }

@@ -23,6 +23,8 @@ export interface ChannelSink {
   /** A batch; valid only during the call. */
   data(batch: Buffer): void
   drain(): void
+  /** Something came that is no batch; it was dropped. */
+  refused?(error: Error): void
   /** Exactly once, last: the other side is gone, and why. */
   close(error: Error): void
 }

@@ -6,16 +6,22 @@
 import type { Duplex } from 'node:stream'
 import { ExecutorError, FrameError } from '../errors.js'
 import type { ChannelSink } from './channel.js'
+import { MOST_RECORD_BYTES, mostBatchBytes } from './wire.js'
 
-/** Nothing of ours is larger: messages have their own ceilings, and a batch is one turn's. */
-const MOST_BYTES = 256 * 1024 * 1024
+/** No more than this is allocated on the word of the other side; from there on memory grows with what has come. */
+const CLAIMED_BYTES = 1024 * 1024
 
 export interface PipeChannel {
   send(batch: Uint8Array): boolean
   end(): void
 }
 
-export function pipeChannel(pipe: Duplex, sink: ChannelSink): PipeChannel {
+/** @param mostBytes - Largest batch that is taken; one that claims to be larger ends the channel. */
+export function pipeChannel(
+  pipe: Duplex,
+  sink: ChannelSink,
+  mostBytes = mostBatchBytes(MOST_RECORD_BYTES),
+): PipeChannel {
   let isOver = false
   const finish = (error: Error) => {
     if (isOver) return
@@ -23,41 +29,47 @@ export function pipeChannel(pipe: Duplex, sink: ChannelSink): PipeChannel {
     pipe.destroy()
     sink.close(error)
   }
+  /** A batch that comes in pieces: its length is `need`; 0 while not even that has come whole. */
   let held: Buffer | undefined
   let size = 0
+  let need = 0
+  const head = Buffer.allocUnsafe(4)
   const take = (chunk: Buffer) => {
     let at = 0
     while (at < chunk.length && !isOver) {
       if (held === undefined) {
-        if (chunk.length - at >= 4) {
-          const length = chunk.readUInt32LE(at)
-          if (length > MOST_BYTES) return finish(tooLarge(length))
-          if (chunk.length - at - 4 >= length) {
-            sink.data(chunk.subarray(at + 4, at + 4 + length))
-            at += 4 + length
-            continue
-          }
-          held = Buffer.allocUnsafe(4 + length)
-        } else held = Buffer.allocUnsafe(4)
+        if (size === 0 && chunk.length - at >= 4) {
+          need = chunk.readUInt32LE(at)
+          at += 4
+        } else {
+          // The length itself came in pieces.
+          while (size < 4 && at < chunk.length) head[size++] = chunk[at++] as number
+          if (size < 4) return
+          need = head.readUInt32LE(0)
+        }
         size = 0
+        if (need > mostBytes) return finish(tooLarge(need, mostBytes))
+        if (chunk.length - at >= need) {
+          sink.data(chunk.subarray(at, at + need))
+          at += need
+          continue
+        }
+        held = Buffer.allocUnsafe(Math.min(need, CLAIMED_BYTES))
       }
-      const count = Math.min(held.length - size, chunk.length - at)
+      const count = Math.min(need - size, chunk.length - at)
+      if (size + count > held.length) {
+        const larger = Buffer.allocUnsafe(Math.min(need, Math.max(held.length * 2, size + count)))
+        held.copy(larger, 0, 0, size)
+        held = larger
+      }
       chunk.copy(held, size, at, at + count)
       size += count
       at += count
-      if (size < held.length) return
-      const whole: Buffer = held
-      const length = whole.readUInt32LE(0)
-      if (whole.length === 4 && length > 0) {
-        // The length itself came in two pieces.
-        if (length > MOST_BYTES) return finish(tooLarge(length))
-        held = Buffer.allocUnsafe(4 + length)
-        held.writeUInt32LE(length, 0)
-        size = 4
-        continue
-      }
+      if (size < need) return
+      const whole = held
       held = undefined
-      sink.data(whole.subarray(4))
+      size = 0
+      sink.data(whole)
     }
   }
   pipe.on('data', take)
@@ -80,6 +92,6 @@ export function pipeChannel(pipe: Duplex, sink: ChannelSink): PipeChannel {
   }
 }
 
-function tooLarge(length: number): FrameError {
-  return new FrameError('TOO_LARGE', `a batch of ${length} bytes on the pipe; ${MOST_BYTES} is the most`, { length })
+function tooLarge(length: number, most: number): FrameError {
+  return new FrameError('TOO_LARGE', `a batch of ${length} bytes on the pipe; ${most} is the most`, { length })
 }

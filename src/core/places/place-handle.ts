@@ -21,6 +21,7 @@ interface Pending {
   readonly reject: (error: Error) => void
   readonly since: number
   readonly bytes: number
+  readonly seat: number
   /** Not a message: it may take its time. */
   readonly isPatient: boolean
 }
@@ -33,12 +34,20 @@ export interface PlaceReport {
 /** Who keeps the places: a pool. */
 export interface PlaceOwner {
   readonly clock: Clock
+  /** Largest value of a record; left out: `MOST_RECORD_BYTES`. */
+  readonly mostRecordBytes?: number
+  /** A message has left, so many bytes of it. */
+  asked?(bytes: number): void
   /** A message was answered, or given up. */
   settled(bytes: number): void
   /** A send of a handler that its connection refused. */
   sendFailed(connection: Connection, error: Error): void
   /** A connection gave up its seat. */
   left(place: PlaceHandle): void
+  /** Nothing of a seat is under way any more, in a place that retires. */
+  idle?(seat: Seat): void
+  /** Something came from there that is no batch; it was dropped. */
+  refused?(place: PlaceHandle, error: Error): void
   /** The place is gone; requests were rejected, its seats are handed over. */
   lost(place: PlaceHandle, error: Error, seats: readonly Seat[]): void
 }
@@ -50,6 +59,8 @@ export class Seat {
   version = 0
   /** Bytes of sends that are done and not yet said. */
   credit = 0
+  /** Messages, hooks and iterable replies under way. */
+  running = 0
   constructor(
     readonly number: number,
     readonly place: PlaceHandle,
@@ -65,7 +76,7 @@ const failedAt = new WeakMap<Error, number>()
 
 export class PlaceHandle implements ChannelSink, RecordSink {
   readonly #owner: PlaceOwner
-  readonly #writer = new RecordWriter()
+  readonly #writer: RecordWriter
   readonly #seats = new Map<number, Seat>()
   readonly #pending = new Map<number, Pending>()
   readonly #streams = new Map<number, PulledItems>()
@@ -75,15 +86,19 @@ export class PlaceHandle implements ChannelSink, RecordSink {
   #messages = 0
   #isFlushQueued = false
   #gone: Error | undefined
+  readonly openedAt: number
   /** When something last came from there, by the owner's clock. */
   heardAt: number
   handled = 0
+  /** What came and was dropped. */
+  refusals = 0
   report: PlaceReport = { memoryBytes: 0 }
   state: 'starting' | 'ready' | 'retiring' = 'starting'
 
   constructor(owner: PlaceOwner) {
     this.#owner = owner
-    this.heardAt = owner.clock.now()
+    this.#writer = new RecordWriter(owner.mostRecordBytes)
+    this.openedAt = this.heardAt = owner.clock.now()
   }
 
   attach(channel: Channel): void {
@@ -97,6 +112,10 @@ export class PlaceHandle implements ChannelSink, RecordSink {
   }
   get seats(): number {
     return this.#seats.size
+  }
+  /** Those that have a seat here. */
+  get taken(): Iterable<Seat> {
+    return this.#seats.values()
   }
   /** Messages and hooks not answered yet. */
   get running(): number {
@@ -128,7 +147,7 @@ export class PlaceHandle implements ChannelSink, RecordSink {
     return seat
   }
 
-  /** @throws {ExecutorError} `NOT_PORTABLE`. */
+  /** @throws {ExecutorError} `NOT_PORTABLE`; `LOST` when the place is gone. */
   message(seat: Seat, method: number, message: unknown): Promise<unknown> {
     this.#tellAttributes(seat)
     return this.#request(wire.MESSAGE, method, seat.number, message, false)
@@ -155,6 +174,13 @@ export class PlaceHandle implements ChannelSink, RecordSink {
     }
   }
 
+  /** The connection goes on without its seat here: it has to take another one. */
+  vacate(seat: Seat, reason: CloseReason): void {
+    void this.leave(seat, reason).catch(() => {})
+    seat.isLost = true
+    this.#seats.delete(seat.number)
+  }
+
   ping(): void {
     this.#say(wire.PING, 0, 0, 0, undefined)
   }
@@ -170,14 +196,27 @@ export class PlaceHandle implements ChannelSink, RecordSink {
     this.#channel?.close(reason)
   }
 
-  /** Gives up on messages sent before. */
+  /** Gives up on messages sent before; their handlers' signals are aborted. */
   expire(before: number, error: () => ExecutorError): void {
     for (const [number, pending] of this.#pending) {
       if (pending.isPatient) continue
       if (pending.since > before) break
-      this.#take(number)
-      pending.reject(error())
+      this.#giveUp(number, error())
     }
+  }
+
+  /** Gives up on what has waited longest of one seat: the session does not wait for it any more. */
+  abandon(seat: Seat, error: Error): void {
+    for (const [number, pending] of this.#pending) {
+      if (!pending.isPatient && pending.seat === seat.number) return this.#giveUp(number, error)
+    }
+  }
+
+  #giveUp(number: number, error: Error): void {
+    const pending = this.#take(number)
+    if (pending === undefined) return
+    this.#say(wire.CANCEL, 0, pending.seat, number, packError(error))
+    pending.reject(error)
   }
 
   // ── from the channel ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -192,6 +231,11 @@ export class PlaceHandle implements ChannelSink, RecordSink {
   }
 
   drain(): void {}
+
+  refused(error: Error): void {
+    this.refusals++
+    this.#owner.refused?.(this, error)
+  }
 
   close(error: Error): void {
     if (this.#gone !== undefined) return
@@ -242,7 +286,8 @@ export class PlaceHandle implements ChannelSink, RecordSink {
       case wire.SEND:
         return this.#sent(seat, connection.send(value), bytes)
       case wire.WRITE:
-        return this.#sent(seat, connection.write(value as Uint8Array), bytes)
+        if (!(value instanceof Uint8Array)) throw new FrameError('MALFORMED', `${this.name} writes what is no bytes`)
+        return this.#sent(seat, connection.write(value), bytes)
       case wire.END_SIDE:
         return connection.end()
       case wire.ASK_CLOSE:
@@ -289,21 +334,28 @@ export class PlaceHandle implements ChannelSink, RecordSink {
   #items(seat: number, number: number): PulledItems {
     const items = new PulledItems({
       pull: (count) => this.#say(wire.PULL, count, seat, number, undefined),
-      done: () => this.#streams.delete(number),
+      done: () => {
+        if (this.#streams.delete(number)) this.#finished(seat)
+      },
     })
     this.#streams.set(number, items)
+    this.#began(seat)
     return items
   }
 
   // ── to the channel ─────────────────────────────────────────────────────────────────────────────────────────────────
 
   #request(op: number, method: number, seat: number, value: unknown, isPatient: boolean): Promise<unknown> {
-    if (this.#gone !== undefined) return Promise.reject(this.#lostError())
+    if (this.#gone !== undefined) throw this.#lostError()
+    const number = (this.#lastRequest = (this.#lastRequest + 1) >>> 0)
+    // What cannot be sent is thrown here and now, so that the caller counts it out again.
+    const bytes = this.#say(op, method, seat, number, value)
     return new Promise((resolve, reject) => {
-      const number = (this.#lastRequest = (this.#lastRequest + 1) >>> 0)
-      const bytes = this.#say(op, method, seat, number, value)
-      this.#pending.set(number, { resolve, reject, since: this.#owner.clock.now(), bytes, isPatient })
-      if (!isPatient) this.#messages++
+      this.#pending.set(number, { resolve, reject, since: this.#owner.clock.now(), bytes, seat, isPatient })
+      if (isPatient) return
+      this.#messages++
+      this.#began(seat)
+      this.#owner.asked?.(bytes)
     })
   }
 
@@ -315,8 +367,21 @@ export class PlaceHandle implements ChannelSink, RecordSink {
       this.#messages--
       this.handled++
       this.#owner.settled(pending.bytes)
+      this.#finished(pending.seat)
     }
     return pending
+  }
+
+  #began(number: number): void {
+    const seat = this.#seats.get(number)
+    if (seat !== undefined) seat.running++
+  }
+
+  #finished(number: number): void {
+    const seat = this.#seats.get(number)
+    if (seat === undefined || --seat.running > 0 || this.state !== 'retiring') return
+    // Once what was answered has gone its way; a reply in several items has begun by then.
+    if (this.#owner.idle !== undefined) setImmediate(() => seat.running === 0 && this.#owner.idle?.(seat))
   }
 
   #tellAttributes(seat: Seat): void {
@@ -329,7 +394,8 @@ export class PlaceHandle implements ChannelSink, RecordSink {
   #say(op: number, method: number, seat: number, number: number, value: unknown): number {
     if (this.#gone !== undefined) return 0
     const bytes = this.#writer.add(op, method, seat, number, value)
-    if (!this.#isFlushQueued) {
+    if (this.#writer.size >= wire.BATCH_BYTES) this.#send()
+    else if (!this.#isFlushQueued) {
       this.#isFlushQueued = true
       // After the poll phase: what all connections of this turn have to say goes in one batch.
       setImmediate(flush, this)
@@ -340,6 +406,10 @@ export class PlaceHandle implements ChannelSink, RecordSink {
   /** @internal */
   flush(): void {
     this.#isFlushQueued = false
+    this.#send()
+  }
+
+  #send(): void {
     if (this.#gone === undefined && this.#writer.size > 0) this.#channel?.send(this.#writer.take())
   }
 

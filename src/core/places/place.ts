@@ -22,6 +22,8 @@ export interface PlaceParts {
   /** Finds and constructs a handler. */
   load(source: HandlerSource): Promise<HandlerPlan>
   report(): PlaceReport
+  /** Largest value of a record; left out: `MOST_RECORD_BYTES`. */
+  readonly mostRecordBytes?: number | undefined
   /** No seats are left, and none will come. */
   finished(): void
 }
@@ -37,13 +39,17 @@ interface TakenSeat {
   handler: BoundHandler | undefined
   /** Records that came before the handler was there. */
   waiting: (() => void)[] | undefined
+  /** Of those, requests that nobody waits for any more. */
+  cancelled: Set<number> | undefined
   readonly errors: Map<number, Error>
   readonly streams: Map<number, AsyncIterator<unknown> | Iterator<unknown>>
+  /** Requests at work. */
+  readonly atWork: Set<number>
 }
 
 export class Place implements ChannelSink, RecordSink {
   readonly #parts: PlaceParts
-  readonly #writer = new RecordWriter()
+  readonly #writer: RecordWriter
   readonly #plans = new Map<number, Promise<HandlerPlan>>()
   readonly #loaded = new Map<number, HandlerPlan>()
   readonly #seats = new Map<number, TakenSeat>()
@@ -55,6 +61,7 @@ export class Place implements ChannelSink, RecordSink {
 
   constructor(parts: PlaceParts) {
     this.#parts = parts
+    this.#writer = new RecordWriter(parts.mostRecordBytes)
   }
 
   attach(channel: Channel): void {
@@ -63,6 +70,10 @@ export class Place implements ChannelSink, RecordSink {
   get seats(): number {
     return this.#seats.size
   }
+  /** Messages and hooks under way. */
+  running = 0
+  /** Those that are done. */
+  handled = 0
 
   /** It cannot serve at all. */
   break(error: Error): void {
@@ -110,6 +121,8 @@ export class Place implements ChannelSink, RecordSink {
     }
     const seat = this.#seats.get(number)
     if (seat === undefined) return
+    // At once, even before what it cancels: its handler would be called for nothing.
+    if (op === wire.CANCEL) return this.#cancel(seat, request, value)
     if (seat.waiting !== undefined) seat.waiting.push(() => this.#serve(seat, op, method, request, value, bytes))
     else this.#serve(seat, op, method, request, value, bytes)
   }
@@ -136,8 +149,10 @@ export class Place implements ChannelSink, RecordSink {
       plan: undefined,
       handler: undefined,
       waiting: undefined,
+      cancelled: undefined,
       errors: new Map(),
       streams: new Map(),
+      atWork: new Set(),
     }
     this.#seats.set(number, seat)
     const plan = this.#loaded.get(key)
@@ -216,18 +231,52 @@ export class Place implements ChannelSink, RecordSink {
   }
 
   #run(seat: TakenSeat, request: number, run: () => unknown): void {
+    if (seat.cancelled?.delete(request)) return
+    const { atWork, connection } = seat
     let reply: unknown
+    atWork.add(request)
+    connection.atWork = atWork.size
+    this.running++
+    const done = () => {
+      this.running--
+      this.handled++
+      atWork.delete(request)
+      connection.atWork = atWork.size
+    }
     try {
       reply = run()
     } catch (error) {
+      done()
       return this.#failed(seat, request, error)
     }
     if (isThenable(reply)) {
       reply.then(
-        (settled) => this.#reply(seat, request, settled),
-        (error) => this.#failed(seat, request, error),
+        (settled) => {
+          done()
+          this.#reply(seat, request, settled)
+        },
+        (error) => {
+          done()
+          this.#failed(seat, request, error)
+        },
       )
-    } else this.#reply(seat, request, reply)
+      return
+    }
+    done()
+    this.#reply(seat, request, reply)
+  }
+
+  /** Nobody waits for that answer any more: the handler's signal says so, where no other message shares it. */
+  #cancel(seat: TakenSeat, request: number, error: unknown): void {
+    if (seat.waiting !== undefined) {
+      seat.cancelled ??= new Set()
+      seat.cancelled.add(request)
+    } else if (seat.atWork.has(request) && seat.atWork.size === 1) {
+      const unpacked = unpackError(error)
+      seat.connection.giveUp(unpacked)
+      // Its handler may be in yet another place.
+      seat.handler?.abandon?.(seat.connection, unpacked)
+    }
   }
 
   #reply(seat: TakenSeat, request: number, reply: unknown): void {
@@ -308,7 +357,8 @@ export class Place implements ChannelSink, RecordSink {
   #say(op: number, method: number, seat: number, request: number, value: unknown): number {
     if (this.#isGone) return 0
     const bytes = this.#writer.add(op, method, seat, request, value)
-    if (!this.#isReading && !this.#isFlushQueued) {
+    if (this.#writer.size >= wire.BATCH_BYTES) this.#send()
+    else if (!this.#isReading && !this.#isFlushQueued) {
       this.#isFlushQueued = true
       setImmediate(() => this.flush())
     }
@@ -318,6 +368,10 @@ export class Place implements ChannelSink, RecordSink {
   /** @internal */
   flush(): void {
     this.#isFlushQueued = false
+    this.#send()
+  }
+
+  #send(): void {
     if (!this.#isGone && this.#writer.size > 0) this.#channel?.send(this.#writer.take())
   }
 }

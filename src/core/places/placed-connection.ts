@@ -10,7 +10,7 @@ import { type Endpoint, parseEndpoint } from '../endpoint.js'
 import { ConnectionError } from '../errors.js'
 import type { FeatureToken } from '../feature.js'
 import { packError } from './portable-error.js'
-import type { SeatFacts } from './seat-facts.js'
+import { type SeatFacts, withEndpoints } from './seat-facts.js'
 import * as wire from './wire.js'
 
 /** Bytes of sends under way before `send` makes its caller wait. */
@@ -29,6 +29,10 @@ export class PlacedConnection implements Connection {
   readonly listener: string | undefined
   readonly attributes: Map<unknown, unknown>
   readonly closed: Promise<CloseReason>
+  /** False: only single methods run here, and no hook. */
+  readonly hasHooks: boolean
+  /** Counts what it was told, as a session's does: its handler may be placed once more, from here. */
+  attributesVersion = 0
   readonly #facts: SeatFacts
   readonly #say: Say
   readonly #asked = new Map<number, { resolve: () => void; reject: (error: Error) => void }>()
@@ -36,6 +40,9 @@ export class PlacedConnection implements Connection {
   #reason: CloseReason | undefined
   #resolveClosed: (reason: CloseReason) => void = () => {}
   #abortion: AbortController | undefined
+  #messageAbortion: AbortController | undefined
+  /** Messages and hooks at work: what takes the signal meanwhile takes that of the message. */
+  atWork = 0
   #underWay = 0
   #room: { promise: Promise<void>; resolve: () => void; reject: (error: Error) => void } | undefined
   #lastAsked = 0
@@ -53,7 +60,9 @@ export class PlacedConnection implements Connection {
     this.remote = facts.remote === undefined ? undefined : parseEndpoint(facts.remote)
     this.transport = facts.transport
     this.listener = facts.listener
-    this.attributes = new Map(facts.attributes as [unknown, unknown][])
+    this.hasHooks = facts.hooks
+    this.attributes = new Map()
+    this.tell(facts.attributes)
     this.closed = new Promise((resolve) => {
       this.#resolveClosed = resolve
     })
@@ -63,14 +72,18 @@ export class PlacedConnection implements Connection {
     return this.#state
   }
   feature<T>(token: FeatureToken<T>): T | undefined {
-    return this.#facts.features[token.feature] as T | undefined
+    return withEndpoints(this.#facts.features[token.feature]) as T | undefined
   }
   get signal(): AbortSignal {
-    if (this.#abortion === undefined) {
-      this.#abortion = new AbortController()
-      if (this.#reason !== undefined) this.#abortion.abort(this.#closedError())
+    const isOfMessage = this.atWork > 0
+    let abortion = isOfMessage ? this.#messageAbortion : this.#abortion
+    if (abortion === undefined) {
+      abortion = new AbortController()
+      if (this.#reason !== undefined) abortion.abort(this.#closedError())
+      if (isOfMessage) this.#messageAbortion = abortion
+      else this.#abortion = abortion
     }
-    return this.#abortion.signal
+    return abortion.signal
   }
   /** Of what passed through this place: messages, and the bytes they have on their way here. */
   get stats(): ConnectionStats {
@@ -137,7 +150,8 @@ export class PlacedConnection implements Connection {
     this.#bytesOut += bytes
   }
   tell(attributes: readonly (readonly [unknown, unknown])[]): void {
-    for (const [key, value] of attributes) this.attributes.set(key, value)
+    if (attributes.length > 0) this.attributesVersion++
+    for (const [key, value] of attributes) this.attributes.set(key, withEndpoints(value))
   }
   credit(bytes: number): void {
     this.#underWay -= bytes
@@ -151,6 +165,11 @@ export class PlacedConnection implements Connection {
     if (error === undefined) asked?.resolve()
     else asked?.reject(error)
   }
+  /** Nobody waits for the one message at work; the next one has a new signal. */
+  giveUp(error: Error): void {
+    this.#messageAbortion?.abort(error)
+    this.#messageAbortion = undefined
+  }
   /** The peer is gone. */
   over(reason: CloseReason): void {
     if (this.#reason !== undefined) return
@@ -161,6 +180,7 @@ export class PlacedConnection implements Connection {
     for (const { reject } of this.#asked.values()) reject(this.#closedError())
     this.#asked.clear()
     this.#abortion?.abort(reason.error ?? this.#closedError())
+    this.#messageAbortion?.abort(reason.error ?? this.#closedError())
     this.#resolveClosed(reason)
   }
 

@@ -94,6 +94,9 @@ export function placedPlan(plan: HandlerPlan, key: number, chooser: PlaceChooser
     drain: own('drain') ? (connection, deadline) => hook('drain', connection, deadline) : undefined,
     error: own('error') ? (error, connection) => hook('error', connection, error) : undefined,
     close: (connection, reason) => leave(connection, reason),
+    abandon(connection, error) {
+      for (const seat of seats.get(connection) ?? []) if (!seat.isLost) seat.place.abandon(seat, error)
+    },
   }
   const leave = (connection: Connection, reason: CloseReason): Promise<void> | undefined => {
     const taken = seats.get(connection)
@@ -101,7 +104,9 @@ export function placedPlan(plan: HandlerPlan, key: number, chooser: PlaceChooser
     seats.delete(connection)
     return Promise.all(taken.map((seat) => seat.place.leave(seat, reason))).then(() => {})
   }
-  return { definition, bind: () => bound, release: () => {} }
+  // Without its close hook, whoever holds the connection may only release it.
+  const release = (connection: Connection) => leave(connection, { code: 'ENDED', by: 'server' })
+  return { definition, bind: () => bound, release }
 }
 
 /** Methods by the number they have on the way: 0 is `@OnMessage()`. */

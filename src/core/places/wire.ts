@@ -21,6 +21,7 @@ export const PULL = 8 // items of an iterable reply: method = how many more, STO
 export const PING = 9
 export const END = 10 // no more seats; leave when all are gone
 export const SETUP = 11 // once, first: what handlers there stand on
+export const CANCEL = 12 // number = a request whose answer nobody waits for any more
 // From the handler's side:
 export const REPLY = 20
 export const ITEM = 21
@@ -51,6 +52,15 @@ const BYTES = 2
 const CLONED = 3
 export const HEAD = 16
 const FIRST_BYTES = 8 * 1024
+/** Largest value of one record where nobody says otherwise: messages have their own ceilings, well below. */
+export const MOST_RECORD_BYTES = 64 * 1024 * 1024
+/** A batch that has grown to this leaves at once: no turn may make it any larger than this and one record. */
+export const BATCH_BYTES = 1024 * 1024
+
+/** The largest batch that can come of records of at most so many bytes. */
+export function mostBatchBytes(mostRecordBytes: number): number {
+  return BATCH_BYTES + HEAD + mostRecordBytes
+}
 
 /** Where a record is read to. */
 export interface RecordSink {
@@ -59,9 +69,15 @@ export interface RecordSink {
 
 /** Gathers records into a batch. */
 export class RecordWriter {
+  readonly #mostBytes: number
   #buffer: Buffer | undefined
   #end = 0
   #lastSize = FIRST_BYTES
+
+  /** @param mostBytes - Largest value of a record. */
+  constructor(mostBytes = MOST_RECORD_BYTES) {
+    this.#mostBytes = mostBytes
+  }
 
   get size(): number {
     return this.#end
@@ -69,23 +85,28 @@ export class RecordWriter {
 
   /**
    * @returns the record's size.
-   * @throws {ExecutorError} `NOT_PORTABLE` for a value with functions or other things that stay in their process; nothing
-   *   was written.
+   * @throws {ExecutorError} `NOT_PORTABLE` for a value with functions or other things that stay in their process, or one that
+   *   is too large; nothing was written.
    */
   add(op: number, method: number, seat: number, number: number, value: unknown): number {
     const start = this.#end
     let kind = UNDEFINED
     if (typeof value === 'string') {
       kind = TEXT
+      // A UTF-16 unit is one byte at least.
+      if (value.length > this.#mostBytes) throw tooLarge(value.length, this.#mostBytes)
       // Three bytes a UTF-16 unit at most (RFC 3629); asking for the exact length would read the text twice.
       const room = this.#room(start + HEAD + value.length * 3)
-      this.#end = start + HEAD + room.write(value, start + HEAD, 'utf8')
+      const written = room.write(value, start + HEAD, 'utf8')
+      if (written > this.#mostBytes) throw tooLarge(written, this.#mostBytes)
+      this.#end = start + HEAD + written
     } else if (value === undefined) {
       this.#room(start + HEAD)
       this.#end = start + HEAD
     } else {
       kind = value instanceof Uint8Array ? BYTES : CLONED
       const bytes = value instanceof Uint8Array ? value : clone(value)
+      if (bytes.length > this.#mostBytes) throw tooLarge(bytes.length, this.#mostBytes)
       const room = this.#room(start + HEAD + bytes.length)
       room.set(bytes, start + HEAD)
       this.#end = start + HEAD + bytes.length
@@ -165,6 +186,11 @@ function clone(value: unknown): Buffer {
     const message = `a value that cannot leave its process: ${toError(cause).message}; send data, not functions or sockets`
     throw new ExecutorError('NOT_PORTABLE', message, { cause })
   }
+}
+
+function tooLarge(bytes: number, most: number): ExecutorError {
+  const message = `a value of ${bytes} bytes is too large to travel between a connection and its handler; ${most} is the most (executor.messageBytes)`
+  return new ExecutorError('NOT_PORTABLE', message, { bytes, most })
 }
 
 function malformed(what: string): FrameError {

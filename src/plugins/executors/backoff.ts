@@ -1,19 +1,25 @@
 /**
  * When to start again what has ended: at once, unless it ends again and again.
  *
- * Room: plugins/executors. Five ends in ten seconds, and the wait doubles from one second to thirty.
+ * Room: plugins/executors. What ends before it was of any use is broken: five ends in ten seconds, and the wait doubles from
+ * one second to thirty. What served before it ended is wanted back: there the wait grows from a tenth of a second to one.
  */
 import type { Clock } from '../../core/clock.js'
 
 const WINDOW_MS = 10_000
 const MANY = 5
-const FIRST_MS = 1_000
-const MOST_MS = 30_000
+
+interface Pace {
+  readonly firstMs: number
+  readonly mostMs: number
+}
+const broken: Pace = { firstMs: 1_000, mostMs: 30_000 }
+const served: Pace = { firstMs: 100, mostMs: 1_000 }
 
 export class Backoff {
   readonly #clock: Clock
   readonly #cancels = new Set<() => void>()
-  #ends: number[] = []
+  readonly #states = new Map<Pace, { ends: number[]; delayMs: number }>()
   #delayMs = 0
 
   constructor(clock: Clock) {
@@ -25,19 +31,26 @@ export class Backoff {
     return this.#delayMs
   }
 
-  /** Something has ended: starts it again when it is time. */
-  next(start: () => void): void {
-    const now = this.#clock.now()
-    this.#ends = this.#ends.filter((at) => now - at < Math.max(WINDOW_MS, this.#delayMs * 2))
-    this.#ends.push(now)
-    this.#delayMs = this.#ends.length < MANY ? 0 : Math.min(MOST_MS, Math.max(FIRST_MS, this.#delayMs * 2))
+  /** Something has ended: starts it again when it is time. @param wasOfUse - It had been ready. */
+  next(wasOfUse: boolean, start: () => void): void {
+    const delayMs = this.#after(wasOfUse ? served : broken)
+    this.#delayMs = delayMs
     // At once means at once: whoever comes next finds it starting, and waits for it.
-    if (this.#delayMs === 0) return start()
-    const cancel = this.#clock.after(this.#delayMs, () => {
+    if (delayMs === 0) return start()
+    const cancel = this.#clock.after(delayMs, () => {
       this.#cancels.delete(cancel)
       start()
     })
     this.#cancels.add(cancel)
+  }
+
+  #after(pace: Pace): number {
+    const { ends, delayMs } = this.#states.get(pace) ?? { ends: [], delayMs: 0 }
+    const now = this.#clock.now()
+    const recent = [...ends.filter((at) => now - at < Math.max(WINDOW_MS, delayMs * 2)), now]
+    const next = recent.length < MANY ? 0 : Math.min(pace.mostMs, Math.max(pace.firstMs, delayMs * 2))
+    this.#states.set(pace, { ends: recent, delayMs: next })
+    return next
   }
 
   stop(): void {

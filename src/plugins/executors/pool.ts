@@ -4,8 +4,9 @@
  * Room: plugins/executors. It chooses a place for each connection (or message), bounds what waits, gives up on what takes too
  * long, and puts a new place where one was lost, hung or has served its time.
  */
+import { availableParallelism } from 'node:os'
 import type { Connection } from '../../core/connection.js'
-import { ConfigError, ExecutorError, HandlerError, WiringError } from '../../core/errors.js'
+import { ExecutorError, HandlerError, WiringError } from '../../core/errors.js'
 import type { Executor, Load, Placement, Task } from '../../core/executor.js'
 import type { HandlerPlan } from '../../core/handler.js'
 import type { Carrier } from '../../core/places/channel.js'
@@ -14,7 +15,7 @@ import { PlaceHandle, type PlaceOwner, type Seat } from '../../core/places/place
 import { type PlaceChooser, placedPlan } from '../../core/places/placed-plan.js'
 import type { PluginServices } from '../../core/plugin.js'
 import { Backoff } from './backoff.js'
-import type { PoolOptions } from './pool-options.js'
+import type { AffinityKey, PoolOptions } from './pool-options.js'
 
 /** How often places are asked for a sign of life, at most. */
 const TICK_MS = 1_000
@@ -34,7 +35,13 @@ export class Pool implements Executor, PlaceOwner, PlaceChooser {
   /** Which handlers a place knows. */
   readonly #defined = new Map<PlaceHandle, Map<number, Promise<unknown>>>()
   readonly #backoff: Backoff
+  readonly mostRecordBytes: number
+  readonly #size: number
+  /** Undefined until it is loaded, where it is named. */
+  #keyOf: AffinityKey | undefined
   #waiting = 0
+  #waitingBytes = 0
+  #lastTick = 0
   #isStarted = false
   #isEnding = false
   #cancelTick = () => {}
@@ -46,6 +53,8 @@ export class Pool implements Executor, PlaceOwner, PlaceChooser {
     this.#options = options
     this.#services = services
     this.#isPerConnection = isPerConnection
+    this.#size = options.size ?? availableParallelism()
+    this.mostRecordBytes = options.messageBytes
     this.clock = services.clock
     this.isPerMessage = options.affinity === 'none'
     this.reopens = options.whenLost === 'reopen'
@@ -71,9 +80,10 @@ export class Pool implements Executor, PlaceOwner, PlaceChooser {
   }
 
   async start(): Promise<void> {
+    this.#keyOf = await loadKey(this.#options.affinity, this.name, this.#services)
     this.#isStarted = true
     this.#tick()
-    const size = this.#isPerConnection ? 0 : this.#options.size
+    const size = this.#isPerConnection ? 0 : this.#size
     while (this.#places.size < size && !this.#isEnding) this.#open()
     // One opened in vain proves that the handlers can be found there at all.
     const probe = this.#isPerConnection && this.#places.size === 0 ? this.#open() : undefined
@@ -96,6 +106,7 @@ export class Pool implements Executor, PlaceOwner, PlaceChooser {
       running: place.running,
       handled: place.handled,
       memoryBytes: place.report.memoryBytes,
+      refused: place.refusals,
     }))
     return { running: this.#waiting, queued: 0, places }
   }
@@ -122,18 +133,20 @@ export class Pool implements Executor, PlaceOwner, PlaceChooser {
 
   choose(connection: Connection): PlaceHandle {
     if (this.#isPerConnection) return this.#openFor()
-    const { affinity } = this.#options
-    const key = typeof affinity === 'function' ? affinity(connection) : undefined
-    const place = key === undefined ? this.#leastLoaded() : this.#byKey(String(key))
+    const place = this.#keyOf === undefined ? this.#leastLoaded() : this.#byKey(String(this.#keyOf(connection)))
     if (place !== undefined) return place
     throw new ExecutorError('OVERLOADED', `no ${this.#carrier.kind} of executor ${this.name} is ready`)
   }
 
   admit(): void {
-    const { queue } = this.#options
+    const { queue, queueBytes } = this.#options
     if (this.#waiting >= queue) {
       const message = `${this.#waiting} messages wait for executor ${this.name}; queue is ${queue}`
       throw new ExecutorError('OVERLOADED', message, { queue })
+    }
+    if (this.#waitingBytes >= queueBytes) {
+      const message = `${this.#waitingBytes} bytes of messages wait for executor ${this.name}; queueBytes is ${queueBytes}`
+      throw new ExecutorError('OVERLOADED', message, { queueBytes })
     }
     this.#waiting++
   }
@@ -143,8 +156,9 @@ export class Pool implements Executor, PlaceOwner, PlaceChooser {
   }
 
   #openFor(): PlaceHandle {
-    const { size } = this.#options
-    if (this.#places.size < size) return this.#open()
+    const size = this.#size
+    // Those that are about to end do not count, as long as they do not pile up.
+    if (this.#active < size && this.#places.size < size * 2) return this.#open()
     const kind = this.#carrier.kind
     throw new ExecutorError('OVERLOADED', `${size} connections have a ${kind} each; executor.size is ${size}`, { size })
   }
@@ -217,8 +231,19 @@ export class Pool implements Executor, PlaceOwner, PlaceChooser {
     if (place.state === 'starting') place.state = 'ready'
   }
 
-  settled(): void {
+  asked(bytes: number): void {
+    this.#waitingBytes += bytes
+  }
+
+  settled(bytes: number): void {
     this.#waiting--
+    this.#waitingBytes -= bytes
+  }
+
+  refused(place: PlaceHandle, error: Error): void {
+    const { events } = this.#services
+    if (events.wants('executor.refused'))
+      events.emit('executor.refused', { executor: this.name, place: place.name, error })
   }
 
   sendFailed(connection: Connection, cause: Error): void {
@@ -237,6 +262,7 @@ export class Pool implements Executor, PlaceOwner, PlaceChooser {
 
   lost(place: PlaceHandle, error: Error, seats: readonly Seat[]): void {
     const wasRetiring = place.state === 'retiring'
+    const wasOfUse = place.state === 'ready'
     this.#places.delete(place)
     this.#defined.delete(place)
     this.#numberOf.delete(place)
@@ -247,8 +273,8 @@ export class Pool implements Executor, PlaceOwner, PlaceChooser {
     }
     if (this.#places.size === 0) this.#whenEmpty?.()
     if (wasRetiring || this.#isEnding || !this.#isStarted || this.#isPerConnection) return
-    this.#backoff.next(() => {
-      if (!this.#isEnding && this.#active < this.#options.size) this.#open()
+    this.#backoff.next(wasOfUse, () => {
+      if (!this.#isEnding && this.#active < this.#size) this.#open()
     })
   }
 
@@ -260,7 +286,8 @@ export class Pool implements Executor, PlaceOwner, PlaceChooser {
 
   /** Replaces one that has served its time; it stays until its last connection is gone. */
   #recycle(place: PlaceHandle): void {
-    const { recycleMessages, recycleBytes, size } = this.#options
+    const { recycleMessages, recycleBytes } = this.#options
+    const size = this.#size
     const isDue = place.handled >= recycleMessages || place.report.memoryBytes >= recycleBytes
     if (!isDue || place.state !== 'ready' || this.#isEnding) return
     // Never more old ones than new ones: connections that live for ever must not collect places.
@@ -273,26 +300,32 @@ export class Pool implements Executor, PlaceOwner, PlaceChooser {
     this.#cancelTick()
     const { timeoutMs } = this.#options
     const every = Math.min(TICK_MS, Math.max(20, timeoutMs / 4))
+    this.#lastTick = this.clock.now()
     this.#cancelTick = this.clock.after(every, () => {
-      for (const place of [...this.#places]) this.#watch(place)
+      // Late itself: this process was busy or stopped, and what the places said meanwhile has not been read yet.
+      const isLate = this.clock.now() - this.#lastTick > every * 2
+      for (const place of [...this.#places]) this.#watch(place, isLate)
       if (!this.#isEnding || this.#places.size > 0) this.#tick()
     })
   }
 
-  #watch(place: PlaceHandle): void {
-    const { timeoutMs } = this.#options
+  #watch(place: PlaceHandle, isLate: boolean): void {
+    const { timeoutMs, startTimeoutMs } = this.#options
     const now = this.clock.now()
+    if (place.state === 'starting') {
+      if (isLate || now - place.openedAt <= startTimeoutMs) return
+      const message = `${place.name} was not ready within ${startTimeoutMs} ms (executor.startTimeoutMs)`
+      return place.kill(new ExecutorError('TIMEOUT', message, { startTimeoutMs }))
+    }
     const oldest = place.oldest
     if (oldest !== undefined && now - oldest > timeoutMs) {
       const message = `no answer from ${place.name} within ${timeoutMs} ms (executor.timeoutMs)`
       place.expire(now - timeoutMs, () => new ExecutorError('TIMEOUT', message, { timeoutMs }))
-      // Not a word since the message was sent, though asked: its loop is blocked.
-      if (now - place.heardAt > timeoutMs && place.heardAt <= oldest + TICK_MS) {
-        place.kill(
-          new ExecutorError('TIMEOUT', `${place.name} has been silent for ${Math.round(now - place.heardAt)} ms`),
-        )
-        return
-      }
+    }
+    const silentMs = now - place.heardAt
+    // Asked at every tick, and not a word: its loop is blocked.
+    if (silentMs > timeoutMs && !isLate) {
+      return place.kill(new ExecutorError('TIMEOUT', `${place.name} has been silent for ${Math.round(silentMs)} ms`))
     }
     place.ping()
     this.#recycle(place)
@@ -300,15 +333,23 @@ export class Pool implements Executor, PlaceOwner, PlaceChooser {
 }
 
 /** FNV-1a (Fowler, Noll, Vo), 32 bits, with a last stir so that near keys spread. */
-function hash(text: string): number {
+export function hash(text: string): number {
   let value = 0x811c9dc5
   for (let i = 0; i < text.length; i++) value = Math.imul(value ^ text.charCodeAt(i), 0x01000193)
   value = Math.imul(value ^ (value >>> 15), 0x2c1b3c6d)
   return (value ^ (value >>> 13)) >>> 0
 }
 
-/** Options that contradict each other. */
-export function checkPool(options: PoolOptions, place: string): PoolOptions {
-  if (options.size < 1) throw new ConfigError('BAD_VALUE', `${place}: size must be 1 or more, got ${options.size}`)
-  return options
+/** The function that gives a connection's key: itself, or what a data file names. */
+export async function loadKey(
+  affinity: PoolOptions['affinity'],
+  executor: string,
+  { places }: PluginServices,
+): Promise<AffinityKey | undefined> {
+  if (typeof affinity === 'function') return affinity
+  if (affinity === 'connection' || affinity === 'none') return undefined
+  const found = await places?.load(affinity)
+  if (typeof found === 'function') return found as AffinityKey
+  const message = `executor ${executor}: affinity ${affinity} is expected to be a function of the connection that gives a key, and is ${found === null ? 'null' : typeof found}`
+  throw new WiringError('BAD_OPTION', message, { affinity })
 }

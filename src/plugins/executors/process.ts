@@ -12,6 +12,7 @@ import type { Executor } from '../../core/executor.js'
 import { optionSchema } from '../../core/option-schema.js'
 import type { Carrier, Channel, ChannelSink } from '../../core/places/channel.js'
 import { pipeChannel } from '../../core/places/pipe-channel.js'
+import { mostBatchBytes } from '../../core/places/wire.js'
 import type { Factory, PluginServices } from '../../core/plugin.js'
 import { Pool } from './pool.js'
 import { type PoolOptions, poolFields } from './pool-options.js'
@@ -81,18 +82,25 @@ class Processes implements Carrier {
   open(sink: ChannelSink): Channel {
     const { places } = this.#services
     if (places === undefined) throw new WiringError('BAD_STATE', 'executor process: nobody said how a process begins')
-    const { execArgv, heapMb } = this.#options
+    const { execArgv, heapMb, messageBytes } = this.#options
     const heap = heapMb > 0 ? [`--max-old-space-size=${heapMb}`] : []
-    const child = spawn(process.execPath, [...process.execArgv, ...heap, ...execArgv, fileURLToPath(places.entry)], {
+    const child = spawn(process.execPath, [...ownArguments(), ...heap, ...execArgv, fileURLToPath(places.entry)], {
       // Its words are ours; the fourth is the pipe.
-      stdio: ['ignore', 'inherit', 'inherit', 'pipe'],
-      env: { ...process.env, GAIDAROS_PLACE: '3' },
+      stdio: ['ignore', outputOf(process.stdout), outputOf(process.stderr), 'pipe'],
+      env: { ...process.env, GAIDAROS_PLACE: `3:${messageBytes}` },
     })
-    return channelOf(child, sink)
+    child.stdout?.on('data', (text) => process.stdout.write(text))
+    child.stderr?.on('data', (text) => process.stderr.write(text))
+    return channelOf(child, sink, mostBatchBytes(messageBytes))
   }
 }
 
-function channelOf(child: ChildProcess, sink: ChannelSink): Channel {
+/** Where this process's output goes somewhere else by its `write` (a log file), that of its children has to follow. */
+function outputOf(stream: NodeJS.WriteStream): 'inherit' | 'pipe' {
+  return Object.hasOwn(stream, 'write') ? 'pipe' : 'inherit'
+}
+
+function channelOf(child: ChildProcess, sink: ChannelSink, mostBytes: number): Channel {
   let reason: Error | undefined
   let isOver = false
   const finish = (error: Error) => {
@@ -106,16 +114,21 @@ function channelOf(child: ChildProcess, sink: ChannelSink): Channel {
     const how = signal === null ? `with status ${status}` : `by ${signal}`
     finish(new ExecutorError('LOST', `the process ended ${how}`, { status, signal }))
   })
-  const pipe = pipeChannel(child.stdio[3] as unknown as Duplex, {
-    data: (batch) => sink.data(batch),
+  const ends = {
+    data: (batch: Buffer) => sink.data(batch),
     drain: () => sink.drain(),
-    close: (error) => {
+    close: (error: Error) => {
       // What it was is told better by the exit that follows; a broken frame by this alone.
-      if (error instanceof FrameError) reason ??= error
+      if (error instanceof FrameError) {
+        reason ??= error
+        sink.refused?.(error)
+        child.kill('SIGKILL')
+      }
       // One that has closed its pipe and goes on living is of no use.
       setTimeout(() => child.kill('SIGKILL'), LAST_MS).unref()
     },
-  })
+  }
+  const pipe = pipeChannel(child.stdio[3] as unknown as Duplex, ends, mostBytes)
   return {
     name,
     send: (batch) => pipe.send(batch),
@@ -124,4 +137,9 @@ function channelOf(child: ChildProcess, sink: ChannelSink): Channel {
       child.kill('SIGKILL')
     },
   }
+}
+
+/** As this process was started; but a debugger's door is opened to one process, not to each of its children. */
+function ownArguments(): string[] {
+  return process.execArgv.filter((argument) => !/^--(inspect|debug)/.test(argument))
 }

@@ -4,10 +4,11 @@
  * Room: plugins/executors. A batch is transferred, not copied.
  */
 import { type ResourceLimits, Worker } from 'node:worker_threads'
-import { ExecutorError, WiringError } from '../../core/errors.js'
+import { ExecutorError, FrameError, WiringError } from '../../core/errors.js'
 import type { Executor } from '../../core/executor.js'
 import { optionSchema } from '../../core/option-schema.js'
 import type { Carrier, Channel, ChannelSink } from '../../core/places/channel.js'
+import { mostBatchBytes } from '../../core/places/wire.js'
 import type { Factory, PluginServices } from '../../core/plugin.js'
 import { Pool } from './pool.js'
 import { type PoolOptions, poolFields } from './pool-options.js'
@@ -67,15 +68,25 @@ class Threads implements Carrier {
   open(sink: ChannelSink): Channel {
     const { places } = this.#services
     if (places === undefined) throw new WiringError('BAD_STATE', 'executor thread: nobody said how a thread begins')
+    const { messageBytes } = this.#options
+    const mostBytes = mostBatchBytes(messageBytes)
     const worker = new Worker(places.entry, {
       resourceLimits: this.#options.resourceLimits,
-      workerData: { gaidaros: 'place' },
+      workerData: { gaidaros: 'place', messageBytes },
     })
+    const name = `thread ${worker.threadId}`
     let reason: Error | undefined
     let why: Error | undefined
-    worker.on('message', (batch: Uint8Array) =>
-      sink.data(Buffer.from(batch.buffer, batch.byteOffset, batch.byteLength)),
-    )
+    // A handler may post whatever it likes to its parent; only batches are ours.
+    worker.on('message', (batch: unknown) => {
+      if (batch instanceof Uint8Array && batch.byteLength <= mostBytes)
+        return sink.data(Buffer.from(batch.buffer, batch.byteOffset, batch.byteLength))
+      const what = batch instanceof Uint8Array ? `${batch.byteLength} bytes; ${mostBytes} is the most` : 'no bytes'
+      sink.refused?.(new FrameError('MALFORMED', `${name} posted what is no batch: ${what}`))
+    })
+    worker.on('messageerror', (cause) => {
+      sink.refused?.(new FrameError('MALFORMED', `${name} posted what cannot be read: ${cause.message}`, { cause }))
+    })
     // Uncaught in the thread, or out of memory; 'exit' follows.
     worker.on('error', (error) => {
       why = error
@@ -85,7 +96,6 @@ class Threads implements Carrier {
       const message = cause === undefined ? `the thread ended with status ${code}` : cause.message
       sink.close(reason ?? new ExecutorError('LOST', message, { cause, status: code }))
     })
-    const name = `thread ${worker.threadId}`
     return {
       name,
       send(batch) {

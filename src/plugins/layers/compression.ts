@@ -13,13 +13,13 @@ import type { Factory, Layer, LayerScope } from '../../core/plugin.js'
 import type { Link, LinkSink } from '../../core/transport.js'
 
 export interface CompressionOptions {
-  level: number | undefined
+  level: number
   ratio: number
 }
 
 /** The kind of stream, and how a turn's output is flushed so that the other side can read all of it. */
 interface Method {
-  compress(level: number | undefined): Transform
+  compress(level: number): Transform
   decompress(): Transform
   readonly flush: number
 }
@@ -34,19 +34,17 @@ type Params = Record<number, number>
 
 const methods: Readonly<Record<string, () => Method>> = {
   gzip: () => ({
-    compress: (level) => zlib.createGzip(level === undefined ? {} : { level }),
+    compress: (level) => zlib.createGzip({ level }),
     decompress: () => zlib.createGunzip({ chunkSize: CHUNK_BYTES }),
     flush: constants.Z_SYNC_FLUSH,
   }),
   deflate: () => ({
-    compress: (level) => zlib.createDeflate(level === undefined ? {} : { level }),
+    compress: (level) => zlib.createDeflate({ level }),
     decompress: () => zlib.createInflate({ chunkSize: CHUNK_BYTES }),
     flush: constants.Z_SYNC_FLUSH,
   }),
   brotli: () => ({
-    // Four is where it is as fast as gzip and smaller; the default of eleven is for files.
-    compress: (level = 4) =>
-      zlib.createBrotliCompress({ params: { [constants.BROTLI_PARAM_QUALITY]: level } as Params }),
+    compress: (level) => zlib.createBrotliCompress({ params: { [constants.BROTLI_PARAM_QUALITY]: level } as Params }),
     decompress: () => zlib.createBrotliDecompress({ chunkSize: CHUNK_BYTES }),
     flush: constants.BROTLI_OPERATION_FLUSH,
   }),
@@ -61,19 +59,24 @@ const methods: Readonly<Record<string, () => Method>> = {
       throw new ConfigError('BAD_VALUE', message, { layer: 'zstd' })
     }
     return {
-      compress: (level) =>
-        createZstdCompress(level === undefined ? {} : { params: { [ZSTD_c_compressionLevel as number]: level } }),
+      compress: (level) => createZstdCompress({ params: { [ZSTD_c_compressionLevel as number]: level } }),
       decompress: () => createZstdDecompress({ chunkSize: CHUNK_BYTES }),
       flush: ZSTD_e_flush as number,
     }
   },
 }
 
-function compression(name: string, levels: string): Factory<Layer, CompressionOptions> {
+function compression(name: string, least: number, most: number, usual: number): Factory<Layer, CompressionOptions> {
   return {
     name,
     options: optionSchema<CompressionOptions>({
-      level: { unit: 'count', max: 22, why: `How hard to try: ${levels}.` },
+      level: {
+        unit: 'count',
+        min: least,
+        max: most,
+        default: usual,
+        why: 'How hard to try; more is smaller and slower.',
+      },
       ratio: {
         unit: 'number',
         min: 1,
@@ -93,19 +96,27 @@ function compression(name: string, levels: string): Factory<Layer, CompressionOp
   }
 }
 
-export const gzip = compression('gzip', '0 to 9, default 6')
-export const deflate = compression('deflate', '0 to 9, default 6')
-export const brotli = compression('brotli', '0 to 11, default 4')
-export const zstd = compression('zstd', '1 to 22, default 3')
+export const gzip = compression('gzip', 0, 9, 6)
+export const deflate = compression('deflate', 0, 9, 6)
+// Four is where it is as fast as gzip and smaller; the library's default of eleven is for files.
+export const brotli = compression('brotli', 0, 11, 4)
+export const zstd = compression('zstd', 1, 22, 3)
 
 class CompressedLink extends LayerLink {
   readonly #sink: CompressionSink
-  readonly #deflater: Transform
-  readonly inflater: Transform
+  /** Each holds some 40 KiB (deflate 270 KiB), so a direction has one from its first byte on. */
+  #deflater: Transform | undefined
+  #inflater: Transform | undefined
   #isFlushQueued = false
   #hasEnded = false
-  #isWaiting = false
+  #isBelowFull = false
+  #owesDrain = false
+  /** Nothing more is told above, or taken from there. */
   isOver = false
+  /** The peer has finished below, and its last bytes may still be on their way up. */
+  #isFinishing = false
+  /** The link below is gone; told above once the last bytes were. */
+  isClosedBelow = false
   received = 0
   fault: FrameError | undefined
   produced = 0
@@ -117,58 +128,48 @@ class CompressedLink extends LayerLink {
   constructor(below: Link, sink: CompressionSink) {
     super(below)
     this.#sink = sink
-    this.#deflater = sink.method.compress(sink.options.level)
-    this.inflater = sink.method.decompress()
-    this.#deflater.on('data', (chunk: Buffer) => {
-      if (!this.isOver && !this.below.write(chunk)) this.#isWaiting = true
-    })
-    this.#deflater.on('end', () => this.below.end())
-    this.#deflater.on('error', (error) => this.abort(error))
-    this.inflater.on('data', (chunk: Buffer) => sink.inflated(this, chunk))
-    this.inflater.on('end', () => sink.finished(this))
-    this.inflater.on('error', (error) => sink.corrupt(this, error))
   }
 
   override get stable(): boolean {
     return true
   }
   override get buffered(): number {
-    return this.below.buffered + this.#deflater.writableLength
+    return this.isOver ? this.below.buffered : this.below.buffered + (this.#deflater?.writableLength ?? 0)
   }
   override write(bytes: Uint8Array): boolean {
     if (this.#hasEnded || this.isOver) return true
-    this.#deflater.write(bytes)
+    const deflater = this.#deflating()
+    deflater.write(bytes, this.#onDeflated)
     if (!this.#isFlushQueued) {
       this.#isFlushQueued = true
       setImmediate(() => {
         this.#isFlushQueued = false
-        if (!this.#hasEnded && !this.isOver) (this.#deflater as unknown as zlib.Gzip).flush(this.#sink.method.flush)
+        if (!this.#hasEnded && !this.isOver) (deflater as unknown as zlib.Gzip).flush(this.#sink.method.flush)
       })
     }
-    const isFree = this.buffered <= this.#sink.scope.limits.writeHighBytes && !this.#isWaiting
-    if (!isFree) this.#isWaiting = true
-    // Told once the deflater is empty, if nothing below is full.
-    if (!isFree) this.#deflater.once('drain', () => this.drained())
+    const isFree = !this.#isBelowFull && this.buffered <= this.#sink.scope.limits.writeHighBytes
+    if (!isFree) this.#owesDrain = true
     return isFree
   }
   override pause(): void {
     this.#isPausedAbove = true
-    this.inflater.pause()
+    this.#inflater?.pause()
     this.#hold()
   }
   override resume(): void {
     this.#isPausedAbove = false
-    this.inflater.resume()
+    this.#inflater?.resume()
     this.#letGo()
   }
   override end(): void {
-    if (this.#hasEnded) return
+    if (this.#hasEnded || this.isOver) return
     this.#hasEnded = true
-    this.#deflater.end()
+    this.#deflating().end()
   }
   override abort(reason?: Error): void {
     this.dispose()
-    this.below.abort(reason)
+    if (this.isClosedBelow) process.nextTick(() => this.#sink.closed(this))
+    else this.below.abort(reason)
   }
   override unread(): void {
     throw new FrameError('MALFORMED', 'a compressed link takes nothing back')
@@ -176,19 +177,64 @@ class CompressedLink extends LayerLink {
 
   /** What is below is writable again. */
   drained(): void {
-    if (!this.#isWaiting || this.buffered > this.#sink.scope.limits.writeLowBytes) return
-    this.#isWaiting = false
+    this.#isBelowFull = false
+    this.#onDeflated()
+  }
+
+  /** Less waits, here or below: whichever is last tells. */
+  readonly #onDeflated = (): void => {
+    if (!this.#owesDrain || this.#isBelowFull || this.isOver) return
+    if (this.buffered > this.#sink.scope.limits.writeLowBytes) return
+    this.#owesDrain = false
     this.#sink.above.drain(this)
   }
 
   feed(bytes: Buffer): void {
     this.received += bytes.length
     this.#pending += bytes.length
-    this.inflater.write(bytes, () => {
+    this.#inflating().write(bytes, () => {
       this.#pending -= bytes.length
       this.#letGo()
     })
     if (this.#pending > this.#sink.scope.limits.readPauseBytes) this.#hold()
+  }
+
+  /** The peer has finished; it is told above behind what it said. @returns whether that is still to come. */
+  finish(): void {
+    this.#isFinishing = true
+    if (this.#inflater === undefined) this.#sink.finished(this)
+    else this.#inflater.end()
+  }
+  get isFinishing(): boolean {
+    return this.#isFinishing && !this.isOver
+  }
+  /** Its last bytes and its end have been told above. */
+  finished(): void {
+    this.#isFinishing = false
+  }
+
+  #deflating(): Transform {
+    if (this.#deflater !== undefined) return this.#deflater
+    const { method, options } = this.#sink
+    const deflater = method.compress(options.level)
+    deflater.on('data', (chunk: Buffer) => {
+      if (!this.isOver && !this.below.write(chunk)) this.#isBelowFull = true
+    })
+    deflater.on('end', () => this.below.end())
+    deflater.on('error', (error) => this.abort(error))
+    this.#deflater = deflater
+    return deflater
+  }
+
+  #inflating(): Transform {
+    if (this.#inflater !== undefined) return this.#inflater
+    const inflater = this.#sink.method.decompress()
+    inflater.on('data', (chunk: Buffer) => this.#sink.inflated(this, chunk))
+    inflater.on('end', () => this.#sink.finished(this))
+    inflater.on('error', (error) => this.#sink.corrupt(this, error))
+    if (this.#isPausedAbove) inflater.pause()
+    this.#inflater = inflater
+    return inflater
   }
 
   #hold(): void {
@@ -205,8 +251,8 @@ class CompressedLink extends LayerLink {
 
   dispose(): void {
     this.isOver = true
-    this.#deflater.destroy()
-    this.inflater.destroy()
+    this.#deflater?.destroy()
+    this.#inflater?.destroy()
   }
 }
 
@@ -233,13 +279,18 @@ class CompressionSink extends LayerSink<CompressedLink> {
   }
   override end(below: Link): void {
     const link = this.linkOf(below)
-    if (!link.isOver) link.inflater.end()
+    if (!link.isOver) link.finish()
   }
   override drain(below: Link): void {
     this.linkOf(below).drained()
   }
   override close(below: Link, error?: Error): void {
     const link = this.linkOf(below)
+    // Both sides have finished, and what the peer said last is still on its way up.
+    if (error === undefined && link.isFinishing) {
+      link.isClosedBelow = true
+      return
+    }
     link.dispose()
     this.above.close(link, error ?? link.fault)
   }
@@ -255,7 +306,17 @@ class CompressionSink extends LayerSink<CompressedLink> {
     this.above.data(link, chunk, 0, chunk.length)
   }
   finished(link: CompressedLink): void {
-    if (!link.isOver) this.above.end(link)
+    if (link.isOver) return
+    link.finished()
+    this.above.end(link)
+    this.closed(link)
+  }
+  /** Below it was closed before. */
+  closed(link: CompressedLink): void {
+    if (!link.isClosedBelow) return
+    link.isClosedBelow = false
+    link.dispose()
+    this.above.close(link, link.fault)
   }
   corrupt(link: CompressedLink, cause: Error): void {
     if (link.isOver) return
@@ -269,5 +330,6 @@ class CompressionSink extends LayerSink<CompressedLink> {
   fail(link: CompressedLink, error: FrameError): void {
     link.fault = error
     link.abort(error)
+    this.closed(link)
   }
 }

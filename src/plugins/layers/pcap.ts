@@ -4,12 +4,13 @@
  * Room: plugins/layers. Inside TLS it shows what TLS hides. The file has the classic format (draft-ietf-opsawg-pcap), link
  * type RAW (101); addresses are the connection's, handshakes and acknowledgements are made up, so that every tool follows.
  */
-import { closeSync, createWriteStream, openSync, renameSync, type WriteStream } from 'node:fs'
+import { closeSync, openSync, renameSync } from 'node:fs'
 import { BindError, toError } from '../../core/errors.js'
 import { LayerLink, LayerSink } from '../../core/layer-link.js'
 import { optionSchema } from '../../core/option-schema.js'
 import type { Factory, Layer, LayerScope } from '../../core/plugin.js'
 import type { Link, LinkSink } from '../../core/transport.js'
+import { LayerFile } from './layer-file.js'
 import { ACK, FIN, PSH, RST, SEGMENT_BYTES, type Side, SYN, sidesOf, tcpPacket, udpPacket } from './packets.js'
 
 export interface PcapOptions {
@@ -41,11 +42,13 @@ export const pcap: Factory<Layer, PcapOptions> = {
 
 class Capture {
   readonly #options: PcapOptions
-  #stream: WriteStream | undefined
+  readonly file: LayerFile
+  /** Of the file; 0: it is not begun. */
   #size = 0
 
   constructor(options: PcapOptions) {
     this.#options = options
+    this.file = new LayerFile(options.file, 'pcap')
   }
 
   /** @throws {BindError} for a file that cannot be written. Reach: the start. */
@@ -61,35 +64,28 @@ class Capture {
   }
 
   add(packet: Buffer): void {
-    if (this.#stream === undefined || this.#size > this.#options.maxBytes) this.#begin()
-    const stream = this.#stream as WriteStream
-    if (stream.writableLength > MOST_WAITING) return
+    if (this.#size === 0 || this.#size > this.#options.maxBytes) this.#begin()
+    if (this.file.waiting > MOST_WAITING) return
     const head = Buffer.alloc(16)
     const now = performance.timeOrigin + performance.now()
     head.writeUInt32LE(Math.floor(now / 1_000), 0)
     head.writeUInt32LE(Math.floor((now % 1_000) * 1_000), 4)
     head.writeUInt32LE(packet.length, 8)
     head.writeUInt32LE(packet.length, 12)
-    stream.write(head)
-    stream.write(packet)
+    this.file.add(Buffer.concat([head, packet]))
     this.#size += 16 + packet.length
   }
 
   #begin(): void {
     const { file } = this.#options
-    if (this.#stream !== undefined) {
-      this.#stream.end()
-      renameSync(file, `${file}.1`)
-    }
+    if (this.#size > 0) renameSync(file, `${file}.1`)
     const head = Buffer.alloc(24)
     head.writeUInt32LE(0xa1b2c3d4, 0)
     head.writeUInt16LE(2, 4)
     head.writeUInt16LE(4, 6)
     head.writeUInt32LE(65_535, 16)
     head.writeUInt32LE(LINKTYPE_RAW, 20)
-    this.#stream = createWriteStream(file, { flags: 'w', mode: 0o600 })
-    this.#stream.on('error', (error) => process.emitWarning(`pcap: ${error.message}`, 'GaidarosWarning'))
-    this.#stream.write(head)
+    this.file.replace(head)
     this.#size = head.length
   }
 }
@@ -102,6 +98,7 @@ class CapturedLink extends LayerLink {
   #sent = 1_000
   #heard = 5_000
   #isOver = false
+  #hasEnded = false
 
   constructor(below: Link, capture: Capture, scope: LayerScope) {
     super(below)
@@ -124,8 +121,9 @@ class CapturedLink extends LayerLink {
     return super.write(bytes)
   }
   override end(): void {
-    if (this.#isStream && !this.#isOver)
+    if (this.#isStream && !this.#isOver && !this.#hasEnded)
       this.#put(this.#us, this.#peer, { seq: this.#sent++, ack: this.#heard, flags: FIN | ACK })
+    this.#hasEnded = true
     super.end()
   }
   override abort(reason?: Error): void {
@@ -188,6 +186,7 @@ class PcapSink extends LayerSink<CapturedLink> {
   }
 
   protected override make(below: Link): CapturedLink {
+    this.#capture.file.enter()
     return new CapturedLink(below, this.#capture, this.#scope)
   }
   override data(below: Link, buffer: Uint8Array, start: number, end: number): void {
@@ -200,6 +199,7 @@ class PcapSink extends LayerSink<CapturedLink> {
   }
   override close(below: Link, error?: Error): void {
     this.linkOf(below).closed(error)
+    this.#capture.file.leave()
     super.close(below, error)
   }
 }

@@ -34,6 +34,7 @@ const SIGNATURE = Buffer.from('0d0a0d0a000d0a515549540a', 'hex')
 /** Section 2.1: the longest line of version 1, CRLF included. */
 const V1_BYTES = 107
 const CRC32C = 0x03
+const SSL = 0x20
 
 /**
  * Reads a header at the front of `bytes`.
@@ -141,6 +142,40 @@ function readTlvs(bytes: Buffer, from: number, end: number): ProxyTlv[] {
   return tlvs
 }
 
+/** What a proxy that ends TLS says of its peer (section 2.2.6). */
+export interface ProxyTlsFacts {
+  /** The peer came by TLS. */
+  readonly isTls: boolean
+  /** It showed a certificate, in this connection or in the session this one resumes. */
+  readonly hasCertificate: boolean
+  /** It showed one, and the proxy has verified it. */
+  readonly isVerified: boolean
+  /** As OpenSSL writes it: `TLSv1.3`. */
+  readonly protocol: string | undefined
+  /** The certificate's common name. */
+  readonly commonName: string | undefined
+  readonly cipher: string | undefined
+}
+
+/** @throws {HandshakeError} `HANDSHAKE_FAILED` where the value is none. */
+export function readProxyTls(tlvs: readonly ProxyTlv[]): ProxyTlsFacts | undefined {
+  const found = tlvs.find(({ type }) => type === SSL)?.value
+  if (found === undefined) return undefined
+  if (found.length < 5) throw bad('5 bytes of TLS facts at least', `${found.length}`)
+  const client = found[0] as number
+  const parts = readTlvs(found, 5, found.length)
+  const text = (type: number) => parts.find((part) => part.type === type)?.value.toString()
+  const hasCertificate = (client & 6) !== 0
+  return {
+    isTls: (client & 1) !== 0,
+    hasCertificate,
+    isVerified: hasCertificate && found.readUInt32BE(1) === 0,
+    protocol: text(0x21),
+    commonName: text(0x22),
+    cipher: text(0x23),
+  }
+}
+
 /** Section 2.2.3: the checksum of the whole header, its own four bytes being zero. */
 function checkCrc(bytes: Buffer, size: number, tlvsAt: number): void {
   for (let at = tlvsAt; at < size; at += 3 + bytes.readUInt16BE(at + 1)) {
@@ -158,6 +193,7 @@ export function writeProxyHeader(
   source: ProxyAddress | undefined,
   destination: ProxyAddress | undefined,
   tlvs: readonly ProxyTlv[] = [],
+  hasChecksum = false,
 ): Buffer {
   const isKnown = source !== undefined && destination !== undefined
   const isSix = isKnown && source.host.includes(':')
@@ -171,10 +207,14 @@ export function writeProxyHeader(
   const addresses = isKnown
     ? Buffer.concat([packed(source.host), packed(destination.host), uint16(source.port), uint16(destination.port)])
     : Buffer.alloc(0)
-  const rest = tlvs.map(({ type, value }) => Buffer.concat([Buffer.from([type]), uint16(value.length), value]))
+  const all = hasChecksum ? [...tlvs, { type: CRC32C, value: Buffer.alloc(4) }] : tlvs
+  const rest = all.map(({ type, value }) => Buffer.concat([Buffer.from([type]), uint16(value.length), value]))
   const body = Buffer.concat([addresses, ...rest])
   const kind = isKnown ? (isSix ? 0x21 : 0x11) : 0
-  return Buffer.concat([SIGNATURE, Buffer.from([isKnown ? 0x21 : 0x20, kind]), uint16(body.length), body])
+  const whole = Buffer.concat([SIGNATURE, Buffer.from([isKnown ? 0x21 : 0x20, kind]), uint16(body.length), body])
+  // Over the header with the checksum's own bytes zero, and they are its last.
+  if (hasChecksum) whole.writeUInt32BE(crc32c(whole), whole.length - 4)
+  return whole
 }
 
 function packed(host: string): Buffer {

@@ -15,8 +15,10 @@ import type { Link, LinkSink } from '../../core/transport.js'
 import {
   type ProxyAddress,
   type ProxyHeader,
+  type ProxyTlsFacts,
   type ProxyTlv,
   readProxyHeader,
+  readProxyTls,
   writeProxyHeader,
 } from './proxy-header.js'
 
@@ -28,6 +30,8 @@ export interface ProxyFacts extends ProxyHeader {
   readonly alpn: string | undefined
   readonly authority: string | undefined
   readonly uniqueId: Buffer | undefined
+  /** PP2_TYPE_SSL: what the proxy knows of a TLS connection that ends with it. */
+  readonly tls: ProxyTlsFacts | undefined
 }
 
 /** `connection.feature(PROXY)`; undefined where no header came. */
@@ -40,6 +44,11 @@ export interface ProxyProtocolOptions {
   version: 1 | 2
   source: string | undefined
   destination: string | undefined
+  authority: string | undefined
+  alpn: string | undefined
+  uniqueId: string | undefined
+  tlvs: readonly ProxyTlv[]
+  checksum: boolean
 }
 
 export const proxyProtocol: Factory<Layer, ProxyProtocolOptions> = {
@@ -57,12 +66,44 @@ export const proxyProtocol: Factory<Layer, ProxyProtocolOptions> = {
       unit: 'text',
       why: 'Where we connect: to whom that peer had connected. Default: the address we connect to.',
     },
+    authority: { unit: 'text', why: 'Where we connect: the host name the peer had asked for (PP2_TYPE_AUTHORITY).' },
+    alpn: { unit: 'text', why: 'Where we connect: the protocol the peer had agreed on (PP2_TYPE_ALPN).' },
+    uniqueId: {
+      unit: 'text',
+      why: 'Where we connect: names the connection in the logs of all it passes, at most 128 bytes (PP2_TYPE_UNIQUE_ID).',
+      check: (value) => (Buffer.byteLength(value as string) <= 128 ? undefined : 'at most 128 bytes'),
+    },
+    tlvs: {
+      unit: 'list',
+      default: [],
+      why: 'Where we connect: further values, each `{ type, value }` with bytes or text as value.',
+      check: (value) =>
+        (value as unknown[]).every(isTlv) ? undefined : 'entries of { type: 1 to 255, value: bytes or text }',
+    },
+    checksum: {
+      unit: 'switch',
+      default: false,
+      why: 'Where we connect: add a CRC32c of the header. One that comes is always checked.',
+    },
   }),
-  create: (options, services) => ({
-    stage: 'preamble',
-    wrap: (above, scope) =>
-      scope.side === 'accepted' ? new ProxySink(above, options, scope, services) : new SendingSink(above, options),
-  }),
+  create: (options, services) => {
+    const { authority, alpn, uniqueId, tlvs, checksum, version } = options
+    if (version === 1 && (checksum || tlvs.length > 0 || (authority ?? alpn ?? uniqueId) !== undefined)) {
+      const message = 'layer proxy-protocol: authority, alpn, uniqueId, tlvs and checksum need version 2'
+      throw new ConfigError('BAD_VALUE', message, { option: 'version' })
+    }
+    return {
+      stage: 'preamble',
+      wrap: (above, scope) =>
+        scope.side === 'accepted' ? new ProxySink(above, options, scope, services) : new SendingSink(above, options),
+    }
+  },
+}
+
+function isTlv(value: unknown): boolean {
+  const { type, value: bytes } = (value ?? {}) as { type?: unknown; value?: unknown }
+  const isType = Number.isInteger(type) && (type as number) >= 1 && (type as number) <= 255
+  return isType && (typeof bytes === 'string' || bytes instanceof Uint8Array)
 }
 
 /** A link that knows better than the socket who its peer is. */
@@ -101,6 +142,7 @@ class ProxyLink extends LayerLink {
       alpn: text(1)?.toString(),
       authority: text(2)?.toString(),
       uniqueId: text(5),
+      tls: readProxyTls(header.tlvs),
     }
     if (header.source !== undefined) this.#remote = remote?.with({ ...header.source, path: undefined })
     if (header.destination !== undefined) this.#local = local?.with({ ...header.destination, path: undefined })
@@ -157,7 +199,11 @@ class ProxySink extends LayerSink<ProxyLink> {
     if (found === undefined) return
     link.cancel()
     link.held = Buffer.alloc(0)
-    link.learn(found.header)
+    try {
+      link.learn(found.header)
+    } catch (thrown) {
+      return this.#refuse(link, toError(thrown))
+    }
     const rest = bytes.subarray(found.size)
     link.isOpen = true
     if (rest.length === 0 || below.unread === undefined) {
@@ -206,11 +252,24 @@ class SendingSink extends LayerSink {
   }
 
   override open(below: Link): void {
-    const { version, source, destination } = this.#options
+    const { version, source, destination, checksum } = this.#options
     const from = addressOf(source, 'source') ?? partsOf(below.local)
     const to = addressOf(destination, 'destination') ?? partsOf(below.remote)
-    below.write(writeProxyHeader(version, from, to))
+    below.write(writeProxyHeader(version, from, to, this.#tlvs(), checksum))
     super.open(below)
+  }
+
+  #tlvs(): ProxyTlv[] {
+    const { alpn, authority, uniqueId, tlvs } = this.#options
+    const named: [number, string | undefined][] = [
+      [1, alpn],
+      [2, authority],
+      [5, uniqueId],
+    ]
+    return [
+      ...named.flatMap(([type, text]) => (text === undefined ? [] : [{ type, value: Buffer.from(text) }])),
+      ...tlvs.map(({ type, value }) => ({ type, value: Buffer.from(value) })),
+    ]
   }
 }
 
@@ -228,4 +287,4 @@ function addressOf(text: string | undefined, option: string): ProxyAddress | und
   throw new ConfigError('BAD_VALUE', message, { value: text })
 }
 
-export type { ProxyAddress, ProxyHeader, ProxyTlv }
+export type { ProxyAddress, ProxyHeader, ProxyTlsFacts, ProxyTlv }

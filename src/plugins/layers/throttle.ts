@@ -34,7 +34,12 @@ export const throttle: Factory<Layer, ThrottleOptions> = {
       unlimited: true,
       why: 'Bytes a second to peers.',
     },
-    burst: { unit: 'bytes', min: 1, default: 65_536, why: 'What may pass at once after a silence.' },
+    burst: {
+      unit: 'bytes',
+      min: 1,
+      default: 65_536,
+      why: 'What may pass at once after a silence; at least what 20 ms allow.',
+    },
     per: {
       unit: 'choice',
       choices: ['connection', 'listener'],
@@ -48,6 +53,9 @@ export const throttle: Factory<Layer, ThrottleOptions> = {
   }),
 }
 
+/** As much as is sent in one go at least: smaller pieces cost more than they smooth. */
+const PIECE_MS = 20
+
 /** Bytes that may pass; below zero it is in debt, and nothing passes before it is paid. */
 class Bucket {
   readonly #perMs: number
@@ -58,19 +66,34 @@ class Bucket {
 
   constructor(rate: number, burst: number, clock: Clock) {
     this.#perMs = rate / 1_000
-    this.#burst = burst
+    this.#burst = Math.max(burst, Math.ceil(this.#perMs * PIECE_MS))
     this.#clock = clock
-    this.#level = burst
+    this.#level = this.#burst
     this.#at = clock.now()
   }
 
-  /** Takes bytes. @returns milliseconds until more may pass; 0: now. */
-  take(bytes: number): number {
-    if (this.#perMs === Number.POSITIVE_INFINITY) return 0
+  /** Bytes that may pass now. */
+  get room(): number {
+    if (this.#perMs === Number.POSITIVE_INFINITY) return this.#perMs
     const now = this.#clock.now()
-    this.#level = Math.min(this.#burst, this.#level + (now - this.#at) * this.#perMs) - bytes
+    this.#level = Math.min(this.#burst, this.#level + (now - this.#at) * this.#perMs)
     this.#at = now
-    return this.#level >= 0 ? 0 : Math.ceil(-this.#level / this.#perMs)
+    return Math.floor(this.#level)
+  }
+
+  take(bytes: number): void {
+    this.#level -= bytes
+  }
+
+  /** Of these, as many as are worth a write of their own. */
+  piece(bytes: number): number {
+    return Math.max(1, Math.min(bytes, this.#burst, this.#perMs * PIECE_MS))
+  }
+
+  /** Milliseconds until so many may pass; 0: now. */
+  waitMs(bytes: number): number {
+    const { room } = this
+    return room >= bytes ? 0 : Math.max(1, Math.ceil((bytes - this.#level) / this.#perMs))
   }
 }
 
@@ -79,13 +102,20 @@ class ThrottledLink extends LayerLink {
   readonly reading: Bucket
   readonly #writing: Bucket
   #queue: Uint8Array[] = []
+  /** The first of the queue that has not gone: to move all up for each would be quadratic. */
+  #front = 0
   #queued = 0
+  /** Written after `upgrade` was called, while what was written before it still waits. */
+  #later: Uint8Array[] | undefined
+  #emptied: (() => void) | undefined
   #isWaiting = false
+  #isBelowFull = false
   #hasEnded = false
   #owesDrain = false
   #isPausedAbove = false
   #isPausedHere = false
-  #cancels = new Set<() => void>()
+  #isOver = false
+  readonly #cancels = new Set<() => void>()
 
   constructor(below: Link, sink: ThrottleSink) {
     super(below)
@@ -98,11 +128,14 @@ class ThrottledLink extends LayerLink {
     return this.below.buffered + this.#queued
   }
   override write(bytes: Uint8Array): boolean {
-    if (this.#hasEnded) return true
-    if (!this.#isWaiting && this.#queue.length === 0) return this.#send(bytes)
-    this.#queue.push(bytes)
+    if (this.#hasEnded || this.#isOver) return true
     this.#queued += bytes.length
-    const isFree = this.buffered <= this.#sink.scope.limits.writeHighBytes
+    if (this.#later !== undefined) this.#later.push(bytes)
+    else {
+      this.#queue.push(bytes)
+      this.#pump()
+    }
+    const isFree = !this.#isBelowFull && this.buffered <= this.#sink.scope.limits.writeHighBytes
     if (!isFree) this.#owesDrain = true
     return isFree
   }
@@ -115,65 +148,128 @@ class ThrottledLink extends LayerLink {
     if (!this.#isPausedHere) this.below.resume()
   }
   override end(): void {
-    if (this.#hasEnded) return
+    if (this.#hasEnded || this.#isOver) return
     this.#hasEnded = true
-    if (this.#queue.length === 0) this.below.end()
+    if (this.#queued === 0) this.below.end()
   }
   override abort(reason?: Error): void {
     this.dispose()
     this.below.abort(reason)
   }
 
-  /** Bytes have come: the next ones wait until these are paid for. */
-  came(bytes: number): void {
-    const waitMs = this.reading.take(bytes)
-    if (waitMs === 0 || this.#isPausedHere) return
+  /** What was written before has to leave in plain text, however long that takes; and nothing is read meanwhile. */
+  override async upgrade(layer: string, options: unknown): Promise<void> {
+    this.#later = []
+    this.below.pause()
+    if (this.#isQueued) {
+      await new Promise<void>((resolve) => {
+        this.#emptied = resolve
+      })
+    }
+    // From here on the link below holds what is written until it has switched.
+    const switched = super.upgrade(layer, options)
+    const later = this.#later ?? []
+    this.#later = undefined
+    this.#queue.push(...later)
+    this.#pump()
+    await switched
+    if (!this.#isPausedAbove && !this.#isPausedHere) this.below.resume()
+  }
+
+  /**
+   * Bytes have come.
+   *
+   * @returns how many of them may go on now; the rest, and what follows, is to wait below.
+   */
+  came(bytes: number): number {
+    const { room } = this.reading
+    // What cannot be given back goes on whole, and what follows waits until it is paid for.
+    const canWait = this.below.unread !== undefined && this.#sink.scope.kind === 'stream'
+    const now = canWait ? Math.max(0, Math.min(room, bytes)) : bytes
+    this.reading.take(now)
+    this.holdBack(now < bytes ? this.reading.piece(bytes - now) : 0)
+    return now
+  }
+
+  /** Reads nothing until so many bytes may pass. */
+  holdBack(bytes: number): void {
+    if (this.#isPausedHere) return
+    const waitMs = this.reading.waitMs(bytes)
+    if (waitMs === 0) return
     this.#isPausedHere = true
     this.below.pause()
     this.#after(waitMs, () => {
       this.#isPausedHere = false
-      if (!this.#isPausedAbove) this.below.resume()
+      // Others of the listener may have come first.
+      this.holdBack(Math.min(1, bytes))
+      if (!this.#isPausedHere && !this.#isPausedAbove && this.#later === undefined) this.below.resume()
     })
   }
 
   drained(): void {
-    if (this.#owesDrain && this.buffered <= this.#sink.scope.limits.writeLowBytes) {
-      this.#owesDrain = false
-      this.#sink.above.drain(this)
-    } else if (!this.#owesDrain) this.#sink.above.drain(this)
+    this.#isBelowFull = false
+    this.#goOn()
   }
 
   dispose(): void {
     for (const cancel of this.#cancels) cancel()
     this.#cancels.clear()
     this.#queue = []
+    this.#front = 0
+    this.#later = undefined
     this.#queued = 0
-    this.#hasEnded = true
+    this.#isOver = true
+    this.#emptied?.()
   }
 
-  #send(bytes: Uint8Array): boolean {
-    const waitMs = this.#writing.take(bytes.length)
-    const isFree = this.below.write(bytes)
-    if (waitMs > 0) {
-      this.#isWaiting = true
-      this.#after(waitMs, () => this.#goOn())
+  get #isQueued(): boolean {
+    return this.#front < this.#queue.length
+  }
+
+  /** Sends what may be sent. Tells nobody: it may be called from within `write`. */
+  #pump(): void {
+    while (!this.#isWaiting && !this.#isBelowFull) {
+      const next = this.#queue[this.#front]
+      if (next === undefined) return
+      // A message cannot be cut: it goes once nothing is owed, and is owed itself.
+      const wanted = this.#sink.scope.kind === 'message' ? 1 : this.#writing.piece(next.length)
+      const waitMs = this.#writing.waitMs(wanted)
+      if (waitMs > 0) {
+        this.#isWaiting = true
+        this.#after(waitMs, () => {
+          this.#isWaiting = false
+          this.#goOn()
+        })
+        return
+      }
+      this.#send(next)
     }
-    return isFree
+  }
+
+  #send(next: Uint8Array): void {
+    const isWhole = this.#sink.scope.kind === 'message' || this.#writing.room >= next.length
+    const piece = isWhole ? next : next.subarray(0, this.#writing.room)
+    if (!isWhole) this.#queue[this.#front] = next.subarray(piece.length)
+    else if (++this.#front >= 1_024 || this.#front === this.#queue.length) {
+      this.#queue = this.#queue.slice(this.#front)
+      this.#front = 0
+    }
+    this.#queued -= piece.length
+    this.#writing.take(piece.length)
+    if (!this.below.write(piece)) this.#isBelowFull = true
   }
 
   #goOn(): void {
-    this.#isWaiting = false
-    while (!this.#isWaiting) {
-      const next = this.#queue.shift()
-      if (next === undefined) break
-      this.#queued -= next.length
-      this.#send(next)
+    this.#pump()
+    if (!this.#isQueued) {
+      this.#emptied?.()
+      this.#emptied = undefined
+      if (this.#hasEnded && this.#queued === 0) return this.below.end()
     }
-    if (this.#owesDrain && this.buffered <= this.#sink.scope.limits.writeLowBytes) {
+    if (this.#owesDrain && !this.#isBelowFull && this.buffered <= this.#sink.scope.limits.writeLowBytes) {
       this.#owesDrain = false
       this.#sink.above.drain(this)
     }
-    if (this.#hasEnded && this.#queue.length === 0 && !this.#isWaiting) this.below.end()
   }
 
   #after(ms: number, run: () => void): void {
@@ -206,10 +302,19 @@ class ThrottleSink extends LayerSink<ThrottledLink> {
   protected override make(below: Link): ThrottledLink {
     return new ThrottledLink(below, this)
   }
+  override open(below: Link): void {
+    super.open(below)
+    // A newcomer does not read before what others of the listener have read is paid for.
+    if (this.#shared !== undefined) this.linkOf(below).holdBack(0)
+  }
   override data(below: Link, buffer: Uint8Array, start: number, end: number): void {
     const link = this.linkOf(below)
-    link.came(end - start)
-    this.above.data(link, buffer, start, end)
+    const now = link.came(end - start)
+    if (start + now < end) {
+      const rest = buffer.subarray(start + now, end)
+      below.unread?.(below.stable === true ? rest : Buffer.from(rest))
+    }
+    if (now > 0 || start === end) this.above.data(link, buffer, start, start + now)
   }
   override drain(below: Link): void {
     this.linkOf(below).drained()

@@ -43,9 +43,22 @@ export const tls: Factory<Layer, TlsLayerOptions> = {
   }),
 }
 
+/** Knows whether whoever is above wants to read. */
+class TlsLink extends LayerLink {
+  isPaused = false
+  override pause(): void {
+    this.isPaused = true
+    super.pause()
+  }
+  override resume(): void {
+    this.isPaused = false
+    super.resume()
+  }
+}
+
 /** What is done with a link below until it has a link above. */
 interface Waiting {
-  readonly link: LayerLink
+  readonly link: TlsLink
   isOpen: boolean
   cancel: () => void
 }
@@ -63,7 +76,7 @@ class TlsSink extends LayerSink {
   }
 
   override open(below: Link): void {
-    const waiting: Waiting = { link: new LayerLink(below), isOpen: false, cancel: () => {} }
+    const waiting: Waiting = { link: new TlsLink(below), isOpen: false, cancel: () => {} }
     below.state = waiting
     if (!this.#peeks) {
       // Whatever comes is the handshake's.
@@ -91,7 +104,12 @@ class TlsSink extends LayerSink {
       return
     }
     this.#proceed(waiting)
-    this.above.data(waiting.link, buffer, start, end)
+    if (!waiting.link.isPaused || below.unread === undefined) {
+      this.above.data(waiting.link, buffer, start, end)
+      return
+    }
+    // Paused as it was opened: what has come waits.
+    below.unread(buffer.subarray(start, end))
   }
 
   override end(below: Link): void {
@@ -126,7 +144,7 @@ class TlsSink extends LayerSink {
       return
     }
     this.#proceed(waiting)
-    below.resume()
+    if (!waiting.link.isPaused) below.resume()
   }
 
   #refuse(below: Link, waiting: Waiting, error: Error): void {

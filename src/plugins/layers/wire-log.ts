@@ -3,11 +3,11 @@
  *
  * Room: plugins/layers. For looking at a protocol while it is being written, never for production: it shows what peers say.
  */
-import { createWriteStream, type WriteStream } from 'node:fs'
 import { LayerLink, LayerSink } from '../../core/layer-link.js'
 import { optionSchema } from '../../core/option-schema.js'
 import type { Factory, Layer } from '../../core/plugin.js'
 import type { Link, LinkSink } from '../../core/transport.js'
+import { LayerFile } from './layer-file.js'
 
 export interface WireLogOptions {
   file: string | undefined
@@ -30,31 +30,23 @@ export const wireLog: Factory<Layer, WireLogOptions> = {
 }
 
 class Lines {
-  readonly #file: string | undefined
-  #stream: WriteStream | NodeJS.WriteStream | undefined
+  /** Undefined: standard error. */
+  readonly file: LayerFile | undefined
   #left = 0
 
   constructor(file: string | undefined) {
-    this.#file = file
+    this.file = file === undefined ? undefined : new LayerFile(file, 'wire-log')
   }
 
   add(text: string): void {
-    const stream = (this.#stream ??= this.#open())
-    if (stream.writableLength > MOST_WAITING) {
+    if ((this.file?.waiting ?? process.stderr.writableLength) > MOST_WAITING) {
       this.#left++
       return
     }
     const note = this.#left > 0 ? `(${this.#left} chunks were left out: the disk is slow)\n` : ''
     this.#left = 0
-    stream.write(note + text)
-  }
-
-  #open(): WriteStream | NodeJS.WriteStream {
-    if (this.#file === undefined) return process.stderr
-    const stream = createWriteStream(this.#file, { flags: 'a', mode: 0o600 })
-    // A full disk must not end the server.
-    stream.on('error', (error) => process.emitWarning(`wire-log: ${error.message}`, 'GaidarosWarning'))
-    return stream
+    if (this.file === undefined) process.stderr.write(note + text)
+    else this.file.add(note + text)
   }
 }
 
@@ -93,6 +85,7 @@ class WireLogSink extends LayerSink<LoggedLink> {
   }
 
   protected override make(below: Link): LoggedLink {
+    this.#lines.file?.enter()
     return new LoggedLink(below, this)
   }
   override open(below: Link): void {
@@ -112,6 +105,7 @@ class WireLogSink extends LayerSink<LoggedLink> {
   }
   override close(below: Link, error?: Error): void {
     this.say(this.linkOf(below), error === undefined ? 'closed' : `closed: ${printable(Buffer.from(error.message))}`)
+    this.#lines.file?.leave()
     super.close(below, error)
   }
 

@@ -122,7 +122,7 @@ class Budget {
   lack(frameBytes: number, now: number): number {
     const forMessage = this.#messages?.lack(1, now) ?? 0
     const forBytes = this.#bytes?.lack(frameBytes, now) ?? 0
-    return forMessage > forBytes ? forMessage : forBytes
+    return Math.max(forMessage, forBytes)
   }
 
   spend(frameBytes: number): void {

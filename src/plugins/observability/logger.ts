@@ -33,6 +33,7 @@ const levels: Readonly<Record<EventName, LogLevel>> = {
   'handler.failed': 'error',
   'disposal.failed': 'error',
   'executor.lost': 'error',
+  'executor.refused': 'warn',
   'alarm.raised': 'error',
   'listener.fault': 'warn',
   'limit.reached': 'warn',

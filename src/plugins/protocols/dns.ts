@@ -9,7 +9,7 @@ import type { Connection } from '../../core/connection.js'
 import { UnroutedMessageError } from '../../core/errors.js'
 import { optionSchema } from '../../core/option-schema.js'
 import { peerPackage } from '../../core/peer-package.js'
-import type { Factory, Protocol } from '../../core/plugin.js'
+import type { Detection, Factory, Protocol } from '../../core/plugin.js'
 import { isThenable, kindOf, malformed, tooLarge, unfitReply } from './text-support.js'
 
 export interface DnsOptions {
@@ -49,13 +49,19 @@ export interface DnsReply {
 }
 
 /** RFC 1035, 4.1.1. */
-const RCODES = { NOERROR: 0, FORMERR: 1, SERVFAIL: 2, NXDOMAIN: 3, NOTIMP: 4, REFUSED: 5 } as const
+const RCODES = { NOERROR: 0, FORMERR: 1, SERVFAIL: 2, NXDOMAIN: 3, NOTIMP: 4, REFUSED: 5, BADVERS: 16 } as const
 
 /** Thrown by a handler: the answer is this code. */
 export class DnsError extends Error {
   constructor(readonly rcode: keyof typeof RCODES) {
     super(rcode)
   }
+}
+
+interface Opt {
+  readonly type: string
+  readonly udpPayloadSize?: number
+  readonly ednsVersion?: number
 }
 
 interface Library {
@@ -121,6 +127,11 @@ export const dns: Factory<Protocol, DnsOptions> = {
     }
     return {
       codec: new DnsCodec(library, options),
+      // RFC 7766, 6.2.1.1: a slow answer holds up no other; ids tell them apart.
+      order: 'concurrent',
+      // RFC 7858: DNS over TLS.
+      alpn: ['dot'],
+      detect,
       middleware: {
         name: 'dns',
         message(context, next) {
@@ -148,6 +159,21 @@ export const dns: Factory<Protocol, DnsOptions> = {
       survives: (error) => failing.has(error) || (error.cause instanceof Error && failing.has(error.cause)),
     }
   },
+}
+
+/** Over TCP: a length, and the header of a query with one question. */
+function detect(buffer: Buffer, start: number, end: number): Detection {
+  if (end - start < 2 + HEADER) return couldBeQuery(buffer, start, end) ? 'more' : 'no'
+  return couldBeQuery(buffer, start, end) ? 'yes' : 'no'
+}
+
+function couldBeQuery(buffer: Buffer, start: number, end: number): boolean {
+  const byte = (at: number, fits: (value: number) => boolean) => start + at >= end || fits(buffer[start + at] as number)
+  const isZero = (value: number) => value === 0
+  const isShort = byte(0, (high) => high < 16) && (start + 1 >= end || buffer.readUInt16BE(start) >= HEADER + 5)
+  // QR and the operation are 0; one question, nothing else but an OPT record and a signature.
+  const counts = byte(6, isZero) && byte(7, (one) => one === 1) && [8, 9, 10, 11, 12].every((at) => byte(at, isZero))
+  return isShort && byte(4, (flags) => flags < 8) && counts && byte(13, (few) => few <= 4)
 }
 
 class Response {
@@ -186,8 +212,12 @@ class DnsCodec implements Codec {
       const packet = this.#library.decode(bytes)
       const [question] = packet.questions ?? []
       if (question === undefined) return of('FORMERR')
-      const opt = (packet.additionals as { type: string; udpPayloadSize?: number }[]).find(({ type }) => type === 'OPT')
-      return { ...of(undefined), ...question, payloadBytes: opt?.udpPayloadSize }
+      const opts = (packet.additionals as Opt[]).filter(({ type }) => type === 'OPT')
+      const [opt] = opts
+      // RFC 6891, 6.1.1: "If a query message with more than one OPT RR is received, a FORMERR MUST be returned."
+      if (opts.length > 1) return of('FORMERR')
+      const known = { ...question, payloadBytes: opt?.udpPayloadSize }
+      return { ...of((opt?.ednsVersion ?? 0) > 0 ? 'BADVERS' : undefined), ...known }
     } catch {
       return of('FORMERR')
     }
@@ -220,8 +250,18 @@ class DnsCodec implements Codec {
       (this.#options.recursion ? RA : 0) |
       (query.opcode << 11) |
       more |
-      RCODES[rcode]
-    const opt = { type: 'OPT', name: '.', udpPayloadSize: this.#options.payloadBytes, flags: 0, options: [] }
+      (RCODES[rcode] & 15)
+    // The upper bits of a code over 15 stand in the OPT record (RFC 6891, 6.1.3).
+    const extendedRcode = RCODES[rcode] >> 4
+    const opt = {
+      type: 'OPT',
+      name: '.',
+      udpPayloadSize: this.#options.payloadBytes,
+      extendedRcode,
+      ednsVersion: 0,
+      flags: 0,
+      options: [],
+    }
     return this.#library.encode({
       type: 'response',
       id: query.id,

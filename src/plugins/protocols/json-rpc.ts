@@ -8,12 +8,14 @@ import type { Codec, CodecContext, FrameLimits, FrameReader } from '../../core/c
 import type { Connection } from '../../core/connection.js'
 import { ConnectionError, FrameError, toError, UnroutedMessageError } from '../../core/errors.js'
 import { optionSchema } from '../../core/option-schema.js'
-import type { Factory, Protocol } from '../../core/plugin.js'
-import { isThenable, kindOf, LF, malformed, tooLarge, unfitReply } from './text-support.js'
+import type { Detection, Factory, Protocol } from '../../core/plugin.js'
+import { HeaderReader, LineReader, readJson } from './json-rpc-frames.js'
+import { isThenable, kindOf, LF, unfitReply } from './text-support.js'
 
 export interface JsonRpcOptions {
   readonly framing: 'lines' | 'headers'
   readonly batch: number
+  readonly depth: number
 }
 
 type Id = string | number | null
@@ -92,7 +94,11 @@ class Peer implements RpcPeer {
     const pending = this.pending.get(id)
     this.pending.delete(id)
     if (error === undefined) pending?.resolve(result)
-    else pending?.reject(new RpcError(error.code, String(error.message), error.data))
+    else {
+      // The peer's own word for it, whatever that looks like.
+      const { code, message, data } = (error ?? {}) as { code?: unknown; message?: unknown; data?: unknown }
+      pending?.reject(new RpcError(Number.isInteger(code) ? (code as number) : INTERNAL, String(message), data))
+    }
   }
 }
 
@@ -159,12 +165,19 @@ export const jsonRpc: Factory<Protocol, JsonRpcOptions> = {
       why: 'A JSON value a line, or a Content-Length header before each (Language Server Protocol).',
     },
     batch: { unit: 'count', min: 1, default: 100, why: 'Most requests in one batch.' },
+    depth: {
+      unit: 'count',
+      min: 2,
+      default: 64,
+      why: 'How deep objects and arrays may be nested; more is a parse error.',
+    },
   }),
-  create({ framing, batch }) {
+  create({ framing, batch, depth }) {
     /** The request whose handling threw: its error reply needs the id. */
     const failing = new WeakMap<Error, Id>()
     return {
-      codec: new RpcCodec(framing),
+      codec: new RpcCodec(framing, depth),
+      clientCodec: new RpcClientCodec(framing, depth),
       needs: { ordered: true },
       // An answer to a call of ours may come while the method waits for it.
       order: 'concurrent',
@@ -192,8 +205,25 @@ export const jsonRpc: Factory<Protocol, JsonRpcOptions> = {
         return id === undefined ? undefined : failure(id, INTERNAL, 'Internal error')
       },
       survives: (error) => !(error instanceof FrameError),
+      detect: framing === 'lines' ? detectLine : detectHeader,
     }
   },
+}
+
+/** A JSON object or a batch. */
+function detectLine(buffer: Buffer, start: number, end: number): Detection {
+  let at = start
+  while (at < end && (buffer[at] === 0x20 || buffer[at] === LF || buffer[at] === 0x0d || buffer[at] === 0x09)) at++
+  if (at === end) return 'more'
+  if (buffer[at] === 0x7b) return 'yes'
+  if (buffer[at] !== 0x5b) return 'no'
+  return detectLine(buffer, at + 1, end)
+}
+
+function detectHeader(buffer: Buffer, start: number, end: number): Detection {
+  const front = buffer.toString('latin1', start, Math.min(end, start + 15)).toLowerCase()
+  if (front === 'content-length:') return 'yes'
+  return 'content-length:'.startsWith(front) ? 'more' : 'no'
 }
 
 /** Runs one request. @param failed - Told of what is not the caller's to know; it is thrown on. */
@@ -291,19 +321,18 @@ const NO_JSON = Symbol('no JSON')
 class RpcCodec implements Codec {
   readonly framer: { open(limits: FrameLimits): FrameReader }
   readonly #hasHeaders: boolean
+  readonly #depth: number
 
-  constructor(framing: 'lines' | 'headers') {
+  constructor(framing: 'lines' | 'headers', depth: number) {
     this.#hasHeaders = framing === 'headers'
+    this.#depth = depth
     this.framer = { open: (limits) => (this.#hasHeaders ? new HeaderReader(limits) : new LineReader(limits)) }
   }
 
   decode(frame: Uint8Array): unknown {
-    try {
-      return JSON.parse(Buffer.from(frame.buffer, frame.byteOffset, frame.byteLength).toString())
-    } catch {
-      // Answered, not the end: the next frame is where it is.
-      return NO_JSON
-    }
+    const bytes = Buffer.from(frame.buffer, frame.byteOffset, frame.byteLength)
+    // Answered, not the end: the next frame is where it is.
+    return readJson(bytes, this.#depth) ?? NO_JSON
   }
   encode(message: unknown, { kind }: CodecContext): string {
     const value = message instanceof Batch ? message.answers : message
@@ -330,79 +359,18 @@ class RpcCodec implements Codec {
   }
 }
 
-class LineReader implements FrameReader {
-  start = 0
-  end = 0
-  readonly need = 0
-  readonly #limit: number
-  #scanned = 0
+/** The server may call the client by a number that the client has given to a call of its own. */
+class RpcClientCodec extends RpcCodec {
+  readonly #calls = new WeakSet<object>()
 
-  constructor(limits: FrameLimits) {
-    this.#limit = limits.frameBytes
+  override decode(frame: Uint8Array): unknown {
+    const message = super.decode(frame)
+    if (typeof message === 'object' && message !== null && !isResponse(message)) this.#calls.add(message)
+    return message
   }
-
-  skip(buffer: Buffer, start: number, end: number): number {
-    if (this.#scanned > 0) return start
-    let at = start
-    while (at < end && (buffer[at] === LF || buffer[at] === 0x0d || buffer[at] === 0x20)) at++
-    return at
-  }
-  next(buffer: Buffer, start: number, end: number): number {
-    const at = buffer.subarray(start + this.#scanned, end).indexOf(LF)
-    const size = at < 0 ? end - start : this.#scanned + at
-    if (size > this.#limit) throw tooLarge('messages', this.#limit, 'frameBytes')
-    if (at < 0) {
-      this.#scanned = size
-      return -1
-    }
-    this.#scanned = 0
-    this.start = start
-    this.end = start + size
-    return start + size + 1
-  }
-}
-
-/** Headers of more than this are none. */
-const HEADER_BYTES = 4_096
-
-/** microsoft.github.io/language-server-protocol, base protocol. */
-class HeaderReader implements FrameReader {
-  start = 0
-  end = 0
-  need = 0
-  readonly #limit: number
-  #head = 0
-  #scanned = 0
-
-  constructor(limits: FrameLimits) {
-    this.#limit = limits.frameBytes
-  }
-
-  next(buffer: Buffer, start: number, end: number): number {
-    if (this.need === 0 && !this.#readHead(buffer, start, end)) return -1
-    if (end - start < this.need) return -1
-    this.start = start + this.#head
-    this.end = start + this.need
-    this.need = 0
-    return this.end
-  }
-
-  #readHead(buffer: Buffer, start: number, end: number): boolean {
-    const from = start + Math.max(0, this.#scanned - 3)
-    const at = buffer.subarray(from, Math.min(end, start + HEADER_BYTES)).indexOf('\r\n\r\n')
-    if (at < 0) {
-      if (end - start >= HEADER_BYTES) throw malformed(`headers of at most ${HEADER_BYTES} bytes`, 'more')
-      this.#scanned = end - start
-      return false
-    }
-    const head = buffer.toString('latin1', start, from + at)
-    const [, digits] = /^content-length:[ \t]*(\d{1,15})[ \t]*$/im.exec(head) ?? []
-    if (digits === undefined) throw malformed('a Content-Length header', JSON.stringify(head.slice(0, 40)))
-    const length = Number(digits)
-    if (length > this.#limit) throw tooLarge('messages', this.#limit, 'frameBytes')
-    this.#scanned = 0
-    this.#head = from + at + 4 - start
-    this.need = this.#head + length
-    return true
+  override correlate(message: unknown): string | number | undefined {
+    // No id is this: it answers nobody.
+    if (typeof message !== 'object' || message === null || this.#calls.has(message)) return Number.NaN
+    return super.correlate(message)
   }
 }

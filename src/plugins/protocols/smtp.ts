@@ -6,7 +6,7 @@
  */
 import type { Codec, CodecContext } from '../../core/codec.js'
 import type { Connection } from '../../core/connection.js'
-import { HandlerError, toError, UnroutedMessageError } from '../../core/errors.js'
+import { ExecutorError, FrameError, HandlerError, toError, UnroutedMessageError } from '../../core/errors.js'
 import { TLS } from '../../core/feature.js'
 import { optionSchema } from '../../core/option-schema.js'
 import type { Factory, Protocol } from '../../core/plugin.js'
@@ -62,8 +62,8 @@ interface Session {
   from: string | undefined
   to: string[]
   user: string | undefined
-  /** Lines of the mail under way; undefined outside DATA. */
-  data: Buffer[] | undefined
+  /** The mail under way, in a buffer that doubles; undefined outside DATA. */
+  data: Buffer | undefined
   size: number
   isTooLarge: boolean
   hasBareEnds: boolean
@@ -73,6 +73,9 @@ interface Session {
   /** Largest mail. */
   most: number
 }
+
+const EMPTY = Buffer.alloc(0)
+const SMALLEST = 4_096
 
 const fresh = (): Session => ({
   client: '',
@@ -134,12 +137,22 @@ export const smtp: Factory<Protocol, SmtpOptions> = {
         },
         message: ({ connection, message }, next) => talk.step(connection, message as Line | SmtpMessage, next),
       },
-      errorReply(error) {
-        return `421 ${options.hostname} ${oneLine(error.message)}`
-      },
+      // Our own words for a line that is too long; what failed inside is for the log.
+      errorReply: (error) =>
+        error instanceof FrameError
+          ? `500 5.5.6 ${oneLine(error.message)}`
+          : isOneMail(error)
+            ? '451 4.3.0 local error, try again later'
+            : `421 4.3.0 ${options.hostname} has an error`,
+      survives: isOneMail,
       goodbye: () => `421 ${options.hostname} is shutting down`,
     }
   },
+}
+
+/** The fault of one command or mail, which has its answer now. */
+function isOneMail(error: Error): boolean {
+  return error instanceof HandlerError || error instanceof ExecutorError || error instanceof UnroutedMessageError
 }
 
 class SmtpCodec implements Codec {
@@ -156,6 +169,8 @@ class SmtpCodec implements Codec {
     session.most = limits.frameBytes
     if (session.data !== undefined) return this.#mailLine(bytes, session, connection)
     const text = bytes.toString()
+    // A line that another server would take for two is none.
+    if (/[\r\n\0]/.test(text)) return { command: 'BARE', rest: '' } satisfies Line
     if (session.answer !== undefined) return { command: 'ANSWER', rest: text } satisfies Line
     const space = text.indexOf(' ')
     const command = (space < 0 ? text : text.slice(0, space)).toUpperCase()
@@ -166,20 +181,29 @@ class SmtpCodec implements Codec {
 
   /** RFC 5321, 4.5.2: a line of one dot ends the mail; the first of two dots is no part of it. */
   #mailLine(bytes: Buffer, session: Session, connection: Connection): unknown {
-    const lines = session.data as Buffer[]
+    const held = session.data as Buffer
     if (bytes.length === 1 && bytes[0] === 0x2e) {
       session.data = undefined
       const { from = '', to, client, user } = session
       const tls = connection.feature(TLS) !== undefined
-      return { command: 'MESSAGE', from, to, data: Buffer.concat(lines), tls, client, user } satisfies SmtpMessage
+      // A copy at its size: a mailbox keeps many of them.
+      const data = Buffer.from(held.subarray(0, session.isTooLarge ? 0 : session.size))
+      return { command: 'MESSAGE', from, to, data, tls, client, user } satisfies SmtpMessage
     }
     const line = bytes[0] === 0x2e ? bytes.subarray(1) : bytes
-    session.size += line.length + 2
+    const size = session.size + line.length + 2
     if (line.includes(0x0a) || line.includes(0x0d)) session.hasBareEnds = true
-    if (session.size > session.most) {
+    if (session.isTooLarge || size > session.most) {
       session.isTooLarge = true
-      lines.length = 0
-    } else lines.push(Buffer.concat([line, Buffer.from('\r\n')]))
+      session.data = EMPTY
+    } else {
+      const room = size > held.length ? Buffer.allocUnsafe(Math.max(SMALLEST, size * 2)) : held
+      if (room !== held) held.copy(room, 0, 0, session.size)
+      session.data = room
+      line.copy(room, session.size)
+      room.write('\r\n', size - 2, 'latin1')
+      session.size = size
+    }
     return { command: 'LINE', rest: '' } satisfies Line
   }
 
@@ -250,6 +274,9 @@ class Dialogue {
     switch (message.command) {
       case 'LINE':
         return undefined
+      case 'BARE':
+        session.answer = undefined
+        return '500 5.5.2 lines end in CR LF, and in nothing else'
       case 'MESSAGE':
         return this.#take(session, next)
       case 'ANSWER': {
@@ -299,7 +326,7 @@ class Dialogue {
         return this.#asked(next, () => session.to.push((message as SmtpAddress).address))
       case 'DATA':
         if (session.to.length === 0) return '503 5.5.1 begin with MAIL and RCPT'
-        session.data = []
+        session.data = EMPTY
         return '354 end with a line of one dot'
       case 'BAD':
         return `501 5.5.4 ${rest}: the address is not well written`
@@ -351,6 +378,8 @@ class Dialogue {
   #authenticate(connection: Connection, session: Session, rest: string, isSecure: boolean): unknown {
     const { authenticate } = this.#options
     if (authenticate === undefined || !isSecure) return '502 5.5.1 AUTH is not possible here'
+    // RFC 4954, 4: once, and not inside a mail.
+    if (session.user !== undefined || session.from !== undefined) return '503 5.5.1 AUTH comes once, before MAIL'
     const [mechanism = '', initial] = rest.split(' ')
     const decide = (user: string, password: string): unknown => {
       const settle = (isKnown: boolean) => {
@@ -382,8 +411,7 @@ function refusable(next: () => unknown, then: (said: unknown) => unknown, unrout
   const refuse = (thrown: unknown): unknown => {
     if (thrown instanceof UnroutedMessageError && unrouted !== undefined) return unrouted()
     if (thrown instanceof SmtpError) return `${thrown.status} ${oneLine(thrown.message)}`
-    const error = toError(thrown)
-    throw new HandlerError('HANDLER_FAILED', `taking mail failed: ${error.message}`, { cause: error })
+    throw toError(thrown)
   }
   try {
     const said = next()

@@ -29,9 +29,17 @@ const PRIVATE = [
   '127.0.0.0/8',
   '169.254.0.0/16',
   '172.16.0.0/12',
+  '192.0.0.0/24',
   '192.168.0.0/16',
+  '198.18.0.0/15',
   '224.0.0.0/3',
-  '::/127',
+  // Unspecified, loopback, and addresses that stand for IPv4 ones: behind a translator they lead to the networks above.
+  '::/96',
+  '64:ff9b::/96',
+  '64:ff9b:1::/48',
+  '2002::/16',
+  '100::/64',
+  'fec0::/10',
   'fc00::/7',
   'fe80::/10',
   'ff00::/8',
@@ -223,10 +231,7 @@ class Handshake {
     let address = host
     if (!isAddress(host)) {
       // What is checked is what is connected to: a name may mean something else a moment later.
-      address = await lookup(host).then(
-        (found) => found.address,
-        () => '',
-      )
+      address = await addressOf(host)
       if (address === '') throw this.#refuse(UNREACHABLE, `${host}, which nobody knows`)
     }
     if (!this.#reach.has(address, port)) throw this.#refuse(NOT_ALLOWED, `${host}:${port}, which is not allowed`)
@@ -261,6 +266,15 @@ class Handshake {
     const bytes = this.#held.subarray(0, count)
     this.#held = this.#held.subarray(count)
     return bytes
+  }
+}
+
+/** Empty where there is none; what is no name at all is thrown by the look-up itself. */
+async function addressOf(host: string): Promise<string> {
+  try {
+    return (await lookup(host)).address
+  } catch {
+    return ''
   }
 }
 

@@ -5,8 +5,8 @@
  * first byte. Nothing is ever answered.
  */
 import type { Codec, CodecContext, FrameLimits, FrameReader } from '../../core/codec.js'
-import type { Factory, Protocol } from '../../core/plugin.js'
-import { kindOf, LF, malformed, NINE, SPACE, tooLarge, unfitReply, ZERO } from './text-support.js'
+import type { Detection, Factory, Protocol } from '../../core/plugin.js'
+import { CR, kindOf, LF, malformed, NINE, SPACE, tooLarge, unfitReply, ZERO } from './text-support.js'
 
 const severities = ['emergency', 'alert', 'critical', 'error', 'warning', 'notice', 'info', 'debug'] as const
 export type SyslogSeverity = (typeof severities)[number]
@@ -40,18 +40,24 @@ export interface SyslogMessage {
  */
 export const syslog: Factory<Protocol, Record<string, never>> = {
   name: 'syslog',
-  create: () => ({ codec: new SyslogCodec() }),
+  create: () => ({ codec: new SyslogCodec(), detect }),
+}
+
+/** `<13>`, or a count and then that. */
+function detect(buffer: Buffer, start: number, end: number): Detection {
+  const front = buffer.toString('latin1', start, Math.min(end, start + 16))
+  if (/^(?:[1-9]\d{0,9} )?<\d{1,3}>/.test(front)) return 'yes'
+  return /^(?:[1-9]\d{0,9}(?: (?:<\d{0,3})?)?|<\d{0,3})$/.test(front) || front === '' ? 'more' : 'no'
 }
 
 class SyslogCodec implements Codec<SyslogMessage> {
   readonly framer = { open: (limits: FrameLimits): FrameReader => new SyslogReader(limits) }
 
   decode(frame: Uint8Array): SyslogMessage {
-    return parse(
-      Buffer.from(frame.buffer, frame.byteOffset, frame.byteLength)
-        .toString()
-        .replace(/[\r\n\0]+$/, ''),
-    )
+    let end = frame.byteLength
+    // Not by a pattern: one that is anchored at the end alone takes the square of a run of them in the middle.
+    while (end > 0 && isTrailer(frame[end - 1] as number)) end--
+    return parse(Buffer.from(frame.buffer, frame.byteOffset, end).toString())
   }
   route({ severity }: SyslogMessage): string {
     return severity
@@ -65,15 +71,36 @@ class SyslogCodec implements Codec<SyslogMessage> {
       )
     }
     const { facility = 1, severity = 'info', timestamp, host, app, pid, msgid, structured = {} } = message
-    const head = `<${facility * 8 + severities.indexOf(severity)}>1`
-    const fields = [timestamp ?? new Date().toISOString(), host, app, pid, msgid].map((one) => one ?? '-')
+    const level = severities.indexOf(severity)
+    if (level < 0 || !Number.isInteger(facility) || facility < 0 || facility > 23) {
+      const remedy = `facility is 0 to 23, severity one of ${severities.join(', ')}`
+      throw unfitReply('syslog', `facility ${facility}, severity ${String(severity)}`, remedy)
+    }
+    const head = `<${facility * 8 + level}>1`
+    const fields = [timestamp ?? new Date().toISOString(), host, app, pid, msgid].map((one) => word(one, 255))
     const data = Object.entries(structured).map(([id, pairs]) => {
-      const written = Object.entries(pairs).map(([key, value]) => ` ${key}="${value.replace(/["\\\]]/g, '\\$&')}"`)
-      return `[${id}${written.join('')}]`
+      const written = Object.entries(pairs).map(
+        ([key, value]) => ` ${name(key)}="${String(value).replace(/["\\\]]/g, '\\$&')}"`,
+      )
+      return `[${name(id)}${written.join('')}]`
     })
     const bytes = Buffer.from(`${head} ${fields.join(' ')} ${data.join('') || '-'} ${message.message}`)
     return kind === 'message' ? bytes : Buffer.concat([Buffer.from(`${bytes.length} `), bytes])
   }
+}
+
+function isTrailer(byte: number): boolean {
+  return byte === LF || byte === CR || byte === 0
+}
+
+/** A field of the header: visible ASCII, or `-` (RFC 5424, 6). A stranger's words must not become further fields. */
+function word(text: string | undefined, most: number): string {
+  return text === undefined || text === '' ? '-' : text.replace(/[^!-~]/g, '_').slice(0, most)
+}
+
+/** SD-NAME (RFC 5424, 6.3.2). */
+function name(text: string): string {
+  return word(text, 32).replace(/[=\]"]/g, '_')
 }
 
 function parse(text: string): SyslogMessage {

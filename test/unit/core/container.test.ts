@@ -245,6 +245,41 @@ test('a singleton of the application is used, and never disposed by the server',
   assert.is(disposed, 0)
 })
 
+test('where the container is the server’s alone, singletons made for it go with it, in reverse and awaited', async () => {
+  const gone: string[] = []
+  const dispose = async (name: string) => {
+    await null
+    gone.push(name)
+  }
+  @singleton()
+  class Database {
+    dispose = () => dispose('database')
+  }
+  @singleton()
+  class Store {
+    constructor(readonly database: Database) {}
+    dispose = () => dispose('store')
+  }
+  @singleton()
+  class Before {
+    dispose = () => dispose('before')
+  }
+  @Handler()
+  class User {
+    constructor(
+      readonly store: Store,
+      readonly before: Before,
+    ) {}
+    @OnMessage() hear() {}
+    dispose = () => dispose('handler')
+  }
+  root.resolve(Before)
+  const container = new ServerContainer({ ownsParent: true, values: new Map(), failed: () => {} })
+  await planOf(container, User).prepare?.()
+  await container.dispose()
+  assert.equal(gone, ['handler', 'store', 'database'], 'what the application had before stays')
+})
+
 test('container-scoped classes are one a connection', () => {
   @scoped(Lifecycle.ContainerScoped)
   class Cart {}

@@ -89,6 +89,18 @@ test('mistakes are told where they are made', () => {
     /unknown option `codc`; nearest: `codec`/,
   )
   assert.match(
+    refusal(() => defineHandler({ codc: 'line', message: () => 1 } as never)),
+    /handler handler: unknown option `codc`; nearest: `codec`/,
+  )
+  assert.match(
+    refusal(() => defineHandler({ mesage: () => 1, open: () => 1 } as never)),
+    /unknown option `mesage`; nearest: `message`/,
+  )
+  assert.match(
+    refusal(() => defineHandler({ needs: { order: true }, message: () => 1 } as never)),
+    /needs: unknown option `order`; nearest: `ordered`/,
+  )
+  assert.match(
     refusal(() => Handler({ scope: 'request' } as never)(class A {})),
     /scope is one of server, connection/,
   )

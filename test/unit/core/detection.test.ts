@@ -53,7 +53,7 @@ function detecting(marks: (string | undefined)[], given: { detectBytes?: number;
     limits: { detectBytes: given.detectBytes ?? 1_024 },
     timeouts: { detectMs: given.detectMs ?? 5_000 },
   })
-  return { ...main, opened: () => played.map(({ counters }) => counters['opened'] ?? 0) }
+  return { ...main, opened: () => played.map(({ counters }) => counters.opened ?? 0) }
 }
 
 test('the chosen one reads from the first byte, whole frames and parts', async () => {

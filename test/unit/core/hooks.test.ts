@@ -77,6 +77,8 @@ test('[reply, true] keeps the connection; a promise may be waited for', async ()
 test('a script is a function, or is run with `input`', async () => {
   assert.is((await talk(await hooks({ handleRequest: new Script('(r) => r + r') }), 'a\n')).sent, 'aa\n')
   assert.is((await talk(await hooks({ handleRequest: new Script('input + input') }), 'a\n')).sent, 'aa\n')
+  assert.is((await talk(await hooks({ handleRequest: new Script('request + request') }), 'a\n')).sent, 'aa\n')
+  assert.is((await talk(await hooks({ encodeResponse: new Script('`<${reply}>`') }), 'a\n')).sent, '<a>')
   const method = scriptHandler(new Script('input.length')).messages[0]?.method as (message: unknown) => unknown
   assert.is(method('four'), 4)
 })

@@ -55,7 +55,7 @@ test('a protocol’s own steps stand between the listener’s and the handler’
     chosen.middleware.map(({ level, set }) => `${level}: ${set.name}`),
     ['global: log', 'listener: error-reply', 'protocol: its-own'],
   )
-  assert.is(chosen.reasons['codec'], 'protocol stepping')
+  assert.is(chosen.reasons.codec, 'protocol stepping')
 })
 
 test('several protocols, each with its handler; the rest to a codec', async () => {

@@ -513,6 +513,61 @@ test('a handler that never answers is ended, and its late reply dropped', async 
   assert.is(link.sent, '')
 })
 
+test('concurrent: a stream that makes progress keeps no hung handler alive, and is none itself', async () => {
+  let next: () => void = () => {}
+  const { clock, give, link, events } = play({
+    order: 'concurrent',
+    timeouts: { handlerMs: 1_000 },
+    handler: {
+      message: (m) =>
+        m === 'hung'
+          ? never
+          : (async function* () {
+              for (let i = 0; ; i++) {
+                await new Promise<void>((resolve) => void (next = resolve))
+                yield String(i)
+              }
+            })(),
+      error: () => 'given up',
+    },
+  })
+  give('hung\nstream\n')
+  for (let i = 0; i < 10; i++) {
+    clock.advance(400)
+    next()
+    await settle()
+  }
+  assert.equal(
+    events.filter((event) => event.startsWith('handler.failed')),
+    ['handler.failed TIMEOUT'],
+  )
+  assert.ok(link.sent.endsWith('9\n'))
+})
+
+test('a stream that was given up sends nothing more', async () => {
+  let next: () => void = () => {}
+  const { clock, give, link } = play({
+    timeouts: { handlerMs: 1_000 },
+    handler: {
+      message: (m) =>
+        m === 'echo'
+          ? 'echo'
+          : (async function* () {
+              await new Promise<void>((resolve) => void (next = resolve))
+              yield 'late'
+            })(),
+      error: () => 'given up',
+    },
+  })
+  give('stream\n')
+  clock.advance(1_300)
+  await settle()
+  give('echo\n')
+  next()
+  await settle()
+  assert.is(link.sent, 'given up\necho\n')
+})
+
 test('no first byte in time', () => {
   const { clock, events } = play({ timeouts: { firstByteMs: 1_000 }, handler: echo })
   clock.advance(1_300)

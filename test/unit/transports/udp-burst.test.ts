@@ -25,7 +25,7 @@ for (const [title, receiveBuffer] of [
   ['of 4 MiB', undefined],
   ['too small', 16 * 1024],
 ] as const) {
-  test(`bursts into a receive buffer ${title}: sent = received + dropped by the kernel`, async () => {
+  test(`bursts into a receive buffer ${title}: sent = received + dropped by the kernel (F32)`, async () => {
     const { record, port } = await listen('udp://127.0.0.1:0', receiveBuffer === undefined ? {} : { receiveBuffer })
     if (drops(port) === undefined)
       return console.log('# skipped: this platform does not tell its drops in /proc/net/udp')

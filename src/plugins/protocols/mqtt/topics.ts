@@ -4,12 +4,18 @@
  * Room: plugins/protocols. MQTT 5.0, section 4.7.
  */
 
+export function levelsOf(topicOrFilter: string): readonly string[] {
+  return topicOrFilter.split('/')
+}
+
 /** True when a topic falls under a filter; `+` is one level, `#` all that follow. */
 export function matches(filter: string, topic: string): boolean {
+  return matchesLevels(levelsOf(filter), levelsOf(topic))
+}
+
+export function matchesLevels(wanted: readonly string[], given: readonly string[]): boolean {
   // 4.7.2: wildcards at the front do not take topics of the server's own.
-  if (topic.startsWith('$') && !filter.startsWith('$')) return false
-  const wanted = filter.split('/')
-  const given = topic.split('/')
+  if (given[0]?.startsWith('$') && (wanted[0] === '+' || wanted[0] === '#')) return false
   for (let level = 0; level < wanted.length; level++) {
     if (wanted[level] === '#') return true
     if (level >= given.length) return false

@@ -42,7 +42,11 @@ class Cursor {
     const length = last.length
     if (from < 0) throw malformed('a whole reply', 'a part of one')
     this.at = from
-    if (length < 0) return null
+    if (length < 0) {
+      // Only these have a null of RESP2; the reader says the same.
+      if (type !== 0x24 && type !== 0x2a) throw malformed('the length of a reply', '-1')
+      return null
+    }
     if (times === undefined) return this.#bulk(type, from, length)
     // Three bytes at least for each: what is claimed must be there.
     if (length * times * 3 > this.#end - from) throw malformed('a whole reply', 'a part of one')

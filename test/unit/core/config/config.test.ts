@@ -1,6 +1,7 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { Ajv } from 'ajv'
 import fc from 'fast-check'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -48,6 +49,8 @@ const places: Readonly<Record<string, unknown>> = {
   '.gaidarosrc.ts': 'export default { limits: { inFlight: 3 as number } }\n',
   '.config/gaidarosrc': 'limits:\n  inFlight: 3\n',
   '.config/gaidarosrc.json': json,
+  '.config/.gaidarosrc.yaml': 'limits: { inFlight: 3 }\n',
+  '.config/gaidaros.config.mjs': 'export default { limits: { inFlight: 3 } }\n',
   'gaidaros.config.js': 'module.exports = { limits: { inFlight: 3 } }\n',
   'gaidaros.config.mjs': 'export default { limits: { inFlight: 3 } }\n',
   'gaidaros.config.cjs': 'module.exports = { limits: { inFlight: 3 } }\n',
@@ -138,6 +141,15 @@ test('every fault is told, with what was expected, what came, and where from', a
 test('no secret stands in any error', async () => {
   const { message } = await refusal({ code: { tls: { passphrase: { hunter: 2 }, key: 42 } } as never })
   assert.not.match(message, /hunter|42/)
+  // Nor where the branch that holds it is refused as a whole.
+  const whole = await refusal({ code: { cluster: { name: 'eu', password: 'hunter2', tls: 5 } } as never })
+  assert.match(whole.message, /cluster: expected NATS servers .* got .*eu/)
+  assert.not.match(whole.message, /hunter/)
+})
+
+test('a variable for text stays text where a setting has several forms', async () => {
+  const { values } = await load({ code: {}, env: { GAIDAROS_CLUSTER__PASSWORD: '0042', GAIDAROS_CLUSTER__NAME: '7' } })
+  assert.equal({ ...(values.cluster as object) }, { password: '0042', name: '7' })
 })
 
 test('the word unlimited is read as what it means, and only where it may stand', async () => {
@@ -259,6 +271,45 @@ test('what the quick check accepts the schema accepts', () => {
     { numRuns: 20_000 },
   )
   assert.ok(accepted > 100, `${accepted} were accepted`)
+})
+
+test('schema.json is JSON Schema of draft 7, and says of a configuration what the checker says', () => {
+  const schema = jsonSchema()
+  const ajv = new Ajv({ strict: false })
+  assert.ok(ajv.validateSchema(schema), JSON.stringify(ajv.errors))
+  assert.is((schema as { $schema?: string }).$schema, 'http://json-schema.org/draft-07/schema#')
+  const validate = ajv.compile(schema)
+  const listener = {
+    endpoint: 'tcp://[::]:8080',
+    handler: 'Greeter',
+    codec: { name: 'line', payload: 'json' },
+    middleware: ['log', { name: 'rate-limit', messages: 5 }],
+    executor: { type: 'thread-pool', size: 4 },
+    limits: { connections: 5, frameBytes: 'unlimited' },
+    tls: { cert: './cert.pem', key: ['./key.pem'], sni: { 'a.test': { cert: 'x', key: 'y' } } },
+    layers: ['gzip', { name: 'throttle', bytes: 1000 }],
+    protocol: ['http', { name: 'resp', handler: 'Store' }],
+  }
+  const wholes: unknown[] = [
+    {},
+    { $schema: 'x', listen: 'tcp://localhost:0', handler: './greeter.ts' },
+    { listen: ['tcp://localhost:0', 'unix:./a.sock'], $import: ['./a.json'], plugins: ['x', ['./y.ts', { a: 1 }]] },
+    { listeners: { public: listener }, drain: { timeoutMs: 0 }, control: true, verbose: 2, workers: 1 },
+    { hooks: { module: './h.js', class: 'Shout', args: ['!'], handleRequest: 'handle' } },
+    { limitz: {} },
+    { limits: { conections: 1 } },
+    { limits: { connections: 'many' } },
+    { limits: { frameBytes: -1 } },
+    { listeners: { public: { handler: 'Greeter' } } },
+    { listeners: { public: { ...listener, codec: 5 } } },
+    { listeners: { public: { ...listener, executor: { name: 'thread' } } } },
+    { tls: { minVersion: 'TLSv1.1' } },
+    { hooks: { endRequst: 'x' } },
+    { verbose: 9 },
+  ]
+  for (const whole of wholes) {
+    assert.is(validate(whole), shape.safeParse(whole).success, JSON.stringify({ whole, errors: validate.errors }))
+  }
 })
 
 test('schema.json describes every limit and deadline', () => {

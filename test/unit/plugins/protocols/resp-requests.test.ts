@@ -1,4 +1,4 @@
-// time limit: 120 s
+// time limit: 240 s
 /** RESP, the server's side of the wire: requests in any cut, limits, inline commands. */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'

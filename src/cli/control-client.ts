@@ -1,0 +1,72 @@
+/**
+ * The side of the control socket that asks.
+ *
+ * Room: the command line.
+ */
+import type { ClientConnection } from '../core/client.js'
+import type { ControlRequest } from '../core/control.js'
+import { ConfigError, ConnectionError, FrameError, GaidarosError, toError } from '../core/errors.js'
+import { connect } from '../gaidaros.js'
+import type { Arguments } from './arguments.js'
+
+const ANSWER_MS = 10_000
+
+/** What the server did not want to do; it goes on. */
+export class Refusal extends GaidarosError<'REFUSED'> {
+  constructor(message: string) {
+    super('REFUSED', message)
+  }
+}
+
+interface Answer {
+  readonly ok: boolean
+  readonly result?: unknown
+  readonly error?: string
+}
+
+/** @throws {ConnectionError} `REFUSED` when no server answers there. */
+export async function openControl(given: Arguments): Promise<ClientConnection> {
+  const path = socketOf(given)
+  try {
+    // `stop` waits for as long as the server drains, `tap` for as long as nothing is said.
+    const timeouts = { idleMs: 'unlimited' } as const
+    return await connect(`unix:${path}`, {
+      codec: 'json-lines',
+      timeouts,
+      limits: { frameBytes: 8 * 1024 * 1024, lineBytes: 8 * 1024 * 1024 },
+    })
+  } catch (thrown) {
+    const cause = toError(thrown)
+    throw new ConnectionError(
+      'REFUSED',
+      `no server answers at the control socket ${path}; start one with --control ${path}, or name its socket with --control or --pid-file`,
+      { cause },
+    )
+  }
+}
+
+/** @throws {Refusal} in the server's words. */
+export async function ask<T>(connection: ClientConnection, request: ControlRequest): Promise<T> {
+  const answer = await connection.request<Answer>({ id: 1, ...request }, { timeoutMs: ANSWER_MS })
+  if (typeof answer?.ok !== 'boolean') {
+    const message = `${connection.endpoint} is no control socket: the answer has no \`ok\``
+    throw new FrameError('MALFORMED', message)
+  }
+  if (!answer.ok) throw new Refusal(String(answer.error))
+  return answer.result as T
+}
+
+function socketOf({ flags }: Arguments): string {
+  if (typeof flags.control === 'string') return flags.control
+  const pidFile = flags['pid-file']
+  return typeof pidFile === 'string' ? pidFile.replace(/(\.pid)?$/, '.sock') : './gaidaros.sock'
+}
+
+/** @throws {ConfigError} `BAD_USAGE`. @param what - Such as `milliseconds`. */
+export function wholeFlag({ flags }: Arguments, name: string, what = ''): number | undefined {
+  const text = flags[name] as string | undefined
+  if (text === undefined) return undefined
+  if (/^\d{1,15}$/.test(text)) return Number(text)
+  const of = what === '' ? '' : ` of ${what}`
+  throw new ConfigError('BAD_USAGE', `--${name}: expected a whole number${of}, got \`${text}\``)
+}

@@ -1,0 +1,231 @@
+/**
+ * `status`: what a server is at, as plain data.
+ *
+ * Room: core, mechanism of the control socket. Pure but for reading: a supervisor asks each of its workers and adds up with
+ * `mergeStatus`.
+ */
+import type { Load, PlaceLoad } from '../executor.js'
+import type { ListenerHandle, Server } from '../lifecycle.js'
+import { addBuckets, type Buckets } from './latency.js'
+import type { LoopFacts } from './loop.js'
+
+export interface TrafficFacts {
+  readonly bytesIn: number
+  readonly bytesOut: number
+  readonly messagesIn: number
+  readonly messagesOut: number
+}
+
+export interface ListenerStatus {
+  readonly name: string
+  readonly endpoints: readonly string[]
+  readonly state: string
+  readonly connections: number
+  /** Connections at a time. */
+  readonly limit: number | 'unlimited'
+  readonly connectionsPerSource: number | 'unlimited'
+  /** Since its start, over connections that are gone too. */
+  readonly traffic: TrafficFacts
+  readonly codec: string
+  readonly handler: string
+  readonly executor: string
+  /** How long messages took since somebody watches; see `core/control/latency`. Missing while nobody does. */
+  readonly latency?: Buckets
+}
+
+export interface ExecutorStatus {
+  readonly name: string
+  readonly listeners: readonly string[]
+  readonly running: number
+  readonly queued: number
+  readonly places: readonly PlaceLoad[]
+  /** Of what came from other machines: what meant nothing. */
+  readonly dropped?: number
+  /** False: what leads to other machines is down. */
+  readonly isConnected?: boolean
+}
+
+/** What `status` answers. */
+export interface Status {
+  readonly pid: number
+  readonly version: string
+  readonly state: string
+  readonly uptimeMs: number
+  readonly connections: number
+  readonly listeners: readonly ListenerStatus[]
+  readonly executors: readonly ExecutorStatus[]
+  readonly counters: Readonly<Record<string, number>>
+  readonly memory: {
+    readonly residentBytes: number
+    readonly heapBytes: number
+    /** Buffers and what else lies outside of the heap. */
+    readonly externalBytes: number
+  }
+  /** Limits that all listeners share. */
+  readonly limits: { readonly serverConnections: number | 'unlimited'; readonly memoryBytes: number | 'unlimited' }
+  /** What an operator should see to. */
+  readonly alarms: readonly AlarmStatus[]
+  /** Delay of the event loop while somebody watches. */
+  readonly loop?: LoopFacts
+  /** The server processes behind a supervisor; missing where the server is one process. */
+  readonly workers?: readonly WorkerStatus[]
+}
+
+export interface AlarmStatus {
+  readonly alarm: string
+  /** Missing: the whole server's. */
+  readonly listener?: string
+  readonly since: string
+  readonly value: number
+  readonly limit: number
+}
+
+export interface WorkerStatus {
+  readonly name: string
+  readonly pid: number
+  readonly state: string
+  readonly uptimeMs: number
+  readonly connections: number
+  readonly residentBytes: number
+}
+
+export interface StatusFacts {
+  readonly version: string
+  readonly uptimeMs: number
+  readonly loop?: LoopFacts | undefined
+  /** What is known of a listener's latencies. */
+  latencyOf?(listener: ListenerHandle): Buckets | undefined
+}
+
+export function statusOf(server: Server, { version, uptimeMs, loop, latencyOf }: StatusFacts): Status {
+  const { heapUsed, external } = process.memoryUsage()
+  return {
+    pid: process.pid,
+    version,
+    state: server.state,
+    uptimeMs: Math.round(uptimeMs),
+    connections: server.connections.size,
+    listeners: [...server.listeners].map((listener) => {
+      const { name, endpoints, state, connections, limits, traffic, plan } = listener
+      const latency = latencyOf?.(listener)
+      return {
+        name,
+        endpoints: endpoints.map(String),
+        state,
+        connections,
+        limit: shown(limits.connections),
+        connectionsPerSource: shown(limits.connectionsPerSource),
+        traffic,
+        codec: plan.chosen.codec,
+        handler: plan.handler.definition.name,
+        executor: plan.chosen.executor,
+        ...(latency && { latency }),
+      }
+    }),
+    executors: executorsOf(server),
+    counters: { ...server.counters },
+    memory: { residentBytes: process.memoryUsage.rss(), heapBytes: heapUsed, externalBytes: external },
+    limits: {
+      serverConnections: shown(server.limits.serverConnections),
+      memoryBytes: shown(server.limits.memoryBytes),
+    },
+    alarms: server.alarms.map(({ alarm, listener, since, value, limit }) => ({
+      alarm,
+      ...(listener !== undefined && { listener }),
+      since: since.toISOString(),
+      value,
+      limit,
+    })),
+    ...(loop && { loop }),
+  }
+}
+
+function executorsOf(server: Server): ExecutorStatus[] {
+  const listenersOf = new Map<{ readonly name: string; load(): Load }, string[]>()
+  for (const { name, plan } of server.listeners) {
+    for (const executor of plan.executors) listenersOf.set(executor, [...(listenersOf.get(executor) ?? []), name])
+  }
+  return [...listenersOf].map(([executor, listeners]) => {
+    const { places = [], ...load } = executor.load()
+    return { name: executor.name, listeners, ...load, places }
+  })
+}
+
+/** Numbers add up, places and connections keep apart. @param parts - By the worker's name. */
+export function mergeStatus(parts: readonly { readonly worker: string; readonly result: Status }[]): Status {
+  const all = parts.map(({ result }) => result)
+  const [first] = all
+  if (first === undefined) throw new Error('no worker has answered')
+  const listeners = new Map<string, ListenerStatus>()
+  for (const one of all.flatMap((status) => status.listeners)) {
+    const before = listeners.get(one.name)
+    listeners.set(one.name, before === undefined ? one : addListeners(before, one))
+  }
+  const loops = all.flatMap(({ loop }) => loop ?? [])
+  return {
+    ...first,
+    pid: process.pid,
+    uptimeMs: Math.max(...all.map(({ uptimeMs }) => uptimeMs)),
+    connections: sum(all, ({ connections }) => connections),
+    listeners: [...listeners.values()],
+    executors: parts.flatMap(({ worker, result }) =>
+      result.executors.map((executor) => ({
+        ...executor,
+        places: executor.places.map((place) => ({ ...place, name: `${worker}/${place.name}` })),
+      })),
+    ),
+    counters: addCounters(all.map(({ counters }) => counters)),
+    memory: {
+      residentBytes: sum(all, ({ memory }) => memory.residentBytes),
+      heapBytes: sum(all, ({ memory }) => memory.heapBytes),
+      externalBytes: sum(all, ({ memory }) => memory.externalBytes),
+    },
+    alarms: all.flatMap(({ alarms }) => alarms),
+    ...(loops.length > 0 && {
+      loop: {
+        p50Ms: Math.max(...loops.map(({ p50Ms }) => p50Ms)),
+        p99Ms: Math.max(...loops.map(({ p99Ms }) => p99Ms)),
+        maxMs: Math.max(...loops.map(({ maxMs }) => maxMs)),
+      },
+    }),
+    workers: parts.map(({ worker, result: { pid, state, uptimeMs, connections, memory } }) => ({
+      name: worker,
+      pid,
+      state,
+      uptimeMs,
+      connections,
+      residentBytes: memory.residentBytes,
+    })),
+  }
+}
+
+function addListeners(a: ListenerStatus, b: ListenerStatus): ListenerStatus {
+  const latencies = [a.latency, b.latency].flatMap((one) => (one === undefined ? [] : [one]))
+  return {
+    ...a,
+    state: a.state === b.state ? a.state : 'mixed',
+    connections: a.connections + b.connections,
+    limit: a.limit === 'unlimited' || b.limit === 'unlimited' ? 'unlimited' : a.limit + b.limit,
+    traffic: {
+      bytesIn: a.traffic.bytesIn + b.traffic.bytesIn,
+      bytesOut: a.traffic.bytesOut + b.traffic.bytesOut,
+      messagesIn: a.traffic.messagesIn + b.traffic.messagesIn,
+      messagesOut: a.traffic.messagesOut + b.traffic.messagesOut,
+    },
+    ...(latencies.length > 0 && { latency: addBuckets(latencies) }),
+  }
+}
+
+function addCounters(all: readonly Readonly<Record<string, number>>[]): Record<string, number> {
+  const total: Record<string, number> = {}
+  for (const [name, count] of all.flatMap(Object.entries)) total[name] = (total[name] ?? 0) + (count as number)
+  return total
+}
+
+function sum<T>(all: readonly T[], number: (one: T) => number): number {
+  return all.reduce((total, one) => total + number(one), 0)
+}
+
+function shown(limit: number): number | 'unlimited' {
+  return Number.isFinite(limit) ? limit : 'unlimited'
+}

@@ -1,0 +1,344 @@
+/**
+ * What happens between a request and its answer: repeats, blocks, the handler, acknowledgements.
+ *
+ * Room: plugins/protocols.
+ */
+import type { Connection } from '../../../core/connection.js'
+import type { MessageContext } from '../../../core/context.js'
+import { toError, UnroutedMessageError } from '../../../core/errors.js'
+import type { PluginServices } from '../../../core/plugin.js'
+import { isThenable, kindOf, unfitReply } from '../text-support.js'
+import { type Block, blockValue, readBlock, Transfers } from './blocks.js'
+import {
+  type CoapOption,
+  type CoapOptionToSend,
+  type Library,
+  optionNumber,
+  type Received,
+  type ToSend,
+  writePacket,
+} from './packet.js'
+
+export interface CoapOptions {
+  readonly blockBytes: 16 | 32 | 64 | 128 | 256 | 512 | 1024
+  readonly ackMs: number
+}
+
+/** What `@OnMessage('GET')` gets. */
+export interface CoapRequest {
+  readonly method: CoapMethod
+  /** `/sensors/kitchen`, decoded. */
+  readonly path: string
+  readonly query: URLSearchParams
+  /** The whole body, of whatever many blocks; `limits.frameBytes` at most. */
+  readonly payload: Buffer
+  /** Content-Format (RFC 7252, 12.3): 0 is text, 50 is JSON. */
+  readonly format: number | undefined
+  /** What the client wants. */
+  readonly accept: number | undefined
+  readonly options: readonly CoapOption[]
+  readonly confirmable: boolean
+}
+
+/** More than a payload. */
+export interface CoapReply {
+  /** `2.05`, `4.04` … Default: by method. */
+  readonly code?: string
+  readonly payload?: string | Uint8Array
+  readonly format?: number
+  readonly options?: readonly CoapOptionToSend[]
+}
+
+/** Thrown by a handler: the answer has this code, and the words as its payload. */
+export class CoapError extends Error {
+  constructor(
+    readonly code: string,
+    message = '',
+  ) {
+    super(message)
+    this.name = 'CoapError'
+  }
+}
+
+/** RFC 7252, 12.1.1, and RFC 8132. */
+export const methods = {
+  '0.01': 'GET',
+  '0.02': 'POST',
+  '0.03': 'PUT',
+  '0.04': 'DELETE',
+  '0.05': 'FETCH',
+  '0.06': 'PATCH',
+  '0.07': 'iPATCH',
+} as const
+export type CoapMethod = (typeof methods)[keyof typeof methods]
+const successes: Readonly<Record<CoapMethod, string>> = {
+  GET: '2.05',
+  FETCH: '2.05',
+  POST: '2.04',
+  PUT: '2.04',
+  PATCH: '2.04',
+  iPATCH: '2.04',
+  DELETE: '2.02',
+}
+
+/** Critical options (odd numbers) that are understood; any other is 4.02 (RFC 7252, 5.4.1). */
+const understood = new Set([
+  'If-Match',
+  'If-None-Match',
+  'Uri-Host',
+  'Uri-Port',
+  'Uri-Path',
+  'Uri-Query',
+  'Accept',
+  'Block1',
+  'Block2',
+])
+const names = new Map([
+  ['OSCORE', 9],
+  ['Q-Block1', 19],
+  ['Q-Block2', 31],
+  ['Proxy-Uri', 35],
+  ['Proxy-Scheme', 39],
+  ['OCF-Accept-Content-Format-Version', 2049],
+  ['OCF-Content-Format-Version', 2053],
+])
+
+/** Exchanges of one peer that are remembered, so that a request that comes twice is handled once (RFC 7252, 4.5). */
+const MOST_EXCHANGES = 64
+/** RFC 7252, 4.8.2: after so long a message id may mean something else. */
+const EXCHANGE_MS = 247_000
+
+/** One peer's. */
+interface Peer {
+  /** The answer by the request's message id; undefined while it is being made. */
+  readonly exchanges: Map<number, { reply: Buffer | undefined; readonly at: number }>
+  readonly transfers: Transfers
+  lastId: number
+}
+
+/** Bytes that are an answer. */
+export class Answer {
+  constructor(readonly bytes: Buffer) {}
+}
+
+export class Dialogue {
+  readonly #options: CoapOptions
+  readonly #services: PluginServices
+  readonly #library: Library
+  readonly #peers = new WeakMap<Connection, Peer>()
+  /** The request whose handling threw: the error reply needs its id and token. */
+  readonly #failing = new WeakMap<Error, Received>()
+
+  constructor(options: CoapOptions, services: PluginServices, library: Library) {
+    this.#options = options
+    this.#services = services
+    this.#library = library
+  }
+
+  step(context: MessageContext, next: () => unknown): unknown {
+    const received = context.message as Received
+    const { type, code, messageId, isBad } = received
+    // An answer, or somebody's refusal of one of ours: nothing here waits for it, and answering it would make a loop.
+    if (type === 'ack' || type === 'rst') return undefined
+    const isRequest = !isBad && code.startsWith('0.') && code !== '0.00'
+    if (!isRequest) return type === 'con' ? this.#empty('rst', messageId) : undefined
+    const peer = this.#peerOf(context.connection)
+    const known = this.#known(peer, messageId)
+    if (known !== undefined) {
+      if (type === 'non') return undefined
+      return known.reply === undefined ? this.#empty('ack', messageId) : new Answer(known.reply)
+    }
+    try {
+      const done = this.#request(context, received, peer, next)
+      if (!isThenable(done)) return this.#answer(peer, received, done, false)
+      return this.#slowly(context.connection, peer, received, done)
+    } catch (thrown) {
+      return this.#failed(received, thrown)
+    }
+  }
+
+  /** A handler that is still at work; its peer is told before it asks again. */
+  #slowly(connection: Connection, peer: Peer, received: Received, done: PromiseLike<unknown>): Promise<unknown> {
+    let isSeparate = false
+    const cancel =
+      received.type === 'non'
+        ? () => {}
+        : this.#services.clock.after(this.#options.ackMs, () => {
+            isSeparate = true
+            void connection.send(this.#empty('ack', received.messageId))
+          })
+    return Promise.resolve(done).then(
+      (said) => {
+        cancel()
+        return this.#answer(peer, received, said, isSeparate)
+      },
+      (thrown) => {
+        cancel()
+        return this.#failed(received, thrown)
+      },
+    )
+  }
+
+  #failed(received: Received, thrown: unknown): never {
+    const error = toError(thrown)
+    this.#failing.set(error, received)
+    throw error
+  }
+
+  errorReply(error: Error, connection: Connection): Answer | undefined {
+    const cause = error.cause instanceof Error ? error.cause : error
+    const received = this.#failing.get(error) ?? this.#failing.get(cause)
+    if (received === undefined) return undefined
+    const isUnrouted = error instanceof UnroutedMessageError || cause instanceof UnroutedMessageError
+    const code = cause instanceof CoapError ? cause.code : isUnrouted ? '4.05' : '5.00'
+    const payload = cause instanceof CoapError ? cause.message : ''
+    return this.#answer(this.#peerOf(connection), received, { code, payload } satisfies CoapReply, false)
+  }
+
+  /** @returns what the handler said, or an answer of our own. */
+  #request(context: MessageContext, received: Received, peer: Peer, next: () => unknown): unknown {
+    const method = methods[received.code as keyof typeof methods]
+    if (method === undefined) return { code: '4.05' } satisfies CoapReply
+    const find = (name: string) => received.options.find((option) => option.name === name)?.value
+    for (const { name } of received.options) {
+      const number = names.get(name) ?? Number(name)
+      if (name === 'Proxy-Uri' || name === 'Proxy-Scheme') return { code: '5.05' } satisfies CoapReply
+      if (!understood.has(name) && number % 2 === 1)
+        return { code: '4.02', payload: `option ${number}` } satisfies CoapReply
+    }
+    const list = (name: string) =>
+      received.options.filter((option) => option.name === name).map(({ value }) => String(value))
+    const path = `/${list('Uri-Path').join('/')}`
+    const queries = list('Uri-Query')
+    const key = `${method} ${path}?${queries.join('&')}`
+
+    const wanted = readBlock(optionNumber(find('Block2')))
+    if (wanted === 'bad') return { code: '4.00', payload: 'Block2' } satisfies CoapReply
+    if (wanted !== undefined && wanted.number > 0 && peer.transfers.outgoing.get(key) !== undefined)
+      return this.#cut(peer, key, wanted)
+
+    const given = readBlock(optionNumber(find('Block1')))
+    if (given === 'bad') return { code: '4.00', payload: 'Block1' } satisfies CoapReply
+    let { payload } = received
+    const more: CoapOptionToSend[] = []
+    if (given !== undefined) {
+      const whole = peer.transfers.take(key, given, payload, received.most)
+      more.push({ name: 'Block1', value: blockValue(given) })
+      if (whole === '4.13') more.push({ name: 'Size1', value: received.most })
+      if (typeof whole === 'string') return { code: whole, options: more } satisfies CoapReply
+      payload = whole
+    }
+    context.message = {
+      method,
+      path,
+      query: new URLSearchParams(queries.join('&')),
+      payload: Buffer.from(payload),
+      format: optionNumber(find('Content-Format')),
+      accept: optionNumber(find('Accept')),
+      options: received.options,
+      confirmable: received.type === 'con',
+    } satisfies CoapRequest
+    const finish = (said: unknown) => this.#fit(peer, key, replyOf(said, method), wanted, more)
+    const said = next()
+    return isThenable(said) ? Promise.resolve(said).then(finish) : finish(said)
+  }
+
+  /** Cuts what is too long for one datagram. */
+  #fit(
+    peer: Peer,
+    key: string,
+    reply: CoapReply,
+    wanted: Block | undefined,
+    more: readonly CoapOptionToSend[],
+  ): CoapReply {
+    const bytes = typeof reply.payload === 'string' ? Buffer.from(reply.payload) : reply.payload
+    const own = reply.options ?? []
+    const most = wanted === undefined ? this.#options.blockBytes : Math.min(wanted.bytes, this.#options.blockBytes)
+    if (bytes === undefined || bytes.length <= most) return { ...reply, options: [...own, ...more] }
+    const { code = '2.05', format } = reply
+    const options = format === undefined ? own : [...own, { name: 'Content-Format', value: format }]
+    peer.transfers.outgoing.set(key, { payload: bytes, code, options })
+    const cut = this.#cut(peer, key, { number: wanted?.number ?? 0, isMore: false, bytes: wanted?.bytes ?? most })
+    return { ...cut, options: [...(cut.options ?? []), ...more] }
+  }
+
+  /** One block of an answer. */
+  #cut(peer: Peer, key: string, { number, bytes }: Block): CoapReply {
+    const { payload, code, options } = peer.transfers.outgoing.get(key) as NonNullable<
+      ReturnType<Peer['transfers']['outgoing']['get']>
+    >
+    const most = Math.min(bytes, this.#options.blockBytes)
+    // A client that asks for smaller blocks in the middle counts in those.
+    const from = number * bytes
+    if (from >= payload.length) return { code: '4.00', payload: 'Block2 beyond the end' }
+    const part = payload.subarray(from, from + most)
+    const isMore = from + part.length < payload.length
+    const block = { name: 'Block2', value: blockValue({ number: from / most, isMore, bytes: most }) }
+    const size = number === 0 ? [{ name: 'Size2', value: payload.length }] : []
+    return { code, payload: part, options: [...options, block, ...size] }
+  }
+
+  #answer(peer: Peer, { type, messageId, token }: Received, said: unknown, isSeparate: boolean): Answer {
+    const { code = '2.05', payload, format, options = [] } = said as CoapReply
+    const isPiggybacked = type === 'con' && !isSeparate
+    const bytes = writePacket(
+      {
+        type: isPiggybacked ? 'ack' : 'non',
+        messageId: isPiggybacked ? messageId : this.#nextId(peer),
+        code,
+        token: Buffer.from(token),
+        options: format === undefined ? options : [...options, { name: 'Content-Format', value: format }],
+        payload: typeof payload === 'string' ? Buffer.from(payload) : payload,
+      } satisfies ToSend,
+      this.#library,
+    )
+    const exchange = peer.exchanges.get(messageId)
+    if (exchange !== undefined) exchange.reply = bytes
+    return new Answer(bytes)
+  }
+
+  #empty(type: 'ack' | 'rst', messageId: number): Answer {
+    return new Answer(writePacket({ type, messageId, code: '0.00' }, this.#library))
+  }
+
+  #peerOf(connection: Connection): Peer {
+    let peer = this.#peers.get(connection)
+    if (peer === undefined) {
+      peer = { exchanges: new Map(), transfers: new Transfers(), lastId: Math.floor(Math.random() * 65_536) }
+      this.#peers.set(connection, peer)
+    }
+    return peer
+  }
+
+  #nextId(peer: Peer): number {
+    peer.lastId = (peer.lastId + 1) & 0xffff
+    return peer.lastId
+  }
+
+  /** @returns the exchange this message id belongs to already; notes it where it is new. */
+  #known({ exchanges }: Peer, messageId: number): { reply: Buffer | undefined } | undefined {
+    const now = this.#services.clock.now()
+    const known = exchanges.get(messageId)
+    if (known !== undefined && now - known.at < EXCHANGE_MS) return known
+    exchanges.delete(messageId)
+    exchanges.set(messageId, { reply: undefined, at: now })
+    if (exchanges.size > MOST_EXCHANGES) exchanges.delete(exchanges.keys().next().value as number)
+    return undefined
+  }
+}
+
+function replyOf(said: unknown, method: CoapMethod): CoapReply {
+  const code = successes[method]
+  if (said === undefined) return { code }
+  if (said === null) return { code: '4.04' }
+  if (typeof said === 'string') return { code, payload: said, format: 0 }
+  if (said instanceof Uint8Array) return { code, payload: said }
+  if (typeof said !== 'object') {
+    const remedy = 'return text, bytes, or { code, payload, format, options }'
+    throw unfitReply('coap', `a reply is ${kindOf(said)}`, remedy)
+  }
+  const reply = { code, ...(said as CoapReply) }
+  if (!/^[245]\.[0-3]\d$/.test(reply.code))
+    throw unfitReply('coap', `a code is ${reply.code}`, 'return one such as 2.05')
+  return reply
+}
