@@ -107,7 +107,7 @@ test('limits, deadlines and events named in the guide exist', () => {
       /`((?:server|listener|connection|frame|handler|message|limit|drain|disposal)\.[a-z]+)`/g,
     )) {
       const isMember =
-        /^(server\.(alarms|counters|limits|listeners|stop|usage)|connection\.(signal|send|close|write))$/.test(
+        /^(server\.(alarms|counters|limits|listeners|stop|usage)|connection\.(attributes|signal|send|close|write))$/.test(
           name as string,
         )
       assert.ok(isMember || eventNames.includes(name as never), `${page}: ${name}`)
