@@ -182,6 +182,42 @@ test('10 injection with a database behind it', async () => {
   }
 })
 
+test('40: the fourth stranger is refused, until the limit is raised', async () => {
+  const command = example('40-limits.ts')
+  const { default: port = 0 } = await command.ready()
+  const peers = await Promise.all([1, 2, 3].map(() => Peer.open(port)))
+  for (const peer of peers) await peer.echoes('in')
+  const fourth = new Peer(port)
+  await fourth.over
+  await command.shows(/alarm\.raised alarm=connections/)
+  command.child.kill('SIGUSR2')
+  let isIn = false
+  while (!isIn) {
+    const next = new Peer(port)
+    isIn = await next.echoes('in').then(
+      () => true,
+      () => false,
+    )
+    next.leave()
+  }
+  for (const peer of [...peers, fourth]) peer.leave()
+  await stop(command)
+})
+
+test('41: metrics, health and logs', async () => {
+  const command = example('41-observability.ts', ['-q', ...local], { METRICS: '0', HEALTH: '0' })
+  const { default: port = 0 } = await command.ready()
+  const [, metrics = ''] = await command.shows(/"plugin":"metrics","address":"([^"]+)"/)
+  const [, health = ''] = await command.shows(/"plugin":"health","address":"([^"]+)"/)
+  const peer = await Peer.open(port)
+  await peer.send('hello\n').hears('HELLO\n')
+  assert.match(await (await fetch(metrics)).text(), /gaidaros_messages_received_total\{.*\} 1\n/)
+  assert.match(await (await fetch(`${health}/readyz`)).text(), /^\{"status":"ok"/)
+  await command.shows(/"event":"connection.opened"/)
+  peer.leave()
+  await stop(command)
+})
+
 test('32 a handler that computes: inline it keeps everybody waiting, on threads nobody', async () => {
   const command = example(
     '32-cpu-heavy-on-threads.ts',
