@@ -145,8 +145,10 @@ export function operators(facts: Facts): Finding[] {
   for (const plugin of values?.plugins ?? []) {
     if (!Array.isArray(plugin)) continue
     const [name, options] = plugin as unknown as [string, Record<string, unknown> | undefined]
-    for (const key of ['listen', 'endpoint'] as const) {
-      for (const address of [options?.[key]].flat()) {
+    const { host: ownHost } = options ?? {}
+    const own = typeof ownHost === 'string' ? `tcp://${ownHost.includes(':') ? `[${ownHost}]` : ownHost}` : undefined
+    for (const given of [options?.listen, options?.endpoint, own]) {
+      for (const address of [given].flat()) {
         if (typeof address !== 'string') continue
         places.push(address)
         const host = /^[a-z+]+:\/\/(?:\[([^\]]*)\]|([^:/]*))/i.exec(address)

@@ -204,6 +204,8 @@ test('operators: metrics and console where others reach them', async () => {
     /plugins: gaidaros\/plugins\/console: listens on tcp:\/\/0\.0\.0\.0:9/,
   )
   await says(operators, named({ listen: ['tcp://[::]:9'] }), 'warning', /\[::\]/)
+  await says(operators, named({ host: '0.0.0.0', port: 9 }), 'warning', /0\.0\.0\.0/)
+  await isFine(operators, named({ host: '::1' }))
   await isFine(operators, named({ listen: 'tcp://[::1]:9' }))
   await isFine(operators, named({ listen: 'unix:./x' }))
 })
@@ -240,6 +242,14 @@ test('packages: what is named and missing', async () => {
   await isFine(peerPackages, given)
   const msgpack = await facts({ ...local, codec: { name: 'length-field', payload: 'msgpack' } })
   await says(peerPackages, { ...msgpack, hasPackage: () => false }, 'error', /package msgpackr/)
+  const values = {
+    ...given.configuration?.values,
+    executor: { type: 'cluster' },
+    plugins: [['gaidaros/plugins/logger', {}]],
+  }
+  const more = { ...given, configuration: { ...given.configuration, values } as never, hasPackage: () => false }
+  await says(peerPackages, more, 'error', /cluster needs the package @nats-io\/transport-node/)
+  await says(peerPackages, more, 'error', /plugins: gaidaros\/plugins\/logger needs the package pino/)
 })
 
 test('the loader loads TypeScript with its metadata', async () => {
