@@ -19,6 +19,7 @@ const needed: Readonly<Record<string, string>> = {
   coap: 'coap-packet',
   ws: 'ws',
   wss: 'ws',
+  cluster: '@nats-io/transport-node',
 }
 
 export function peerPackages({ configuration, hasPackage }: Facts): Finding[] {
@@ -43,10 +44,16 @@ export function peerPackages({ configuration, hasPackage }: Facts): Finding[] {
   }
   const lookAt = (
     where: string,
-    one: { readonly codec?: unknown; readonly protocol?: unknown; readonly endpoint?: unknown },
+    one: {
+      readonly codec?: unknown
+      readonly protocol?: unknown
+      readonly executor?: unknown
+      readonly endpoint?: unknown
+    },
   ) => {
-    for (const ref of [one.codec, one.protocol].flat()) {
-      const name = typeof ref === 'string' ? ref : (ref as { name?: unknown } | undefined)?.name
+    for (const ref of [one.codec, one.protocol, one.executor].flat()) {
+      const { name: own, type } = (typeof ref === 'object' && ref !== null ? ref : {}) as Record<string, unknown>
+      const name = typeof ref === 'string' ? ref : (own ?? type)
       if (typeof name === 'string') look(where, name)
       const payload = (ref as { payload?: unknown } | undefined)?.payload
       if (typeof payload === 'string') look(where, payload)
