@@ -186,10 +186,11 @@ export async function furnish(options: ServerOptions) {
     modulesFrom = [],
     container,
     ownsContainer = false,
-    providers,
+    providers: givenProviders,
     clock: givenClock,
     ...code
   } = options
+  const providers = givenProviders === undefined ? undefined : madeParts(container ?? root, givenProviders)
   const given = givenBy(container ?? root, providers ?? [])
   const clock = givenClock ?? given<Clock>(CLOCK).at(-1) ?? systemClock
   const saysWhat = code.listen !== undefined || code.listeners !== undefined
@@ -430,6 +431,19 @@ function givenBy(container: DependencyContainer, providers: readonly Provider[])
     return [...registered, ...own]
   }
 }
+
+/** What the server is put together from is made once, before its own container: the same for handlers that ask for it. */
+function madeParts(container: DependencyContainer, providers: readonly Provider[]): readonly Provider[] {
+  const resolve = <T>(token: unknown): T => container.resolve(token as InjectionToken<T>)
+  return providers.map((provider) => {
+    const { token } = provider
+    if (!parts.has(token)) return provider
+    if ('useClass' in provider) return { token, useValue: resolve(provider.useClass) }
+    return 'useFactory' in provider ? { token, useValue: provider.useFactory(resolve) } : provider
+  })
+}
+
+const parts = new Set<unknown>([CLOCK, TRANSPORT, CODEC, FRAMING, PAYLOAD, MIDDLEWARE, EXECUTOR, LAYER, PROTOCOL])
 
 function registerGiven(registry: ServerRegistry, given: Given): void {
   for (const one of given(TRANSPORT)) registry.transport(one as never)

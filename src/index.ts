@@ -41,6 +41,8 @@ export type { Limits, ServerLimits, SocketOptions, Timeouts, TlsIdentity, TlsOpt
 export type { Middleware, MiddlewareSet } from './core/pipeline.js'
 export {
   type AnyPlugin,
+  type Companion,
+  type CompanionHost,
   type Detection,
   definePlugin,
   type Factory,

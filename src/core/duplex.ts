@@ -23,7 +23,7 @@ type Done = (error?: Error | null) => void
 /** What libraries for sockets expect of one, besides a stream: addresses, and switches that are the transport's here. */
 export class ConnectionStream extends Duplex {
   readonly connection: Connection
-  readonly #ports: DuplexPorts
+  #ports: DuplexPorts
   #isClosed = false
 
   constructor(connection: Connection, ports: DuplexPorts) {
@@ -50,6 +50,20 @@ export class ConnectionStream extends Duplex {
   }
   get encrypted(): boolean {
     return this.connection.feature(TLS) !== undefined
+  }
+  /** @internal What is written passes an ear from now on. @returns what ends it. */
+  overhear(ear: (piece: Uint8Array | string) => void): () => void {
+    const ports = this.#ports
+    this.#ports = {
+      ...ports,
+      write(piece) {
+        ear(piece)
+        return ports.write(piece)
+      },
+    }
+    return () => {
+      this.#ports = ports
+    }
   }
   setTimeout(): this {
     return this

@@ -97,6 +97,7 @@ function construct(
     throw new ConfigError(
       'UNKNOWN_NAME',
       `hooks.class: ${file} exports no class \`${name}\`${hint}; it has: ${names.join(', ') || 'nothing'}`,
+      { place: 'hooks.class' },
     )
   }
   try {
@@ -132,6 +133,7 @@ function toHook(
   throw new ConfigError(
     'UNKNOWN_NAME',
     `hooks.${name}: no function \`${ref}\` in ${places || 'any module: hooks.module is not set'}${hint}`,
+    { place: `hooks.${name}` },
   )
 }
 

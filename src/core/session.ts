@@ -1295,6 +1295,7 @@ export class Session implements Connection, Expiring, Holder {
     const tapped = { ...plain, plan: tappedPlan(plain.plan, watcher, this.#port !== undefined) }
     this.#scope = tapped
     // A library reads it as a stream: bytes are all there is to see. Shadows the methods of this one object.
+    const deafen = this.#feed?.overhear((piece) => watcher.passed('out', 'chunk', piece))
     if (this.#feed !== undefined) {
       this.data = (buffer, start, end) => {
         watcher.passed('in', 'chunk', buffer.subarray(start, end))
@@ -1307,6 +1308,7 @@ export class Session implements Connection, Expiring, Holder {
     }
     return () => {
       if (this.#scope === tapped) this.#scope = plain
+      deafen?.()
       Reflect.deleteProperty(this, 'data')
       Reflect.deleteProperty(this, 'write')
     }

@@ -8,6 +8,7 @@ import { commands, flagsOf } from '#src/cli/flags.js'
 import type { OptionField } from '#src/core/option-schema.js'
 import { limitRows, type OptionRow, socketRows, timeoutRows } from '#src/core/options.js'
 import { framers, payloads } from '#src/plugins/codecs/index.js'
+import { consolePage } from '#src/plugins/console/index.js'
 import { cluster } from '#src/plugins/executors/cluster/front.js'
 import { executors } from '#src/plugins/executors/index.js'
 import { layers } from '#src/plugins/layers/index.js'
@@ -91,6 +92,8 @@ ${sections('Payloads, beside a codec', payloads as never)}
 ${sections('Middleware', middleware as never)}
 
 ${sections('Executors', [...executors, cluster()] as never)}
+
+${sections('Plugins', [consolePage] as never)}
 `
 }
 

@@ -182,6 +182,35 @@ test('10 injection with a database behind it', async () => {
   }
 })
 
+test('42 a page for operators', async () => {
+  const listeners = ['--set', 'listeners.public.endpoint=tcp://127.0.0.1:0']
+  const plugin = ['--set', 'plugins=[["gaidaros/plugins/console",{"listen":"tcp://127.0.0.1:0"}]]']
+  const unix = ['--set', `listeners.local.endpoint=unix:${join(folder, 'local.sock')}`]
+  const command = example('42-console.ts', [...listeners, ...unix, ...plugin])
+  const { public: port = 0 } = await command.ready()
+  const [, address, token] = await command.shows(/console: (http:\/\/127\.0\.0\.1:\d+\/)#token=(\S+)/)
+  const peer = await Peer.open(port)
+  await peer.send('Ada\n').hears('hello Ada')
+  assert.match(await (await fetch(address as string)).text(), /<title>Gaidaros console/)
+  const state = await fetch(`${address}api/state`, { headers: { authorization: `Bearer ${token}` } })
+  const { status, list } = (await state.json()) as { status: { listeners: object[] }; list: { total: number } }
+  assert.equal([status.listeners.length, list.total], [2, 1])
+  peer.leave()
+  await stop(command)
+})
+
+test('43 a watchman by the control socket', async () => {
+  const listeners = ['--set', 'listeners.public.endpoint=tcp://127.0.0.1:0']
+  const command = example('43-control.ts', listeners, { SILENT_MS: '400' })
+  const { public: port = 0 } = await command.ready()
+  const peer = await Peer.open(port)
+  await peer.send('hi\n').hears('HI\n')
+  await peer.over
+  await command.shows(/watchman: ended \w+/)
+  peer.leave()
+  await stop(command)
+})
+
 test.after(() => {
   killAll()
   rmSync(folder, { recursive: true, force: true })

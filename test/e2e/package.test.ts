@@ -29,6 +29,9 @@ test('it packs, installs, and has what its users need and nothing else', () => {
   const installed = JSON.parse(readFileSync(join(project, 'node_modules/gaidaros/package.json'), 'utf8'))
   assert.equal(Object.keys(installed.dependencies), Object.keys(dependencies))
   assert.throws(() => readFileSync(join(project, 'node_modules/gaidaros/src/index.ts')))
+  for (const file of ['console.html', 'console.css', 'console.js', 'charts.js', 'format.js', 'icon.svg']) {
+    assert.ok(readFileSync(join(project, 'node_modules/gaidaros/dist/plugins/console/page', file)).length > 0, file)
+  }
   assert.is(run('npx', ['gaidaros', '--version']).trim(), version)
 })
 

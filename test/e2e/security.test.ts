@@ -1,4 +1,4 @@
-// time limit: 180 s
+// time limit: 300 s
 /** The defaults that keep a server safe when nobody thought of it: where code comes from, what peers learn, what they cost. */
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
@@ -232,7 +232,7 @@ test('every limit that guards memory, descriptors or time is finite unless it is
   }
 })
 /** Settable and off by default, as the catalogue of defaults says: rates and floors that depend on what is served. */
-const accountedFor: readonly string[] = []
+const accountedFor: readonly string[] = ['limits.acceptRate', 'limits.memoryBytes', 'limits.serverConnections']
 
 test('nothing listens but what was asked for: no control socket, no page, no metrics, no debugger', async () => {
   const command = gaidaros(['serve', '--listen', local], { cwd: project })

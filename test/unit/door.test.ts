@@ -6,15 +6,19 @@ import { Script } from 'node:vm'
 import {
   CLOCK,
   type Clock,
+  CODEC,
   connect,
   createServer,
   defineHandler,
   definePlugin,
+  EXECUTOR,
   Handler,
   MIDDLEWARE,
   OnMessage,
   type ServerOptions,
   systemClock,
+  type Task,
+  TRANSPORT,
 } from 'gaidaros'
 import { createMemoryNetwork, createVirtualClock } from 'gaidaros/testing'
 import { inject } from 'tsyringe'
@@ -132,6 +136,64 @@ test('what the application registers for a token takes a built-in’s place', as
   }
   const providers = [{ token: MIDDLEWARE, useValue: shout }]
   assert.is(await ask({ providers, middleware: ['log'], handler: (line: string) => line }, 'hi'), 'hi!')
+})
+
+test('any part may be given by value, class or factory, for each of its contracts', async () => {
+  const clocked = { calls: 0 }
+  class Marked implements Clock {
+    now = () => (clocked.calls++, systemClock.now())
+    after = systemClock.after
+  }
+  class Shout {
+    name = 'log'
+    create = () => ({ name: 'log', message: (_context: unknown, next: () => unknown) => `${next()}!` })
+  }
+  class Upper {
+    name = 'line'
+    create = () => ({
+      decode: (frame: Uint8Array) => Buffer.from(frame).toString().toUpperCase(),
+      encode: (reply: unknown) => `${reply}\n`,
+    })
+  }
+  const network = createMemoryNetwork({ seed: 1 })
+  const server = await createServer({
+    config: false,
+    listen: 'memory:parts',
+    middleware: ['log'],
+    executor: 'mine',
+    handler: defineHandler({ message: (line: string) => line }),
+    providers: [
+      { token: CLOCK, useClass: Marked },
+      { token: MIDDLEWARE, useFactory: () => new Shout() },
+      { token: CODEC, useClass: Upper },
+      { token: TRANSPORT, useFactory: () => network.transport },
+      {
+        token: EXECUTOR,
+        useValue: {
+          name: 'mine',
+          create: () => ({
+            name: 'mine',
+            start: async () => {},
+            run: ({ handler, message, connection }: Task) => `<${handler.message?.(message, connection)}>`,
+            drain: async () => {},
+            load: () => ({ running: 0, queued: 0 }),
+          }),
+        },
+      },
+    ],
+  })
+  await server.start()
+  const plugin = definePlugin({
+    name: 'network',
+    setup: (registry) => void registry.transport(network.transport, { replace: true }),
+  })
+  const client = await connect('memory:parts', { plugins: [plugin], codec: 'raw' })
+  const messages = client.messages()[Symbol.asyncIterator]()
+  await client.write(Buffer.from('hi'))
+  assert.is(String((await messages.next()).value), '<HI>!\n')
+  assert.ok(clocked.calls > 0)
+  await client.close()
+  await server.stop()
 })
 
 test('a clock among the providers is the server’s own', async () => {

@@ -45,7 +45,7 @@ export function frame(now: Sample, before: Sample | undefined, view: View, size:
 
   put(titleOf(now.status, view), style.bold)
   put(totalsOf(now.status, before?.status, seconds))
-  put('')
+  put(alarmsOf(now.status), style.warn)
   for (const [i, row] of listenerRows(now.status, before?.status, seconds, columns).entries()) {
     const isOdd = i > 0 && now.status.listeners[i - 1]?.state !== 'listening'
     put(row, i === 0 ? style.dim : isOdd ? style.warn : asIs)
@@ -94,6 +94,12 @@ function totalsOf(status: Status, before: Status | undefined, seconds: number): 
     `p50 ${latency(p50)} p99 ${latency(p99)}  ` +
     `${loop === undefined ? '' : `loop ${latency(loop.p99Ms)}  `}${bytes(memory.residentBytes)}`
   )
+}
+
+function alarmsOf({ alarms }: Status): string {
+  if (alarms.length === 0) return ''
+  const said = alarms.map(({ alarm, listener = '', value, limit }) => `${alarm} ${listener} ${value}/${limit}`)
+  return printable(`alarms: ${said.join(', ').replace(/ +/g, ' ')}`)
 }
 
 /** Since the answer before. */
@@ -186,7 +192,7 @@ function connectionRows(
       one.isPaused ? 'paused' : one.state,
       duration(one.ageMs),
       duration(one.idleMs),
-      rate(one.messagesIn),
+      one.messagesIn < 10 ? String(one.messagesIn) : rate(one.messagesIn),
       per('bytesIn'),
       per('bytesOut'),
       bytes(one.bytesIn),
@@ -196,7 +202,10 @@ function connectionRows(
     ]
   })
   // A narrow terminal loses what matters least.
-  const dropped = columns >= 120 ? [] : columns >= 100 ? [12] : [12, 10, 9, 5]
+  const least = [12, 10, 9, 5, 8]
+  const sorted = heads.findIndex(([, sort]) => sort === view.sort)
+  const many = columns >= 120 ? 0 : columns >= 100 ? 1 : 4
+  const dropped = least.filter((i) => i !== sorted).slice(0, many)
   const keep = (row: readonly string[]) => row.filter((_, i) => !dropped.includes(i))
   const numbers = heads.map((_, i) => i).filter((i) => i >= 4 && !dropped.includes(i))
   const right = numbers.map((i) => i - dropped.filter((one) => one < i).length)
@@ -211,7 +220,7 @@ function footerOf(view: View, { page }: Sample, picked: ConnectionFacts | undefi
   if (prompt?.for === 'filter') return `filter: ${prompt.text}_   words, or idleMs>60000; Enter, Esc`
   if (view.note !== '') return view.note
   const some = view.filter === '' ? `${page.matched}` : `${page.matched} of ${page.total} (${view.filter})`
-  return `${some} connections  q quit  p pause  s sort  r reverse  / filter  ↑↓ choose  k kill  z suspend`
+  return `${some} conn  q quit  p pause  s sort  r reverse  / filter  ↑↓  k kill  z suspend`
 }
 
 /** Columns of equal width. @param most - Widths not to be exceeded, by column. */

@@ -32,23 +32,20 @@ export function withOrigin(thrown: unknown, originOf: (path: Path) => Origin | u
   const path = pathOf(place)
   const [group, name, ...key] = path
   const own = originOf(path)
-  if (own !== undefined) return restated(thrown, marked(thrown.message, own), { origin: own.name })
+  if (own !== undefined) return restated(thrown, marked(thrown, own), { origin: own.name })
   // A listener's value may be the one that stands at the top for all of them.
   const shared = group === 'listeners' && key.length > 0 ? originOf(key) : undefined
   if (shared === undefined) return thrown
   const message = thrown.message.replaceAll(`listeners.${name}.${key[0]}`, key[0] as string)
-  return restated(thrown, marked(message, shared), {
-    origin: shared.name,
-    place: place.slice(`listeners.${name}.`.length),
-  })
+  const atTop = restated(thrown, message, { origin: shared.name, place: place.slice(`listeners.${name}.`.length) })
+  return restated(atTop, marked(atTop, shared), {})
 }
 
-/** One line a fault. */
-const marked = (message: string, { name }: Origin): string =>
-  message
-    .split('\n')
-    .map((line) => `${line} (${name})`)
-    .join('\n')
+/** Several faults stand on a line each. */
+function marked({ message, fields }: ConfigError, { name }: Origin): string {
+  const lines = Array.isArray(fields.faults) ? message.split('\n') : [message]
+  return lines.map((line) => `${line} (${name})`).join('\n')
+}
 
 function pathOf(place: string): Path {
   try {

@@ -30,6 +30,7 @@ export function setLimit(server: Server, request: ControlRequest): LimitChange[]
     throw new Error(`path: expected limits.KEY or listeners.NAME.limits.KEY, got ${brief(path)}`)
   }
   const limit = (isForAll ? name : third) as string
+  if (isForAll && Object.hasOwn(server.limits, limit)) return [setServerLimit(server, limit, limitOf(request.value))]
   if (!Object.hasOwn(limitRows, limit)) {
     const near = nearest(limit, Object.keys(limitRows))
     throw new Error(`path: there is no limit ${brief(limit)}${near ? `; nearest: \`${near}\`` : ''}`)
@@ -46,6 +47,13 @@ export function setLimit(server: Server, request: ControlRequest): LimitChange[]
     before: shown(before[i] as number | string),
     value: shown(value),
   }))
+}
+
+/** Those that all listeners share. */
+function setServerLimit(server: Server, limit: string, value: number): LimitChange {
+  const before = server.limits[limit as keyof Server['limits']]
+  server.setLimits({ [limit]: value })
+  return { listener: '(server)', limit, before: shown(before), value: shown(value) }
 }
 
 function limitOf(given: unknown): number {

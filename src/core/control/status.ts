@@ -61,10 +61,23 @@ export interface Status {
     /** Buffers and what else lies outside of the heap. */
     readonly externalBytes: number
   }
+  /** Limits that all listeners share. */
+  readonly limits: { readonly serverConnections: number | 'unlimited'; readonly memoryBytes: number | 'unlimited' }
+  /** What an operator should see to. */
+  readonly alarms: readonly AlarmStatus[]
   /** Delay of the event loop while somebody watches. */
   readonly loop?: LoopFacts
   /** The server processes behind a supervisor; missing where the server is one process. */
   readonly workers?: readonly WorkerStatus[]
+}
+
+export interface AlarmStatus {
+  readonly alarm: string
+  /** Missing: the whole server's. */
+  readonly listener?: string
+  readonly since: string
+  readonly value: number
+  readonly limit: number
 }
 
 export interface WorkerStatus {
@@ -112,6 +125,17 @@ export function statusOf(server: Server, { version, uptimeMs, loop, latencyOf }:
     executors: executorsOf(server),
     counters: { ...server.counters },
     memory: { residentBytes: process.memoryUsage.rss(), heapBytes: heapUsed, externalBytes: external },
+    limits: {
+      serverConnections: shown(server.limits.serverConnections),
+      memoryBytes: shown(server.limits.memoryBytes),
+    },
+    alarms: server.alarms.map(({ alarm, listener, since, value, limit }) => ({
+      alarm,
+      ...(listener !== undefined && { listener }),
+      since: since.toISOString(),
+      value,
+      limit,
+    })),
     ...(loop && { loop }),
   }
 }
@@ -156,6 +180,7 @@ export function mergeStatus(parts: readonly { readonly worker: string; readonly 
       heapBytes: sum(all, ({ memory }) => memory.heapBytes),
       externalBytes: sum(all, ({ memory }) => memory.externalBytes),
     },
+    alarms: all.flatMap(({ alarms }) => alarms),
     ...(loops.length > 0 && {
       loop: {
         p50Ms: Math.max(...loops.map(({ p50Ms }) => p50Ms)),

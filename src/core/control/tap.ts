@@ -52,7 +52,11 @@ export function tap(session: Session, options: TapOptions): () => void {
     const watchers = new Set<Watcher>([watcher])
     const ear: Watcher = {
       passed(direction, kind, what) {
-        for (const one of watchers) one.passed(direction, kind, what)
+        try {
+          for (const one of watchers) one.passed(direction, kind, what)
+        } catch {
+          // Looking must not change what is looked at.
+        }
       },
     }
     taps.set(session, { watchers, remove: session.tap(ear) })

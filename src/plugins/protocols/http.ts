@@ -125,6 +125,8 @@ interface Seat {
   /** The response under way. */
   response: ServerResponse | undefined
   isDraining: boolean
+  /** The decorated handler at work: one request at a time, in their order, though several have come. */
+  work: Promise<void> | undefined
 }
 
 class HttpFront {
@@ -137,7 +139,7 @@ class HttpFront {
   constructor(options: HttpOptions, { timeouts }: ProtocolPort) {
     this.#options = options
     const { app, requestMs, headerBytes } = options
-    const listener = listenerOf(app) ?? ((request, response) => void this.#answer(request, response))
+    const listener = listenerOf(app) ?? ((request, response) => this.#answer(request, response))
     this.#server = createServer(
       {
         headersTimeout: finite(Math.min(timeouts.frameMs, requestMs)),
@@ -156,6 +158,8 @@ class HttpFront {
         listener(request, response)
       },
     )
+    // Node leaves out what comes behind the 2,000th without a word; `headerBytes` bounds them.
+    this.#server.maxHeadersCount = 0
     // Node would write its answer and destroy the stream behind it; ours is sent first.
     this.#server.on('clientError', (error: Error & { code?: string }, stream) => this.#refuse(error, stream))
     // It never listens; this starts its watch over headersTimeout and requestTimeout (node:http, setupConnectionsTracking).
@@ -183,7 +187,7 @@ class HttpFront {
   #feed(port: ProtocolPort): void {
     const { connection } = port
     const stream = connection.stream()
-    const seat: Seat = { port, response: undefined, isDraining: false }
+    const seat: Seat = { port, response: undefined, isDraining: false, work: undefined }
     this.#seats.set(stream, seat)
     // A peer that leaves in the middle is no failure of ours.
     stream.on('error', () => {})
@@ -217,15 +221,38 @@ class HttpFront {
     })
   }
 
-  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  #answer(request: IncomingMessage, response: ServerResponse): void {
     const seat = this.#seats.get(request.socket) as Seat
+    const { fetch } = this.#options
+    if (fetch !== undefined) return void this.#fetched(fetch, request, response)
+    const before = seat.work
+    const work =
+      before === undefined
+        ? this.#handled(seat, request, response)
+        : before.then(() => this.#handled(seat, request, response))
+    seat.work = work
+    void work.then(() => {
+      if (seat.work === work) seat.work = undefined
+    })
+  }
+
+  async #fetched(
+    fetch: NonNullable<HttpOptions['fetch']>,
+    request: IncomingMessage,
+    response: ServerResponse,
+  ): Promise<void> {
     try {
-      const { fetch } = this.#options
-      if (fetch !== undefined) return await send(response, await fetch(toRequest(request)), request)
-      const { limits } = seat.port
-      const body = await bodyOf(request, limits.frameBytes)
+      await send(response, await fetch(toRequest(request)), request)
+    } catch (thrown) {
+      fail(response, toError(thrown))
+    }
+  }
+
+  async #handled({ port }: Seat, request: IncomingMessage, response: ServerResponse): Promise<void> {
+    try {
+      const body = await bodyOf(request, port.limits.frameBytes)
       const message = toMessage(request, body)
-      const reply = await seat.port.handle(message, message.method, body.length)
+      const reply = await port.handle(message, message.method, body.length)
       await answer(response, reply, request)
     } catch (thrown) {
       fail(response, toError(thrown))

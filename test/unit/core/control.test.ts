@@ -39,6 +39,8 @@ function rig() {
     listeners: [listener('public'), listener('local')],
     connections: Object.assign([], { size: 4 }),
     counters: { accepted: 9 },
+    limits: { serverConnections: 5, memoryBytes: Number.POSITIVE_INFINITY },
+    alarms: [],
     stop: (options: object) => {
       told.push(`stop ${JSON.stringify(options)}`)
       stopped()

@@ -146,6 +146,7 @@ function show(state) {
   if (newer.length > 0 && points.length > 0 && newer[0].seq <= points.at(-1).seq) points = []
   points = [...points, ...newer].slice(-MOST_POINTS)
   showHead(status)
+  showAlarms(status.alarms)
   showTiles(status)
   showCharts()
   showListeners(status.listeners, rates, isReadOnly)
@@ -179,6 +180,16 @@ function showHead(status) {
     ...(status.workers ? [['workers', status.workers.length]] : []),
   ]
   $('facts').replaceChildren(...facts.map(([name, value]) => el('div', {}, el('dt', {}, name), el('dd', {}, value))))
+}
+
+function showAlarms(alarms) {
+  $('alarms').hidden = alarms.length === 0
+  const rows = alarms.map(({ alarm, listener, value, limit, since }) => {
+    const whose = listener === undefined ? 'the server' : listener
+    const at = new Date(since).toLocaleTimeString()
+    return el('li', {}, el('b', {}, alarm), ` of ${whose}: ${count(value)} of ${count(limit)}, since ${at}`)
+  })
+  $('alarms').replaceChildren(...rows)
 }
 
 function showTiles(status) {

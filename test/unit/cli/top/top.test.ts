@@ -48,6 +48,8 @@ const status = (further: Partial<Status> = {}): Status => ({
   ],
   executors: [],
   counters: {},
+  limits: { serverConnections: 'unlimited', memoryBytes: 'unlimited' },
+  alarms: [],
   memory: { residentBytes: 1e8, heapBytes: 1e7, externalBytes: 1e6 },
   ...further,
 })

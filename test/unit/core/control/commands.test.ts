@@ -138,6 +138,10 @@ test('limits change live; lowered below the present count nobody is cut', async 
   assert.is(await client.request('x'), 'x')
   ask({ command: 'limit', path: 'listeners.default.limits.connections', value: 'unlimited' })
   assert.is((ask({ command: 'status' }) as Status).listeners[0]?.limit, 'unlimited')
+  assert.equal(ask({ command: 'limit', path: 'limits.serverConnections', value: 2 }), [
+    { listener: '(server)', limit: 'serverConnections', before: 'unlimited', value: 2 },
+  ])
+  assert.is((ask({ command: 'status' }) as Status).limits.serverConnections, 2)
   for (const [path, value, expected] of [
     ['limits.connectoins', 1, /nearest: `connections`/],
     ['limits.connections', -1, /value: expected/],

@@ -3,7 +3,13 @@ import fc from 'fast-check'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { HandshakeError } from '#src/core/errors.js'
-import { crc32c, type ProxyHeader, readProxyHeader, writeProxyHeader } from '#src/plugins/layers/proxy-header.js'
+import {
+  crc32c,
+  type ProxyHeader,
+  readProxyHeader,
+  readProxyTls,
+  writeProxyHeader,
+} from '#src/plugins/layers/proxy-header.js'
 
 const MOST = 4_096
 const read = (bytes: Buffer) => readProxyHeader(bytes, MOST)
@@ -134,6 +140,43 @@ test('100,000 headers, true and spoilt: any split says the same, with typed erro
     { numRuns: 100_000 },
   )
   assert.is(cases, 100_000)
+})
+
+test('what a proxy says of TLS: 100,000 values, true and spoilt, with typed errors only', () => {
+  const tlv = (type: number, value: Buffer) =>
+    Buffer.concat([Buffer.from([type, value.length >> 8, value.length & 255]), value])
+  let refused = 0
+  fc.assert(
+    fc.property(
+      fc.constantFrom(0, 1, 3, 7),
+      fc.boolean(),
+      fc.string({ maxLength: 20 }),
+      fc.nat(60),
+      fc.nat(255),
+      (client, isVerified, name, at, byte) => {
+        const value = Buffer.concat([
+          Buffer.from([client, 0, 0, 0, isVerified ? 0 : 1]),
+          tlv(0x21, Buffer.from('TLSv1.3')),
+          tlv(0x22, Buffer.from(name)),
+        ])
+        const isSpoilt = at < value.length && at % 2 === 0
+        if (isSpoilt) value[at] = byte
+        const given = at % 5 === 4 ? value.subarray(0, at) : value
+        try {
+          const facts = readProxyTls([{ type: 0x20, value: given }])
+          if (isSpoilt || given !== value) return
+          assert.equal([facts?.isTls, facts?.protocol, facts?.commonName], [(client & 1) === 1, 'TLSv1.3', name])
+          assert.is(facts?.isVerified, client > 1 && isVerified)
+        } catch (error) {
+          if (!(error instanceof HandshakeError)) throw error
+          refused++
+        }
+      },
+    ),
+    { numRuns: 100_000 },
+  )
+  assert.ok(refused > 1_000)
+  assert.is(readProxyTls([]), undefined)
 })
 
 test.run()

@@ -1,0 +1,31 @@
+/**
+ * Small devices over CoAP: methods are routes, paths are the request's. Repeats, acknowledgements and bodies in blocks are the
+ * protocol's.
+ *
+ *   npm install coap-packet
+ *   npx gaidaros serve --config examples/19-coap.ts
+ *   coap-client-notls -m put -e 21 coap://localhost/sensors/kitchen
+ *   coap-client-notls coap://localhost/sensors/kitchen   → 21
+ */
+import { defineConfig, Handler, OnMessage } from 'gaidaros'
+import { CoapError, type CoapRequest } from 'gaidaros/plugins/coap'
+
+@Handler()
+class Sensors {
+  readonly #values = new Map<string, Buffer>()
+
+  @OnMessage('GET') read({ path }: CoapRequest) {
+    return this.#values.get(path) ?? null
+  }
+
+  @OnMessage('PUT') write({ path, payload }: CoapRequest) {
+    if (this.#values.size >= 1_000 && !this.#values.has(path)) throw new CoapError('5.03', 'no room for another sensor')
+    this.#values.set(path, payload)
+  }
+
+  @OnMessage('DELETE') forget({ path }: CoapRequest) {
+    this.#values.delete(path)
+  }
+}
+
+export default defineConfig({ listen: 'udp://localhost:5683', protocol: 'coap', handler: Sensors })
