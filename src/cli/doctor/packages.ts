@@ -53,8 +53,9 @@ export function peerPackages({ configuration, hasPackage }: Facts): Finding[] {
       readonly endpoint?: unknown
     },
   ) => {
-    for (const ref of [one.codec, one.protocol].flat()) {
-      const name = typeof ref === 'string' ? ref : (ref as { name?: unknown } | undefined)?.name
+    for (const ref of [one.codec, one.protocol, one.executor].flat()) {
+      const { name: own, type } = (typeof ref === 'object' && ref !== null ? ref : {}) as Record<string, unknown>
+      const name = typeof ref === 'string' ? ref : (own ?? type)
       if (typeof name === 'string') look(where, name)
       const payload = (ref as { payload?: unknown } | undefined)?.payload
       if (typeof payload === 'string') look(where, payload)

@@ -7,7 +7,15 @@ import { createServer, type ServerOptions } from 'gaidaros'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { certificates } from '#src/cli/doctor/certificates.js'
-import { operators, plaintext, proxyTrust, reachOf, unixSockets, unlimited } from '#src/cli/doctor/exposure.js'
+import {
+  clusterLogin,
+  operators,
+  plaintext,
+  proxyTrust,
+  reachOf,
+  unixSockets,
+  unlimited,
+} from '#src/cli/doctor/exposure.js'
 import { factsOf } from '#src/cli/doctor/facts.js'
 import type { Check, Facts, Level } from '#src/cli/doctor/finding.js'
 import { backlog, datagramBuffers, descriptors, nodeVersion, privileges, reusePort } from '#src/cli/doctor/machine.js'
@@ -229,6 +237,36 @@ test('Unix sockets: folders of everybody, of nobody, and paths that do not fit',
   await says(unixSockets, long, 'error', /more than 107 bytes/)
   const everybody = await facts({ listen: 'unix:/tmp/a.sock', socket: { mode: '0666' } })
   await says(unixSockets, everybody, 'note', /mode 0666/)
+})
+
+test('cluster: off this machine it has a login and TLS', async () => {
+  const handler = join(process.cwd(), 'test/fixtures/cluster-handlers.mjs#Ledger')
+  const with_ = (cluster: ServerOptions['cluster'], executor: ServerOptions['executor'] = 'cluster') =>
+    facts({ ...local, handler, executor, cluster: cluster as never })
+  await isFine(clusterLogin, await with_('nats://127.0.0.1:4222'))
+  await isFine(clusterLogin, await with_(['nats://localhost:4222', 'nats://[::1]:4222']))
+  await isFine(clusterLogin, await with_({ servers: 'tls://nats.internal:4222', credentials: './x.creds' }))
+  await says(
+    clusterLogin,
+    await with_({ servers: 'nats://nats.internal:4222', token: 't' }),
+    'warning',
+    /executor: NATS at .* without TLS/,
+  )
+  await says(clusterLogin, await with_({ servers: 'tls://10.0.0.1:4222' }), 'warning', /without a login/)
+  const own = { type: 'cluster', servers: 'nats://192.0.2.1:4222', tls: {} }
+  await says(
+    clusterLogin,
+    await with_('nats://127.0.0.1:4222', own),
+    'warning',
+    /192\.0\.2\.1:4222 is reached without a login/,
+  )
+  assert.equal(await said(clusterLogin, await facts(local)), [])
+  await says(
+    peerPackages,
+    { ...(await with_({})), hasPackage: () => false },
+    'error',
+    /package @nats-io\/transport-node/,
+  )
 })
 
 test('packages: what is named and missing', async () => {
