@@ -50,7 +50,12 @@ const serving: readonly Flag[] = [
   },
   { name: 'plugin', value: 'REF', repeats: true, path: 'plugins', what: 'a plugin: package or file' },
   { name: 'workers', value: 'N|auto', path: 'workers', what: 'server processes (1 in this version)' },
-  { name: 'executor', value: 'NAME', path: 'executor', what: 'where handlers run (inline in this version)' },
+  {
+    name: 'executor',
+    value: 'NAME',
+    path: 'executor',
+    what: 'where handlers run: inline, task, thread-pool, process-pool, cluster …',
+  },
   {
     name: 'cluster',
     value: 'SERVERS',

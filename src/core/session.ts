@@ -309,11 +309,11 @@ export class Session implements Connection, Expiring, Holder {
   }
 
   write(bytes: Uint8Array): Promise<void> {
-    return this.#writePiece(bytes) ?? DONE
+    return this.writePiece(bytes) ?? DONE
   }
 
-  /** @returns undefined when more may be written at once. */
-  #writePiece(piece: Piece): Promise<void> | undefined {
+  /** @internal Bytes or text, of streams too. @returns undefined when more may be written at once. */
+  writePiece(piece: Piece): Promise<void> | undefined {
     if (!this.#canWrite) return this.#rejected(this.#closedError())
     try {
       this.#put(piece)
@@ -392,7 +392,8 @@ export class Session implements Connection, Expiring, Holder {
   stream(): Duplex {
     this.#stops |= SWITCHING
     const feed = new ConnectionStream(this, {
-      write: (piece) => this.#writePiece(piece),
+      // By its name each time: a tap stands in front of it.
+      write: (piece) => this.writePiece(piece),
       end: () => this.end(),
       abort: (error) => this.abort(error ?? 'ABORTED'),
       pause: () => this.#pauseReading('application'),
@@ -1301,16 +1302,16 @@ export class Session implements Connection, Expiring, Holder {
         watcher.passed('in', 'chunk', buffer.subarray(start, end))
         Session.prototype.data.call(this, buffer, start, end)
       }
-      this.write = (bytes) => {
-        watcher.passed('out', 'chunk', bytes)
-        return Session.prototype.write.call(this, bytes)
+      this.writePiece = (piece) => {
+        watcher.passed('out', 'chunk', typeof piece === 'string' ? Buffer.from(piece) : piece)
+        return Session.prototype.writePiece.call(this, piece)
       }
     }
     return () => {
       if (this.#scope === tapped) this.#scope = plain
       deafen?.()
       Reflect.deleteProperty(this, 'data')
-      Reflect.deleteProperty(this, 'write')
+      Reflect.deleteProperty(this, 'writePiece')
     }
   }
 

@@ -13,6 +13,10 @@ import { cluster } from '#src/plugins/executors/cluster/front.js'
 import { executors } from '#src/plugins/executors/index.js'
 import { layers } from '#src/plugins/layers/index.js'
 import { middleware } from '#src/plugins/middleware/index.js'
+import { health } from '#src/plugins/observability/health.js'
+import { logger } from '#src/plugins/observability/logger.js'
+import { metrics } from '#src/plugins/observability/metrics.js'
+import { tracing } from '#src/plugins/observability/tracing.js'
 import { protocols } from '#src/plugins/protocols/index.js'
 import { capabilityTable, readConformanceReports } from '#src/testing/index.js'
 import { memory } from '#src/transports/memory.js'
@@ -93,7 +97,7 @@ ${sections('Middleware', middleware as never)}
 
 ${sections('Executors', [...executors, cluster()] as never)}
 
-${sections('Plugins', [consolePage] as never)}
+${sections('Plugins', [consolePage, metrics, health, logger, tracing] as never)}
 `
 }
 

@@ -8,7 +8,7 @@ import { connect } from 'gaidaros'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { type Command, gaidaros, killAll, root } from '../support/command.js'
-import { Peer } from '../support/faults.js'
+import { eventually, Peer } from '../support/faults.js'
 import { skip } from '../support/skip.js'
 import { hasTool } from '../support/tools.js'
 
@@ -182,6 +182,45 @@ test('10 injection with a database behind it', async () => {
     peer.leave()
     await stop(command)
   }
+})
+
+test('32 a handler that computes: inline it keeps everybody waiting, on threads nobody', async () => {
+  const command = example(
+    '32-cpu-heavy-on-threads.ts',
+    ['inline', 'threads', 'echo'].flatMap((name) => ['--set', `listeners.${name}.endpoint=tcp://127.0.0.1:0`]),
+  )
+  const ports = await command.ready()
+  /** Sums first, and behind them an echo: in which order they are answered. */
+  const order = async (port = 0) => {
+    const [sums, echo] = [await Peer.open(port), await Peer.open(ports.echo ?? 0)]
+    const answers: string[] = []
+    sums.socket.once('data', () => answers.push('sums'))
+    echo.socket.once('data', () => answers.push('echo'))
+    await new Promise((resolve) => sums.socket.write('35\n35\n35\n35\n', resolve))
+    await echo.send('hi\n').hears('hi\n')
+    await eventually(() => sums.heard.split('\n').length === 5, 'all sums', 60_000)
+    assert.is(sums.heard, '35 9227465\n'.repeat(4))
+    for (const peer of [sums, echo]) peer.leave()
+    return answers
+  }
+  assert.equal(await order(ports.inline), ['sums', 'echo'])
+  assert.equal(await order(ports.threads), ['echo', 'sums'])
+  await stop(command)
+})
+
+test('34 a handler that crashes: its own connection ends, others do not notice', async () => {
+  const command = example('34-crash-prone-in-processes.ts')
+  const { default: port = 0 } = await command.ready()
+  const [bad, good] = [await Peer.open(port), await Peer.open(port)]
+  await bad.send('hello\n').hears(': hello\n')
+  await good.send('hello\n').hears(': hello\n')
+  bad.send('crash\n')
+  await bad.over
+  await good.send('still here\n').hears(': still here\n')
+  const next = await Peer.open(port)
+  await next.send('again\n').hears(': again\n')
+  for (const peer of [bad, good, next]) peer.leave()
+  await stop(command)
 })
 
 test('42 a page for operators', async () => {
