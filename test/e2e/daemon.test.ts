@@ -81,9 +81,7 @@ test('--daemon returns once the server is ready, and leaves it without a termina
   assert.match(command.stdout, /^listening default tcp:\/\/127\.0\.0\.1:\d+\nready\n$/)
   assert.not.equal(pid, command.pid)
   // A session of its own, nothing of the one that started it.
-  const [, , , session] = execFileSync('ps', ['-o', 'pid=,ppid=,tty=,sid=', '-p', String(pid)], { encoding: 'utf8' })
-    .trim()
-    .split(/\s+/)
+  const session = read(`/proc/${pid}/stat`).split(') ')[1]?.split(' ')[3]
   assert.is(Number(session), pid)
   const peer = await Peer.open(port)
   await peer.echoes('hello')
@@ -198,7 +196,8 @@ test('F86 a reader of standard error that leaves (EPIPE) ends nothing', async ()
     await peer.echoes(`hello ${i}`)
     peer.leave()
   }
-  execFileSync('pkill', ['-TERM', '-P', String(command.pid)])
+  // The shell waits for the server, or has become it.
+  for (const pid of [...childrenOf(command.pid), command.pid]) process.kill(pid, 'SIGTERM')
   await command.ended
 })
 

@@ -1,7 +1,7 @@
 // time limit: 240 s
 /** Every example runs as its head says, answers real clients, and has at most 40 lines of code. */
 import { spawn } from 'node:child_process'
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { connect } from 'gaidaros'
@@ -50,7 +50,9 @@ test('each has at most 40 lines of code, a command in its head, and limits, beca
       .filter((line) => line.trim() !== '' && !line.trim().startsWith('//'))
     assert.ok(code.length <= 40, `${file} has ${code.length} lines of code`)
     assert.match(source, /npx gaidaros serve|npm start/, file)
-    const configuration = file.endsWith('hooks.js') ? join(file, '../gaidaros.config.json') : file
+    const beside = join(file, '../gaidaros.config.json')
+    const isFolder = file.includes('/') && existsSync(join(root, 'examples', beside))
+    const configuration = isFolder ? beside : file
     assert.match(readFileSync(join(root, 'examples', configuration), 'utf8'), /\b(limits|timeouts)"?: \{/, file)
   }
 })
