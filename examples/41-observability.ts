@@ -16,5 +16,6 @@ export default defineConfig({
     ['gaidaros/plugins/metrics', { port: Number(process.env.METRICS ?? 9464) }],
     ['gaidaros/plugins/health', { port: Number(process.env.HEALTH ?? 9465) }],
   ],
+  limits: { lineBytes: 4096 },
   handler: (line: string) => line.toUpperCase(),
 })
