@@ -64,7 +64,8 @@ import {
   SERVER,
   TRANSPORT,
 } from './core/tokens.js'
-import type { TransportOptions } from './core/transport.js'
+import type { SocketKind, SocketSource, TransportOptions } from './core/transport.js'
+import { settleWorkers } from './core/workers/options.js'
 import { seedOf } from './place-handlers.js'
 import { codecs, framers, payloads } from './plugins/codecs/index.js'
 import { cluster } from './plugins/executors/cluster/front.js'
@@ -128,7 +129,64 @@ export interface ConfiguredServer extends Server {
  * @throws {WiringError} the developer's.
  */
 export async function createServer(options: ServerOptions = {}): Promise<ConfiguredServer> {
-  const { cwd, loaded, clock, events, registry, injection, resolveRef, traced } = await furnish(options)
+  return openServer(await readConfiguration(options), options, { place: 'code' })
+}
+
+/** The configuration that these options mean. @throws {ConfigError} */
+export function readConfiguration(options: ServerOptions): Promise<LoadedConfiguration> {
+  const {
+    config,
+    cwd = process.cwd(),
+    env = process.env,
+    flags = [],
+    modulesFrom = [],
+    container,
+    ownsContainer,
+    providers,
+    clock,
+    ...code
+  } = options
+  const saysWhat = code.listen !== undefined || code.listeners !== undefined
+  return loadConfiguration({ cwd, config: config ?? !saysWhat, env, flags, code, modulesFrom })
+}
+
+/** Where a server stands: in a program of the user's, in the command's own process, or in a worker's. */
+export interface ServerPlace {
+  /** A worker has no control socket, pid file or companions: its supervisor has. */
+  readonly place: 'code' | 'command' | 'worker'
+  /** Who binds, by listener and place among its endpoints. Left out: the transports. */
+  readonly sockets?: (key: string, kind: SocketKind, endpoint: Endpoint) => SocketSource
+  /** The supervisor's, for listeners with `tls` that have none of their own. */
+  readonly ticketKeys?: Uint8Array
+  /** Who answers at the control socket, in place of the server's own. */
+  readonly steering?: (own: Control) => Pick<Control, 'ask'>
+  /** Another program has the pid file and control socket; resolves when it has left them. */
+  readonly namesAreFree?: () => Promise<void>
+}
+
+/** What others find a server by, in the hand of whoever takes it over. */
+export interface ServerNames {
+  release(): Promise<void>
+}
+
+/** A server whose names can be taken from it. */
+export interface PlacedServer extends ConfiguredServer {
+  takeNames(): ServerNames
+}
+
+/** @internal From a configuration that was read to a server. */
+export async function openServer(
+  loaded: LoadedConfiguration,
+  options: ServerOptions,
+  place: ServerPlace,
+): Promise<PlacedServer> {
+  if (place.place === 'code' && settleWorkers(loaded.values.workers) !== undefined) {
+    const message =
+      'workers: several server processes are started by the command (gaidaros serve), which runs the configuration in each; a ' +
+      'program has its own process only: set workers to 1 here, or name a configuration file to gaidaros serve'
+    throw new WiringError('BAD_OPTION', message, { option: 'workers', from: loaded.origin('workers')?.name })
+  }
+  const { cwd, clock, events, registry, injection, resolveRef, traced } = await furnish(options, loaded)
   const { values } = loaded
   const planner = new Planner({
     registry,
@@ -136,6 +194,8 @@ export async function createServer(options: ServerOptions = {}): Promise<Configu
     resolveHandler: resolveRef,
     planHandler: (definition) => injection.plan(definition),
     origin: (path) => loaded.origin(path)?.name,
+    ...(place.sockets === undefined ? {} : { sockets: place.sockets }),
+    ...(place.ticketKeys === undefined ? {} : { ticketKeys: place.ticketKeys }),
   })
   const listeners = Object.entries(values.listeners ?? {})
   if (listeners.length === 0) listeners.push(['default', { endpoint: defaultEndpoint }])
@@ -149,7 +209,7 @@ export async function createServer(options: ServerOptions = {}): Promise<Configu
   }
   if (faults.length > 0) throw together(faults)
 
-  const server: Configured = new Configured(loaded, registry.companions, {
+  const server: Configured = new Configured(loaded, registry.companions, place, {
     plans,
     bound: identityOf(values.daemon) === undefined ? undefined : () => server.becomeAnother(),
     plan: async (name, given) => {
@@ -177,24 +237,18 @@ export async function createServer(options: ServerOptions = {}): Promise<Configu
 }
 
 /** What stands before there is a server, or a node: the configuration read, things registered, handlers found. */
-export async function furnish(options: ServerOptions) {
+export async function furnish(options: ServerOptions, read?: LoadedConfiguration) {
   const {
-    config,
     cwd = process.cwd(),
-    env = process.env,
-    flags = [],
-    modulesFrom = [],
     container,
     ownsContainer = false,
     providers: givenProviders,
     clock: givenClock,
-    ...code
   } = options
   const providers = givenProviders === undefined ? undefined : madeParts(container ?? root, givenProviders)
   const given = givenBy(container ?? root, providers ?? [])
   const clock = givenClock ?? given<Clock>(CLOCK).at(-1) ?? systemClock
-  const saysWhat = code.listen !== undefined || code.listeners !== undefined
-  const loaded = await loadConfiguration({ cwd, config: config ?? !saysWhat, env, flags, code, modulesFrom })
+  const loaded = read ?? (await readConfiguration(options))
   const { values } = loaded
   const events = new EventHub()
   const places = {
@@ -264,17 +318,20 @@ function together(faults: readonly unknown[]): unknown {
     : new WiringError(first.code, message, fields)
 }
 
-class Configured extends GaidarosServer implements ConfiguredServer {
+class Configured extends GaidarosServer implements PlacedServer {
   readonly configuration: LoadedConfiguration
   readonly #companions: readonly Companion[]
   /** What ends with this server, before it says so. */
   readonly #beside: (() => void | Promise<void>)[]
   /** The last thing to go: by its end others see that this server has stopped. */
   #endControl: () => void | Promise<void> = () => {}
+  #removePidFile: (() => void) | undefined
+  readonly #place: ServerPlace
 
   constructor(
     configuration: LoadedConfiguration,
     companions: readonly Companion[],
+    place: ServerPlace,
     parts: ConstructorParameters<typeof GaidarosServer>[0],
   ) {
     const beside: (() => void | Promise<void>)[] = []
@@ -288,15 +345,17 @@ class Configured extends GaidarosServer implements ConfiguredServer {
     this.configuration = configuration
     this.#companions = companions
     this.#beside = beside
+    this.#place = place
   }
 
   override async start(): Promise<this> {
     // A second start is refused; it must not undo the first.
     if (this.state !== 'created') return super.start()
     const { pidFile } = controlOf(this.configuration.values.control)
-    const removePidFile = pidFile === undefined ? undefined : writePidFile(pidFile)
+    const isNamed = pidFile !== undefined && this.#place.place !== 'worker'
+    if (isNamed && this.#place.namesAreFree === undefined) this.#removePidFile = writePidFile(pidFile)
     void this.stopped.then(async () => {
-      removePidFile?.()
+      this.#removePidFile?.()
       await endAll(this.#beside)
       await this.#endControl()
     })
@@ -315,6 +374,10 @@ class Configured extends GaidarosServer implements ConfiguredServer {
   async becomeAnother(): Promise<void> {
     const identity = identityOf(this.configuration.values.daemon)
     if (identity === undefined) return
+    if (this.#place.place === 'worker') {
+      dropPrivileges(identity)
+      return
+    }
     await this.#startBeside()
     const ids = idsOf(identity)
     const { path, pidFile } = controlOf(this.configuration.values.control)
@@ -329,7 +392,12 @@ class Configured extends GaidarosServer implements ConfiguredServer {
   /** The control socket and whatever plugins have beside the server. */
   async #startBeside(): Promise<void> {
     this.#hasBeside = true
-    const { path, redact } = controlOf(this.configuration.values.control)
+    if (this.#place.place === 'worker') return
+    const { path, pidFile, redact } = controlOf(this.configuration.values.control)
+    if (this.#place.namesAreFree !== undefined) {
+      await this.#place.namesAreFree()
+      if (pidFile !== undefined) this.#removePidFile = writePidFile(pidFile)
+    }
     if (path === undefined && this.#companions.length === 0) return
     const control = new Control(this, version, redact === undefined ? {} : { redact })
     this.#beside.push(() => control.close())
@@ -338,21 +406,24 @@ class Configured extends GaidarosServer implements ConfiguredServer {
   }
   #hasBeside = false
 
-  /** A server of its own: it goes on answering while this one is suspended or drains. */
   async #listenForControl(path: string, control: Control): Promise<void> {
-    const server = await createServer({
-      config: false,
-      env: {},
-      listen: `unix:${path}`,
-      socket: { mode: 0o600 },
-      handler: handlerOf(control),
-      limits: { connections: 16 },
-      // `gaidaros stop` waits here for as long as the drain takes.
-      timeouts: { idleMs: 'unlimited' },
-    })
-    await server.start()
+    const server = await listenForControl(path, this.#place.steering?.(control) ?? control)
     this.#endControl = () => server.stop({ timeoutMs: 1_000 })
     if (this.state === 'stopped') await this.#endControl()
+  }
+
+  /** They outlive this server; whoever takes them lets go of them. */
+  takeNames(): ServerNames {
+    const removePidFile = this.#removePidFile
+    const endControl = this.#endControl
+    this.#removePidFile = undefined
+    this.#endControl = () => {}
+    return {
+      async release() {
+        removePidFile?.()
+        await endControl()
+      },
+    }
   }
 
   async #startCompanion(companion: Companion, control: Control): Promise<void> {
@@ -372,18 +443,33 @@ class Configured extends GaidarosServer implements ConfiguredServer {
   }
 }
 
+/** A server of its own: it goes on answering while the one it steers is suspended or drains. */
+export async function listenForControl(path: string, control: Pick<Control, 'ask'>): Promise<Server> {
+  const server = await createServer({
+    config: false,
+    env: {},
+    listen: `unix:${path}`,
+    socket: { mode: 0o600 },
+    handler: handlerOf(control),
+    limits: { connections: 16 },
+    // `gaidaros stop` waits here for as long as the drain takes, `reload` for as long as that does.
+    timeouts: { idleMs: 'unlimited', handlerMs: 'unlimited' },
+  })
+  return server.start()
+}
+
 /** The latest first, each once. */
 async function endAll(ends: (() => void | Promise<void>)[]): Promise<void> {
   for (let end = ends.pop(); end !== undefined; end = ends.pop()) await end()
 }
 
 /** Undefined when it stays who it is. */
-function identityOf(given: Configuration['daemon']): Identity | undefined {
+export function identityOf(given: Configuration['daemon']): Identity | undefined {
   const { user, group } = typeof given === 'object' ? given : {}
   return user === undefined && group === undefined ? undefined : { user, group }
 }
 
-function controlOf(given: Configuration['control']): {
+export function controlOf(given: Configuration['control']): {
   readonly path?: string | undefined
   readonly pidFile?: string | undefined
   readonly redact?: readonly string[] | undefined

@@ -11,6 +11,8 @@ import { type Command, commands, type Flag, flagsOf } from './flags.js'
 
 export interface Arguments {
   readonly command: string
+  /** All of it, as it was written. */
+  readonly words: readonly string[]
   readonly operands: readonly string[]
   /** As given: text, `true` for switches, lists for what repeats. */
   readonly flags: Readonly<Record<string, string | boolean | readonly (string | boolean)[] | undefined>>
@@ -25,7 +27,7 @@ const LEFT_OUT = '\0'
 export function readArguments(args: readonly string[]): Arguments {
   const [command = 'help', ...rest] = args
   if (command === '--help' || command === '-h' || command === 'help')
-    return { command: 'help', operands: rest, flags: {}, assignments: [] }
+    return { command: 'help', words: args, operands: rest, flags: {}, assignments: [] }
   const chosen = Object.hasOwn(commands, command) ? commands[command] : undefined
   if (chosen === undefined) {
     const near = nearest(command, Object.keys(commands))
@@ -35,7 +37,7 @@ export function readArguments(args: readonly string[]): Arguments {
   const known = flagsOf(command)
   const { flags, operands } = parse(rest, command, known)
   if (!flags.help) refuse(command, chosen, operands, flags)
-  return { command, operands, flags, assignments: [...named(flags, known), ...settings(flags)] }
+  return { command, words: args, operands, flags, assignments: [...named(flags, known), ...settings(flags)] }
 }
 
 function parse(

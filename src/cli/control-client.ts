@@ -10,6 +10,8 @@ import { connect } from '../gaidaros.js'
 import type { Arguments } from './arguments.js'
 
 const ANSWER_MS = 10_000
+/** A reload starts workers, one after another. */
+const RELOAD_MS = 600_000
 
 /** What the server did not want to do; it goes on. */
 export class Refusal extends GaidarosError<'REFUSED'> {
@@ -22,6 +24,7 @@ interface Answer {
   readonly ok: boolean
   readonly result?: unknown
   readonly error?: string
+  readonly code?: string
 }
 
 /** @throws {ConnectionError} `REFUSED` when no server answers there. */
@@ -47,12 +50,15 @@ export async function openControl(given: Arguments): Promise<ClientConnection> {
 
 /** @throws {Refusal} in the server's words. */
 export async function ask<T>(connection: ClientConnection, request: ControlRequest): Promise<T> {
-  const answer = await connection.request<Answer>({ id: 1, ...request }, { timeoutMs: ANSWER_MS })
+  const answer = await connection.request<Answer>(
+    { id: 1, ...request },
+    { timeoutMs: request.command === 'reload' ? RELOAD_MS : ANSWER_MS },
+  )
   if (typeof answer?.ok !== 'boolean') {
     const message = `${connection.endpoint} is no control socket: the answer has no \`ok\``
     throw new FrameError('MALFORMED', message)
   }
-  if (!answer.ok) throw new Refusal(String(answer.error))
+  if (!answer.ok) throw new Refusal(`${answer.error}${answer.code === undefined ? '' : ` [${answer.code}]`}`)
   return answer.result as T
 }
 

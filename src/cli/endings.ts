@@ -5,8 +5,6 @@
  * does, the process ends: before there is a server at once, later at the drain's deadline and a little.
  */
 import { toError } from '../core/errors.js'
-import { drainTimeoutMs } from '../core/options.js'
-import type { ConfiguredServer } from '../gaidaros.js'
 import { describe } from './describe.js'
 import { logLine } from './output.js'
 
@@ -15,10 +13,21 @@ const statusOf = { SIGTERM: 143, SIGINT: 130 } as const
 const DISPOSAL_MS = 3_000
 const LONGEST_MS = 2 ** 31 - 1
 
-/** What is ended: a server, or a node, which has no listeners. */
-export interface Endable extends Pick<ConfiguredServer, 'configuration' | 'state'> {
-  readonly listeners: Iterable<{ reload(): Promise<boolean> }>
+/** What is ended: a server, the supervisor of several, or a node. */
+export interface Begun {
+  /** Nothing is bound, and nothing need be undone. */
+  readonly isLoading: boolean
+  readonly isStarting: boolean
+  /** In a word, for people. */
+  readonly state: string
+  readonly drainMs: number
   stop(): Promise<void>
+  /** Whatever would outlive this process. */
+  kill?(): void
+  /** SIGHUP. */
+  reload?(): void
+  /** SIGUSR2; left out: the signal does what it does. */
+  upgrade?(): void
 }
 
 export class Endings {
@@ -26,9 +35,7 @@ export class Endings {
   isAsked = false
   /** With which to exit: 0, or 1 after an error nobody caught. */
   status = 0
-  /** Tells somebody before and after. */
-  aroundReload: ((reload: () => Promise<unknown>) => Promise<unknown>) | undefined
-  #server: Endable | undefined
+  #begun: Begun | undefined
   #hasSignal = false
   /** A listener whose peers are all remote, or in memory, holds no handle; the process must wait all the same. */
   readonly #keepAlive = setInterval(() => {}, LONGEST_MS)
@@ -36,17 +43,15 @@ export class Endings {
   constructor() {
     for (const name of ['SIGTERM', 'SIGINT'] as const) {
       process.on(name, () => {
-        if (this.#hasSignal) process.exit(statusOf[name])
+        if (this.#hasSignal) {
+          this.#begun?.kill?.()
+          process.exit(statusOf[name])
+        }
         this.#hasSignal = true
         this.#ask()
       })
     }
-    process.on('SIGHUP', () => {
-      const listeners = [...(this.#server?.listeners ?? [])]
-      const reload = () => Promise.all(listeners.map((listener) => listener.reload()))
-      void (this.aroundReload === undefined ? reload() : this.aroundReload(reload))
-      logLine('gaidaros: SIGHUP: certificates and keys are read again; for the rest of the configuration, restart')
-    })
+    process.on('SIGHUP', () => this.#begun?.reload?.())
     const fail = (thrown: unknown) => {
       process.stderr.write(describe(toError(thrown), true))
       this.status = 1
@@ -56,8 +61,9 @@ export class Endings {
     process.on('unhandledRejection', fail)
   }
 
-  set server(server: Endable) {
-    this.#server = server
+  set begun(begun: Begun) {
+    this.#begun = begun
+    if (begun.upgrade !== undefined) process.on('SIGUSR2', () => begun.upgrade?.())
   }
 
   /** The end has come: nothing of ours holds the process any more. */
@@ -68,18 +74,17 @@ export class Endings {
   #ask(): void {
     if (this.isAsked) return
     this.isAsked = true
-    const server = this.#server
-    // While configuration and handlers are loaded nothing is bound, and nothing need be undone.
-    if (server === undefined) process.exit(this.status)
-    const { timeoutMs = drainTimeoutMs } = server.configuration.values.drain ?? {}
-    const patienceMs = server.state === 'starting' ? timeoutMs : timeoutMs + DISPOSAL_MS
+    const begun = this.#begun
+    if (begun === undefined || begun.isLoading) process.exit(this.status)
+    const patienceMs = begun.isStarting ? begun.drainMs : begun.drainMs + DISPOSAL_MS
     setTimeout(
       () => {
-        logLine(`gaidaros: the stop has not ended after ${patienceMs} ms (${server.state}); leaving without it`)
+        logLine(`gaidaros: the stop has not ended after ${patienceMs} ms (${begun.state}); leaving without it`)
+        begun.kill?.()
         process.exit(1)
       },
       Math.min(patienceMs, LONGEST_MS),
     ).unref()
-    void server.stop()
+    void begun.stop()
   }
 }

@@ -49,7 +49,12 @@ const serving: readonly Flag[] = [
     what: 'files and variables may name modules from there too, besides the project',
   },
   { name: 'plugin', value: 'REF', repeats: true, path: 'plugins', what: 'a plugin: package or file' },
-  { name: 'workers', value: 'N|auto', path: 'workers', what: 'server processes (1 in this version)' },
+  {
+    name: 'workers',
+    value: 'N|auto',
+    path: 'workers.count',
+    what: 'server processes under a supervisor; auto: one for each processor',
+  },
   {
     name: 'executor',
     value: 'NAME',
@@ -76,7 +81,7 @@ const running: readonly Flag[] = [
     value: 'PATH',
     isOptional: true,
     path: 'control.path',
-    what: 'answer status, top, kill and the like at a Unix socket; default ./gaidaros.sock',
+    what: 'answer status, top, kill, reload and the like at a Unix socket; default ./gaidaros.sock',
   },
   {
     name: 'pid-file',
@@ -138,6 +143,12 @@ const joining: readonly Flag[] = [
     what: 'where handlers run on this machine: inline, task, thread-pool, process-pool …',
   },
   { name: 'name', value: 'NAME', path: 'node.name', what: "first part of the node's name; default: the host's" },
+  {
+    name: 'modules-from',
+    value: 'FOLDER',
+    repeats: true,
+    what: 'files and variables may name modules from there too, besides the project',
+  },
   { name: 'plugin', value: 'REF', repeats: true, path: 'plugins', what: 'a plugin: package or file' },
   {
     name: 'drain-timeout-ms',
@@ -325,6 +336,13 @@ export const commands: Readonly<Record<string, Command>> = {
     operands: 1,
     flags: [...remote, json],
     examples: ['gaidaros resume public'],
+  },
+  reload: {
+    what: 'serves configuration and handlers as they are now, without a pause; exit 1 and everything as before when they are no good',
+    usage: '[options]',
+    operands: 0,
+    flags: remote,
+    examples: ['gaidaros reload'],
   },
   drain: {
     what: 'begins the orderly end',

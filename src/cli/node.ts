@@ -3,6 +3,7 @@
  *
  * Room: the command line. Standard output: `joined CLUSTER as INSTANCE`, then `ready`. Logs: standard error.
  */
+import { drainTimeoutMs } from '../core/options.js'
 import { printable } from '../core/printable.js'
 import { createNode } from '../node.js'
 import type { Arguments } from './arguments.js'
@@ -18,12 +19,15 @@ export async function node(given: Arguments): Promise<number> {
     let cut = 0
     let isStarted = false
     const stopped = new Promise<void>((resolve, reject) => {
-      endings.server = {
-        configuration: made.configuration,
+      endings.begun = {
+        isLoading: false,
+        get isStarting() {
+          return !isStarted
+        },
         get state() {
           return isStarted ? 'ready' : 'starting'
         },
-        listeners: [],
+        drainMs: made.configuration.values.drain?.timeoutMs ?? drainTimeoutMs,
         stop: () =>
           made.stop().then((count) => {
             cut = count

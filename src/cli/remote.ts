@@ -1,5 +1,5 @@
 /**
- * `status`, `connections`, `kill`, `limit`, `suspend`, `resume`, `drain`, `stop`: what talks to a running server, over its
+ * `status`, `connections`, `kill`, `limit`, `suspend`, `resume`, `drain`, `reload`, `stop`: what talks to a running server, over its
  * control socket.
  *
  * Room: the command line.
@@ -19,7 +19,7 @@ export async function remote(given: Arguments): Promise<number> {
     return await run(given, connection, request)
   } catch (error) {
     if (!(error instanceof Refusal)) throw error
-    process.stderr.write(`gaidaros: ${printable(error.message)}\n`)
+    for (const line of error.message.split('\n')) process.stderr.write(`gaidaros: ${printable(line)}\n`)
     return 1
   } finally {
     connection.abort()
@@ -103,6 +103,8 @@ function text({ command, flags }: Arguments, result: unknown): string {
         .join('')
     case 'drain':
       return 'draining\n'
+    case 'reload':
+      return 'reloaded\n'
     case 'stop':
       return ''
     default: {

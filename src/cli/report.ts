@@ -3,10 +3,11 @@
  *
  * Room: the command line. One kind of line is written at most 20 times a second; what was left out is counted and said.
  */
+import type { LoadedConfiguration } from '../core/config/index.js'
 import { toError } from '../core/errors.js'
-import { type EventName, type Events, eventNames } from '../core/events.js'
-import type { Server } from '../core/lifecycle.js'
+import { type EventName, type EventSource, type Events, eventNames } from '../core/events.js'
 import { pairs } from '../core/printable.js'
+import type { Arguments } from './arguments.js'
 import { logLine } from './output.js'
 
 const MOST_A_SECOND = 20
@@ -22,6 +23,17 @@ const levels: Readonly<Record<EventName, number>> = {
   'alarm.cleared': 1,
   'plugin.bound': 1,
   'executor.lost': 0,
+  'worker.started': 2,
+  'worker.ready': 1,
+  'worker.ended': 1,
+  'workers.crashing': 0,
+  'workers.recovered': 1,
+  'reload.started': 1,
+  'reload.finished': 1,
+  'reload.failed': 0,
+  'upgrade.started': 1,
+  'upgrade.finished': 1,
+  'upgrade.failed': 0,
   'executor.refused': 0,
   'message.dropped': 1,
   'server.state': 1,
@@ -41,11 +53,23 @@ const levels: Readonly<Record<EventName, number>> = {
   'connection.resumed': 3,
 }
 
-export function report(server: Server, level: number): void {
+/**
+ * @param worker - Whose server it is, where there are several.
+ * @returns ends it.
+ */
+export function report(server: EventSource, level: number, worker?: number): () => void {
+  const ends: (() => void)[] = []
+  const who = worker === undefined ? {} : { worker }
   for (const name of eventNames) {
     if (levels[name] > level) continue
     const write = limited(name)
-    server.on(name, (event) => write(`${new Date().toISOString()} ${name} ${pairs(factsOf(event))}`))
+    const listen = (event: Events[EventName]) =>
+      write(`${new Date().toISOString()} ${name} ${pairs({ ...who, ...factsOf(event) })}`)
+    server.on(name, listen)
+    ends.push(() => server.off(name, listen))
+  }
+  return () => {
+    for (const end of ends) end()
   }
 }
 
@@ -86,4 +110,11 @@ function limited(name: string): (line: string) => void {
     // Said even if no further line comes.
     else if (left++ === 0) setTimeout(sayLeft, 1_000).unref()
   }
+}
+
+/** How much is logged. */
+export function levelOf({ flags }: Arguments, configuration: LoadedConfiguration): number {
+  if (flags.quiet) return 0
+  const times = (flags.verbose as readonly boolean[] | undefined)?.length ?? 0
+  return times > 0 ? 1 + times : (configuration.values.verbose ?? 1)
 }

@@ -3,44 +3,41 @@
  *
  * Room: the command line. Standard output: a line for each bound endpoint, then `ready`. Logs: standard error.
  */
-import { type ConfiguredServer, createServer } from '../gaidaros.js'
+import { drainTimeoutMs } from '../core/options.js'
+import { type ConfiguredServer, openServer, readConfiguration } from '../gaidaros.js'
+import { announce } from './announce.js'
 import type { Arguments } from './arguments.js'
-import { Background, daemonOf } from './background.js'
+import { daemonOf } from './background.js'
 import { detach, theWaiter } from './detach.js'
-import { Endings } from './endings.js'
-import { report } from './report.js'
+import { type Begun, Endings } from './endings.js'
+import { levelOf, report } from './report.js'
 import { optionsOf } from './serve-options.js'
+import { Service } from './service.js'
 
 export async function serve(given: Arguments): Promise<number> {
   // Before anything is loaded: whatever handlers do when they are loaded is done once.
   if (given.flags.daemon === true && theWaiter() === undefined) return detach()
   const endings = new Endings()
-  let background: Background | undefined
+  let service: Service | undefined
   try {
-    const server = await prepare(given, endings)
-    const { values } = server.configuration
-    if (daemonOf(values.daemon).detach === true && theWaiter() === undefined) return await detach()
-    const service = new Background(values)
-    background = service
-    endings.aroundReload = (reload) => service.reloads(reload)
-    server.on('server.state', ({ to }) => {
-      if (to === 'draining') service.stopping()
-    })
+    const options = optionsOf(given)
+    const loaded = await readConfiguration(options)
+    if (daemonOf(loaded.values.daemon).detach === true && theWaiter() === undefined) return await detach()
+    service = new Service(given, options, loaded)
+    endings.begun = service
     try {
-      await server.start()
+      await service.start()
     } catch (error) {
+      await service.stop({ timeoutMs: 0 })
       // Asked to end during the start, which undid it in order.
       if (endings.isAsked) return endings.status
       service.failed()
       throw error
     }
-    announce(server)
-    service.ready()
-    endWithPeer(server)
-    await server.stopped
+    await service.ended()
     return endings.status
   } finally {
-    background?.close()
+    await service?.close()
     endings.done()
   }
 }
@@ -48,7 +45,12 @@ export async function serve(given: Arguments): Promise<number> {
 export async function handle(given: Arguments): Promise<number> {
   const endings = new Endings()
   try {
-    const server = await prepare(given, endings)
+    const options = optionsOf(given)
+    const loaded = await readConfiguration(options)
+    const server = await openServer(loaded, options, { place: 'command' })
+    if (given.flags.strict) await (await import('./doctor/index.js')).insist(server, given)
+    report(server, levelOf(given, loaded))
+    endings.begun = begunOf(server)
     server.on('server.state', ({ to }) => {
       if (to === 'ready') announce(server)
     })
@@ -64,36 +66,19 @@ export async function handle(given: Arguments): Promise<number> {
   }
 }
 
-async function prepare(given: Arguments, endings: Endings): Promise<ConfiguredServer> {
-  const server = await createServer(optionsOf(given))
-  if (given.flags.strict) await (await import('./doctor/index.js')).insist(server, given)
-  report(server, levelOf(given, server))
-  endings.server = server
-  return server
-}
-
-function announce(server: ConfiguredServer): void {
-  let lines = ''
-  for (const listener of server.listeners) {
-    for (const endpoint of listener.endpoints) lines += `listening ${listener.name} ${endpoint}\n`
+function begunOf(server: ConfiguredServer): Begun {
+  return {
+    isLoading: false,
+    get isStarting() {
+      return server.state === 'starting'
+    },
+    get state() {
+      return server.state
+    },
+    drainMs: server.configuration.values.drain?.timeoutMs ?? drainTimeoutMs,
+    stop: () => server.stop(),
+    reload() {
+      for (const listener of server.listeners) void listener.reload()
+    },
   }
-  // Standard output is the peer's, where that is the connection.
-  const output = hasStdio(server) ? process.stderr : process.stdout
-  output.write(`${lines}ready\n`)
-}
-
-function hasStdio(server: ConfiguredServer): boolean {
-  return [...server.listeners].some(({ endpoints }) => endpoints.some(({ scheme }) => scheme === 'stdio'))
-}
-
-/** Started for one peer, it ends with that peer. */
-function endWithPeer(server: ConfiguredServer): void {
-  const isAll = [...server.listeners].every(({ endpoints }) => endpoints.every(({ scheme }) => scheme === 'stdio'))
-  if (isAll) server.on('connection.closed', () => void server.stop())
-}
-
-function levelOf({ flags }: Arguments, server: ConfiguredServer): number {
-  if (flags.quiet) return 0
-  const times = (flags.verbose as readonly boolean[] | undefined)?.length ?? 0
-  return times > 0 ? 1 + times : (server.configuration.values.verbose ?? 1)
 }

@@ -8,6 +8,7 @@ import type { Endpoint } from './endpoint.js'
 import type { CodecRef, HandlerLike, MiddlewareRef, Named, NamedExecutor } from './handler.js'
 import type { Limits, ServerLimits, SocketOptions, Timeouts, TlsOptions } from './options.js'
 import type { AnyPlugin, Layer, Protocol } from './plugin.js'
+import type { WorkersSetting } from './workers/options.js'
 
 /** A number, or the word that lifts a limit. */
 export type Limit = number | 'unlimited'
@@ -122,8 +123,8 @@ export interface Configuration extends SharedOptions {
   readonly cluster?: string | readonly string[] | Readonly<Record<string, unknown>>
   /** What `gaidaros node` does with it. */
   readonly node?: NodeOptions
-  /** Server processes. */
-  readonly workers?: number | 'auto' | { readonly count: number | 'auto'; readonly balance?: string }
+  /** Server processes: how many, or that and how they share; see docs/guide/workers.md. Started by `gaidaros serve`. */
+  readonly workers?: WorkersSetting
   readonly drain?: { readonly timeoutMs?: number }
   /** Off unless asked for. */
   readonly control?: boolean | string | ControlOptions

@@ -36,6 +36,7 @@ export const controlCommands = [
   'suspend',
   'resume',
   'drain',
+  'reload',
   'stop',
 ] as const
 
@@ -98,6 +99,8 @@ export class Control {
       case 'drain':
       case 'stop':
         return end(server, request)
+      case 'reload':
+        return reloadCertificates(server)
       default:
         throw new Error(unknown(request?.command))
     }
@@ -166,14 +169,31 @@ export class Control {
   }
 }
 
-/** `{ id, ok, result }`, or `{ id, ok, error }`: never throws. */
-export function answerOf(control: Pick<Control, 'ask'>, request: ControlRequest, asker?: Asker): object {
+/** `{ id, ok, result }`, or `{ id, ok, error }`, now or later: never throws. */
+export function answerOf(
+  control: Pick<Control, 'ask'>,
+  request: ControlRequest,
+  asker?: Asker,
+): object | Promise<object> {
   const id = request?.id ?? null
-  try {
-    return { id, ok: true, result: control.ask(request, asker) }
-  } catch (error) {
-    return { id, ok: false, error: (error as Error).message }
+  const failed = (error: unknown) => {
+    const { message, code } = error as { readonly message: string; readonly code?: unknown }
+    return { id, ok: false, error: message, ...(typeof code === 'string' ? { code } : {}) }
   }
+  try {
+    const result = control.ask(request, asker)
+    if (!(result instanceof Promise)) return { id, ok: true, result }
+    return result.then((settled) => ({ id, ok: true, result: settled }), failed)
+  } catch (error) {
+    return failed(error)
+  }
+}
+
+/** Of a server that is in a program's own hands, the configuration is too. */
+async function reloadCertificates(server: Server): Promise<{ readonly certificates: readonly string[] }> {
+  const certificates: string[] = []
+  for (const listener of server.listeners) if (await listener.reload()) certificates.push(listener.name)
+  return { certificates }
 }
 
 export function controlHandler(server: Server, version: string, options: ControlOptions = {}): HandlerDefinition {
@@ -255,12 +275,20 @@ export function addressedTo(request: ControlRequest): { worker: string; request:
   return { worker: connection.slice(0, slash), request: { ...request, connection: connection.slice(slash + 1) } }
 }
 
-function end(server: Server, { timeoutMs }: ControlRequest): { state: string } {
+function end(server: Server, request: ControlRequest): { state: string } {
+  return endBy(request, (options) => server.stop(options))
+}
+
+/** `drain` and `stop`, whoever it is that stops. @throws {Error} */
+export function endBy(
+  { timeoutMs }: ControlRequest,
+  stop: (options: { readonly timeoutMs?: number }) => Promise<void>,
+): { state: string } {
   if (timeoutMs !== undefined && !(Number.isInteger(timeoutMs) && (timeoutMs as number) >= 0)) {
     throw new Error(`timeoutMs: expected milliseconds, got ${JSON.stringify(timeoutMs)}`)
   }
   // After the answer has left.
-  setImmediate(() => void server.stop(timeoutMs === undefined ? {} : { timeoutMs: timeoutMs as number }))
+  setImmediate(() => void stop(timeoutMs === undefined ? {} : { timeoutMs: timeoutMs as number }))
   return { state: 'draining' }
 }
 

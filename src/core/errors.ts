@@ -118,6 +118,14 @@ export type ExecutorErrorCode =
   | 'LOST' // the thread, process or node that had it is gone; whether it was handled is not known
   | 'NOT_PORTABLE' // a message or reply that cannot leave its process, such as a function
 
+/** A server process's: it did not get ready, or ended. Reach: the start or reload that wanted it; its connections. */
+export class WorkerError extends GaidarosError<WorkerErrorCode> {}
+export type WorkerErrorCode =
+  | 'NOT_READY' // it did not prove within workers.readyMs that it takes connections
+  | 'ENDED' // its process is gone; the message says how
+  | 'DIFFERS' // it read another configuration than the first worker of the same start or reload
+  | 'BUSY' // another reload or upgrade is under way
+
 /** The server is ending: at the drain deadline, for whatever was still running. */
 export class ShutdownError extends GaidarosError<'SHUTDOWN'> {}
 

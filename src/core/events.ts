@@ -71,6 +71,45 @@ export interface Events {
     readonly error: Error
     readonly connections: number
   }
+  /** A server process was begun; `worker` is its place among the workers. */
+  'worker.started': { readonly worker: number; readonly pid: number; readonly generation: number }
+  /** It has proved that it takes connections, and gets them. */
+  'worker.ready': {
+    readonly worker: number
+    readonly pid: number
+    readonly generation: number
+    readonly afterMs: number
+  }
+  /**
+   * It is gone. `reason`: `drained`, `exit 1`, a signal's name, `heap full`, `uncaught error`, `stuck`, `failed to start`,
+   * `never ready`, `rolled back` …; `connections` went with it, as last counted.
+   */
+  'worker.ended': {
+    readonly worker: number
+    readonly pid: number
+    readonly generation: number
+    readonly reason: string
+    readonly status: number | null
+    readonly signal: string | null
+    readonly connections: number
+    readonly error: Error | undefined
+  }
+  /** Workers end again and again by their own fault: the next start waits. The server is not ready. */
+  'workers.crashing': { readonly worker: number; readonly delayMs: number }
+  /** All workers have served for a while without a fault. */
+  'workers.recovered': { readonly workers: number }
+  /** The configuration and handlers are read again, in new workers. */
+  'reload.started': { readonly generation: number }
+  /** The new workers serve; those before drain. */
+  'reload.finished': { readonly generation: number; readonly workers: number; readonly durationMs: number }
+  /** Everything stays as it was; the error says why. */
+  'reload.failed': { readonly error: Error }
+  /** Another program was started to take over the sockets. */
+  'upgrade.started': { readonly pid: number }
+  /** It serves; this one drains. */
+  'upgrade.finished': { readonly pid: number; readonly durationMs: number }
+  /** It did not get ready; this one goes on. */
+  'upgrade.failed': { readonly error: Error }
   /** Something came from a place that is no batch of ours, or one that is too large; it was dropped. */
   'executor.refused': { readonly executor: string; readonly place: string; readonly error: Error }
   /** The orderly end has begun. */
@@ -112,6 +151,17 @@ export const eventNames: readonly EventName[] = [
   'plugin.bound',
   'disposal.failed',
   'executor.lost',
+  'worker.started',
+  'worker.ready',
+  'worker.ended',
+  'workers.crashing',
+  'workers.recovered',
+  'reload.started',
+  'reload.finished',
+  'reload.failed',
+  'upgrade.started',
+  'upgrade.finished',
+  'upgrade.failed',
   'executor.refused',
   'drain.started',
   'drain.finished',

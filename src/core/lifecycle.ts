@@ -24,6 +24,11 @@ export type ListenerState = 'unbound' | 'listening' | 'suspended' | 'closed'
 export interface StopOptions {
   /** Milliseconds that connections have to finish; default: the configuration's `drain.timeoutMs`, 15 s. 0 cuts at once. */
   readonly timeoutMs?: number
+  /**
+   * Milliseconds within which a connection may send one more message: it is ended together with the answer, so that a peer
+   * which waits for answers loses nothing. Default 0: ended as soon as what it sent is answered.
+   */
+  readonly patienceMs?: number
 }
 
 export interface ListenerHandle {

@@ -72,6 +72,7 @@ export class ServerListener implements ListenerHandle {
   /** Zero: newcomers are taken at once. */
   #waits = 0
   #drainBy: Date | undefined
+  #patienceMs = 0
   /** `handle()` has its one connection. */
   #isTaken = false
 
@@ -166,9 +167,10 @@ export class ServerListener implements ListenerHandle {
   }
 
   /** Ends each connection in order; newcomers that were in the kernel's queue too. */
-  drain(deadline: Date): void {
+  drain(deadline: Date, patienceMs = 0): void {
     this.#drainBy = deadline
-    for (const session of this.sessions) session.drain(deadline)
+    this.#patienceMs = patienceMs
+    for (const session of this.sessions) session.drain(deadline, patienceMs)
   }
 
   forceClose(): number {
@@ -287,7 +289,7 @@ export class ServerListener implements ListenerHandle {
       this.#isTaken = true
       for (const listener of this.#bound) listener.pause()
     }
-    if (this.#drainBy !== undefined) session.drain(this.#drainBy)
+    if (this.#drainBy !== undefined) session.drain(this.#drainBy, this.#patienceMs)
   }
 
   forget(session: Session, link: Link, reason: CloseReason): void {

@@ -20,7 +20,7 @@ import type { Binding, ListenerPlan, SessionPlan } from './plan.js'
 import type { Protocol } from './plugin.js'
 import { checkOptions, type ServerRegistry } from './registry.js'
 import { issuePath, type SchemaResult, type StandardSchemaV1, validate } from './standard-schema.js'
-import type { Capabilities, Transport, TransportOptions } from './transport.js'
+import type { Capabilities, SocketKind, SocketSource, Transport, TransportOptions } from './transport.js'
 
 export interface PlannerParts {
   readonly registry: ServerRegistry
@@ -31,6 +31,10 @@ export interface PlannerParts {
   planHandler(definition: HandlerDefinition): HandlerPlan
   /** Where a value came from, for `explain`. */
   origin(path: readonly string[]): string | undefined
+  /** Where somebody else binds: by listener and place among its endpoints, as in `public/0`. */
+  sockets?(key: string, kind: SocketKind, endpoint: Endpoint): SocketSource
+  /** For listeners with `tls` and no keys of their own. */
+  readonly ticketKeys?: Uint8Array
 }
 
 /** One protocol of a listener; without one, its codec and handler alone. */
@@ -316,7 +320,8 @@ export class Planner {
     const named = (options.layers ?? shared.layers ?? []).map((ref, index) =>
       registry.resolveLayer(ref, `${place}[${index}]`),
     )
-    return (given as (string | Endpoint)[]).map((text) => {
+    const { sockets, ticketKeys } = this.#parts
+    return (given as (string | Endpoint)[]).map((text, index) => {
       const endpoint = endpointAt(text, registry.schemes, `listeners.${name}.endpoint`)
       const asked = registry.transportOf(endpoint.scheme)
       const { transport, layers } = this.#between(asked, named, place)
@@ -326,9 +331,14 @@ export class Planner {
         socket,
         `listeners.${name}.socket`,
       )
+      const keys = ticketKeys === undefined ? {} : { ticketKeys }
       const tls =
-        shared.tls === undefined && options.tls === undefined ? {} : { tls: { ...shared.tls, ...options.tls } }
-      const transportOptions: TransportOptions = { ...(checked as object), ...tls, limits, timeouts }
+        shared.tls === undefined && options.tls === undefined ? {} : { tls: { ...keys, ...shared.tls, ...options.tls } }
+      const elsewhere =
+        sockets === undefined || transport.binds === undefined
+          ? {}
+          : { sockets: sockets(`${name}/${index}`, transport.binds, endpoint) }
+      const transportOptions: TransportOptions = { ...(checked as object), ...tls, ...elsewhere, limits, timeouts }
       const capabilities = checkStack(layers, transport.capabilities(endpoint, transportOptions), asked.name, place)
       return { endpoint, transport, options: transportOptions, capabilities, layers, name: asked.name }
     })

@@ -299,11 +299,11 @@ export class GaidarosServer implements Server {
       return this.#stopping
     }
     this.#deadline = deadline
-    this.#stopping = this.#stop(timeoutMs)
+    this.#stopping = this.#stop(timeoutMs, Math.min(options.patienceMs ?? 0, timeoutMs))
     return this.#stopping
   }
 
-  async #stop(timeoutMs: number): Promise<void> {
+  async #stop(timeoutMs: number, patienceMs: number): Promise<void> {
     if (this.#state === 'stopped') return
     if (this.#starting !== undefined) await this.#starting.catch(() => {})
     if ((this.#state as ServerState) === 'stopped') return
@@ -318,7 +318,7 @@ export class GaidarosServer implements Server {
     // 2. Nobody new, once the kernel's queue is accepted. Datagram listeners free their address with their last peer.
     const unbound = Promise.all(listeners.map((listener) => listener.unbind()))
     // 3. Connections end, each when what it sent is answered.
-    for (const listener of listeners) listener.drain(date)
+    for (const listener of listeners) listener.drain(date, patienceMs)
     await Promise.race([unbound, this.#untilGone(listeners, this.#deadline)])
     await this.#untilGone(listeners, this.#deadline)
     // 4. The deadline: whoever is left is cut, and counted.

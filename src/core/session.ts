@@ -152,6 +152,10 @@ export class Session implements Connection, Expiring, Holder {
   #wasPeerFirst = false
   #wasPeerEndTold = false
   #isDraining = false
+  /** Of messages: in a patient drain, how many had come at its beginning; undefined: nothing is waited for. */
+  #patientFrom: number | undefined
+  /** Its last answer is held back for the moment in which the end can go with it. */
+  #isParting = false
   /** The link is gone. */
   #isClosed = false
   /** We are done with the peer; what it sends is counted and dropped. */
@@ -1057,7 +1061,7 @@ export class Session implements Connection, Expiring, Holder {
   }
 
   #flush(): void {
-    if (this.#outbox.gathered === 0) return
+    if (this.#outbox.gathered === 0 || this.#isParting) return
     if (this.#isClosed || this.#hasEnded) {
       this.#outbox.clear()
       return
@@ -1566,7 +1570,7 @@ export class Session implements Connection, Expiring, Holder {
   // ── drain and close ────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** The server (or this listener) is ending: what was received whole is handled, then the connection is ended. */
-  drain(deadline: Date): void {
+  drain(deadline: Date, patienceMs = 0): void {
     if (this.#isDraining || this.#isClosed || this.#isDiscarding) return
     this.#isDraining = true
     this.#port?.drain()
@@ -1582,15 +1586,31 @@ export class Session implements Connection, Expiring, Holder {
       this.#flush()
     }
     // A turn later: what the kernel holds already has been read by then.
-    setImmediate(() => setImmediate(() => this.#finishDrain()))
+    if (patienceMs <= 0) {
+      setImmediate(() => setImmediate(() => this.#finishDrain()))
+      return
+    }
+    // The end then comes with an answer, and no message can be under way towards it: not if the peer waits for answers.
+    this.#patientFrom = this.#messagesIn - (this.#inFlight > 0 || this.#stops & BUSY ? 1 : 0)
+    this.#scope.host.clock.after(patienceMs, () => {
+      this.#patientFrom = undefined
+      this.#finishDrain()
+    })
   }
 
   #finishDrain(): void {
+    if (this.#isParting) return
+    if (this.#patientFrom !== undefined && (this.#messagesIn <= this.#patientFrom || this.#hold.size > 0)) return
     if (this.#inFlight > 0 || (this.#stops & ~(WRITE_HIGH | PAUSED)) !== 0 || this.#isPumping) return
     if (this.#stops & WRITE_HIGH && this.#hold.size > 0) return
     if (this.#isDiscarding || this.#isClosed) return
     // It was told; it ends the connection in its own words, or the deadline does.
     if (this.#port !== undefined) return
+    if (this.#patientFrom !== undefined) {
+      this.#isParting = true
+      partLater(this)
+      return
+    }
     try {
       const goodbye = this.#scope.plan.protocol?.goodbye?.(this)
       if (goodbye !== undefined) this.#encodeOut(goodbye)
@@ -1598,6 +1618,17 @@ export class Session implements Connection, Expiring, Holder {
       this.#report(thrown, 'the goodbye')
     }
     this.#finish('SHUTDOWN', 'server')
+  }
+
+  /** @internal The answer and the end, now; unless something came to be handled meanwhile. */
+  part(): void {
+    const wasOver = this.#isClosed || this.#isDiscarding
+    this.#isParting = false
+    if (wasOver) return
+    if (this.#inFlight > 0 || this.#hold.size > 0) return this.#flush()
+    this.#patientFrom = undefined
+    this.#finishDrain()
+    this.#flush()
   }
 
   /** The drain deadline has come. */
@@ -1664,6 +1695,21 @@ export class Session implements Connection, Expiring, Holder {
     if (releasing === undefined) finish()
     else releasing.catch((thrown) => this.#report(thrown, 'disposal')).then(finish)
   }
+}
+
+/**
+ * One a turn of the loop, after everything else in it: libuv writes at once and finishes a side in its next turn
+ * (uv_shutdown(3)), and whatever lies between is time for a peer to say something that nobody hears any more.
+ */
+const parting: Session[] = []
+const partOne = (): void => {
+  const session = parting.shift()
+  if (parting.length > 0) setImmediate(partOne)
+  session?.part()
+}
+const partLater = (session: Session): void => {
+  parting.push(session)
+  if (parting.length === 1) setImmediate(partOne)
 }
 
 const flushQueued = (session: Session): void => session.flushNow()

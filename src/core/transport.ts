@@ -23,6 +23,11 @@ export interface Transport<Options = unknown> {
    * place where a layer has to stand in between, such as a PROXY protocol header before the handshake.
    */
   readonly over?: { readonly scheme: string; readonly layer: string }
+  /**
+   * The kind of socket it listens on, where that may be bound by somebody else: with several server processes by their
+   * supervisor, which hands it over as `TransportOptions.sockets`. Left out: each process binds for itself.
+   */
+  readonly binds?: SocketKind
   /** What a listener or link made with these will do. Held against the handler's `needs` before anything is bound. */
   capabilities(endpoint: Endpoint, options: TransportOptions<Options>): Capabilities
   /**
@@ -53,6 +58,26 @@ export type TransportOptions<Options = unknown> = Options & {
   readonly tls?: TlsOptions
   readonly limits?: Readonly<Limits>
   readonly timeouts?: Readonly<Timeouts>
+  /** Present where somebody else has bound the endpoint: `listen` takes these in place of binding. Only with `binds`. */
+  readonly sockets?: SocketSource
+}
+
+/** `descriptor`: a stream socket that the process was started with, whatever it is. */
+export type SocketKind = 'tcp' | 'unix' | 'udp' | 'descriptor'
+
+/** Sockets of one endpoint that somebody else has bound, and goes on holding when this process unbinds. */
+export interface SocketSource {
+  /** @throws {BindError} */
+  take(options: object): Promise<HandedSockets>
+}
+
+export interface HandedSockets {
+  /** The one bound. */
+  readonly endpoint: Endpoint
+  /** `net.Server`s that listen, or are given their connections; `dgram.Socket`s. Closing them frees no address. */
+  readonly sockets: readonly unknown[]
+  /** Around the closing of them, in the same turn. */
+  readonly closing?: (close: () => void) => void
 }
 
 /** Declared, not detected. One that fails its conformance cases is a defect; one that works undeclared is reported. */

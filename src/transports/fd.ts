@@ -12,6 +12,7 @@ import type { Capabilities, LinkSink, Listener, Transport, TransportOptions } fr
 import { StreamLink } from './stream-link.js'
 import { StreamListener } from './stream-listener.js'
 import { bindServer, serverOptions, streamScope, type TcpOptions, tcpOptions } from './stream-options.js'
+import { type BoundTcp, handedServers } from './tcp-bind.js'
 import { prepareUpgrade, upgradeParts } from './upgrade-check.js'
 
 /** What is promised of a socket of which only the number is known: it may be TCP, or a Unix socket. */
@@ -31,16 +32,17 @@ const taken = new Set<number>()
 export const fd: Transport<TcpOptions> = {
   name: 'fd',
   schemes: ['fd'],
+  binds: 'descriptor',
   options: tcpOptions,
   capabilities: () => inheritedCapabilities,
   check(endpoint, options) {
     descriptorOf(endpoint)
     return prepareUpgrade(options.tls)
   },
-  listen: (endpoint, options, sink) => listenOn(descriptorOf(endpoint), endpoint, options, sink),
+  listen: (endpoint, options, sink) => listenOn(() => descriptorOf(endpoint), endpoint, options, sink),
 }
 
-function descriptorOf(endpoint: Endpoint): number {
+export function descriptorOf(endpoint: Endpoint): number {
   const { path = '' } = endpoint
   if (/^\d{1,7}$/.test(path)) return Number(path)
   throw new ConfigError('BAD_ENDPOINT', `endpoint \`${endpoint}\`: expected a descriptor's number, such as fd:3`)
@@ -52,12 +54,26 @@ function descriptorOf(endpoint: Endpoint): number {
  * @throws {BindError} when it is none, no socket, or taken already.
  */
 export async function listenOn(
-  descriptor: number,
+  find: () => number,
   endpoint: Endpoint,
   options: TransportOptions<TcpOptions>,
   sink: LinkSink,
 ): Promise<Listener> {
   const upgrades = await upgradeParts(options, sink)
+  const bound = (await handedServers(options)) ?? (await bindDescriptor(find(), endpoint, options))
+  const scope = streamScope(bound.endpoint, 'accepted', options, sink)
+  const { backlog = 511 } = options
+  return new StreamListener({
+    ...upgrades(),
+    ...bound,
+    sink,
+    backlog,
+    accept: (socket) => new StreamLink(socket, undefined, scope).open(),
+  })
+}
+
+/** @throws {BindError} */
+export async function bindDescriptor(descriptor: number, endpoint: Endpoint, options: TcpOptions): Promise<BoundTcp> {
   checkDescriptor(descriptor, endpoint)
   const server = createServer(serverOptions(options))
   const { backlog = 511 } = options
@@ -68,20 +84,14 @@ export async function listenOn(
     throw new BindError('BIND_FAILED', message, { cause: thrown, endpoint })
   }
   taken.add(descriptor)
-  const bound = endpointOf(server, endpoint)
-  const scope = streamScope(bound, 'accepted', options, sink)
-  return new StreamListener({
-    ...upgrades(),
-    endpoint: bound,
+  return {
+    endpoint: endpointOf(server, endpoint),
     servers: [server],
-    sink,
-    backlog,
-    accept: (socket) => new StreamLink(socket, undefined, scope).open(),
     closing(close) {
       taken.delete(descriptor)
       close()
     },
-  })
+  }
 }
 
 function checkDescriptor(descriptor: number, endpoint: Endpoint): void {

@@ -17,10 +17,11 @@ const FIRST = 3
 export const systemd: Transport<TcpOptions> = {
   name: 'systemd',
   schemes: ['systemd'],
+  binds: 'descriptor',
   options: tcpOptions,
   capabilities: () => inheritedCapabilities,
   check: (_endpoint, options) => prepareUpgrade(options.tls),
-  listen: async (endpoint, options, sink) => listenOn(passedDescriptor(endpoint, process.env), endpoint, options, sink),
+  listen: (endpoint, options, sink) => listenOn(() => passedDescriptor(endpoint, process.env), endpoint, options, sink),
 }
 
 /** @throws {BindError} that says which variables were found. */

@@ -6,6 +6,7 @@
 import { createServer, type Server } from 'node:net'
 import type { Endpoint } from '../core/endpoint.js'
 import { BindError } from '../core/errors.js'
+import type { TransportOptions } from '../core/transport.js'
 import { bindError, platformCode } from './platform-errors.js'
 import { bindServer, closeServers, portOf, serverOptions, type TcpOptions } from './stream-options.js'
 
@@ -17,10 +18,14 @@ export interface BoundTcp {
   readonly servers: readonly Server[]
   /** With the port really bound. */
   readonly endpoint: Endpoint
+  /** Around the closing of the servers, in the same turn. */
+  readonly closing?: (close: () => void) => void
 }
 
 /** @throws {BindError} nothing stays bound. */
-export async function bindTcp(endpoint: Endpoint, options: TcpOptions): Promise<BoundTcp> {
+export async function bindTcp(endpoint: Endpoint, options: TransportOptions<TcpOptions>): Promise<BoundTcp> {
+  const handed = await handedServers(options)
+  if (handed !== undefined) return handed
   refuseUnsupported(endpoint, options)
   try {
     const host = endpoint.host as string
@@ -31,6 +36,13 @@ export async function bindTcp(endpoint: Endpoint, options: TcpOptions): Promise<
   } catch (thrown) {
     throw bindError(endpoint, thrown)
   }
+}
+
+/** What somebody else has bound for us. */
+export async function handedServers(options: TransportOptions): Promise<BoundTcp | undefined> {
+  if (options.sockets === undefined) return undefined
+  const { endpoint, sockets, closing } = await options.sockets.take(options)
+  return { endpoint, servers: sockets as readonly Server[], ...(closing === undefined ? {} : { closing }) }
 }
 
 async function bind(host: string, port: number, options: TcpOptions): Promise<Server> {

@@ -30,6 +30,7 @@ const capabilities: Capabilities = {
 export const tcp: Transport<TcpOptions> = {
   name: 'tcp',
   schemes: ['tcp'],
+  binds: 'tcp',
   options: tcpOptions,
   capabilities: () => capabilities,
 

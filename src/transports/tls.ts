@@ -26,6 +26,7 @@ const capabilities: Capabilities = {
 export const tls: Transport<TcpOptions> = {
   name: 'tls',
   schemes: ['tls'],
+  binds: 'tcp',
   options: tcpOptions,
   over: { scheme: 'tcp', layer: 'tls' },
   capabilities: () => capabilities,

@@ -35,10 +35,16 @@ export function declaredMostBytes({ host = '' }: Endpoint, { ipv6Only }: UdpOpti
 /**
  * Binds an endpoint: one socket, or two for `localhost` (127.0.0.1 and ::1 on one port).
  *
+ * @param inherited - Descriptors of sockets that another program has bound, in place of binding.
  * @throws {BindError} nothing stays bound.
  */
-export async function bindSockets(endpoint: Endpoint, options: UdpOptions): Promise<Socket[]> {
+export async function bindSockets(
+  endpoint: Endpoint,
+  options: UdpOptions,
+  inherited?: readonly number[],
+): Promise<Socket[]> {
   const port = endpoint.port ?? 0
+  if (inherited !== undefined) return Promise.all(inherited.map((descriptor) => adopt(descriptor, endpoint, options)))
   if (endpoint.host !== 'localhost') return [await bindSocket(endpoint, await addressOf(endpoint), port, options)]
   for (let tries = 1; ; tries++) {
     const first = await bindSocket(endpoint, '127.0.0.1', port, options)
@@ -100,6 +106,17 @@ export async function bindSocket(
     socket.on('error', () => {}).close()
     throw bindError(thrown, endpoint)
   }
+}
+
+/** What it was bound with stays. */
+async function adopt(descriptor: number, endpoint: Endpoint, options: UdpOptions): Promise<Socket> {
+  const isSix = endpoint.host?.includes(':') ?? false
+  const socket = create(endpoint, isSix ? '::' : '0.0.0.0', options)
+  await new Promise<void>((resolve, reject) => {
+    socket.once('error', (thrown) => reject(bindError(thrown, endpoint)))
+    socket.bind({ fd: descriptor, exclusive: true }, resolve)
+  })
+  return socket
 }
 
 function create(endpoint: Endpoint, address: string, options: UdpOptions): Socket {

@@ -10,6 +10,7 @@
  *   udp://[::]:8081           IPv4 too, unless socket.ipv6Only
  *   udp://239.1.2.3:8081      a group's own address: joins the group
  */
+import type { Socket } from 'node:dgram'
 import type { Capabilities, Transport } from '../core/transport.js'
 import { connectUdp } from './udp-client.js'
 import { bindError } from './udp-errors.js'
@@ -22,6 +23,7 @@ export type { UdpOptions } from './udp-options.js'
 export const udp: Transport<UdpOptions> = {
   name: 'udp',
   schemes: ['udp'],
+  binds: 'udp',
   options: udpOptions,
   capabilities: (endpoint, options): Capabilities => ({
     kind: 'message',
@@ -35,7 +37,8 @@ export const udp: Transport<UdpOptions> = {
     upgrade: [],
   }),
   async listen(endpoint, options, sink) {
-    const sockets = await bindSockets(endpoint, options)
+    const handed = await options.sockets?.take(options)
+    const sockets = (handed?.sockets as Socket[] | undefined) ?? (await bindSockets(endpoint, options))
     try {
       return new UdpListener(endpoint, sockets, options, sink)
     } catch (thrown) {

@@ -116,6 +116,33 @@ export class OwnSocketFile {
   }
 }
 
+/**
+ * A shorter or equal name in the same folder, to bind under before the socket gets its own: libuv unlinks the name it bound when
+ * it closes that descriptor, and a supervisor closes and reopens its own while the socket lives on.
+ *
+ * @returns undefined where none fits.
+ */
+export function temporaryName(path: string): string | undefined {
+  const name = `${dirname(path)}/.${process.pid.toString(36)}${(++temporaryNames).toString(36)}`
+  return Buffer.byteLength(name) <= MOST_PATH_BYTES ? name : undefined
+}
+
+let temporaryNames = 0
+
+/** Gives a socket its name. @throws {BindError} `PATH_OCCUPIED` when another was faster. */
+export function moveInto(endpoint: Endpoint, from: string, path: string): void {
+  try {
+    // Fails where rename(2) would replace.
+    linkSync(from, path)
+  } catch (cause) {
+    const isThere = platformCode(cause) === 'EEXIST'
+    const message = `cannot listen on ${endpoint}: ${isThere ? 'another file came to stand there' : (cause as Error).message}`
+    throw new BindError(isThere ? 'PATH_OCCUPIED' : 'PATH_INVALID', message, { endpoint, path, cause })
+  } finally {
+    unlinkQuietly(from)
+  }
+}
+
 function lstatOf(path: string): BigIntStats | undefined {
   return lstatSync(path, { bigint: true, throwIfNoEntry: false })
 }

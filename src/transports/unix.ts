@@ -3,7 +3,7 @@
  *
  * Room: transports. Thin, like tcp; what is its own is the file: its path, its mode, its leaving.
  */
-import { createServer, type Server } from 'node:net'
+import { createServer, type Server, type Socket } from 'node:net'
 import { isMainThread } from 'node:worker_threads'
 import type { Endpoint } from '../core/endpoint.js'
 import { BindError } from '../core/errors.js'
@@ -21,6 +21,7 @@ import {
   type UnixOptions,
   unixOptions,
 } from './stream-options.js'
+import { handedServers } from './tcp-bind.js'
 import { checkUnixPath, makeWay, OwnSocketFile } from './unix-path.js'
 import { prepareUpgrade, upgradeParts } from './upgrade-check.js'
 
@@ -43,6 +44,7 @@ const capabilities: Capabilities = {
 export const unix: Transport<UnixOptions> = {
   name: 'unix',
   schemes: ['unix'],
+  binds: 'unix',
   options: unixOptions,
   capabilities: () => capabilities,
 
@@ -54,6 +56,10 @@ export const unix: Transport<UnixOptions> = {
   async listen(endpoint, options, sink) {
     const upgrades = await upgradeParts(options, sink)
     const { backlog = 511 } = options
+    const scope = streamScope(endpoint, 'accepted', options, sink)
+    const accept = (socket: Socket) => new StreamLink(socket, undefined, scope).open()
+    const handed = await handedServers(options)
+    if (handed !== undefined) return new StreamListener({ ...upgrades(), ...handed, sink, backlog, accept })
     const mode = modeOf(options)
     const pipe = pipePath(endpoint, process.platform)
     const server = createServer(serverOptions({ noDelay: false, keepAlive: false }))
@@ -62,17 +68,16 @@ export const unix: Transport<UnixOptions> = {
     else {
       const path = checkUnixPath(endpoint)
       await makeWay(endpoint, path)
-      await bindWithMode(server, endpoint, path, backlog, mode)
+      await bindWithMode(server, endpoint, path, options)
       file = new OwnSocketFile(path)
     }
-    const scope = streamScope(endpoint, 'accepted', options, sink)
     return new StreamListener({
       ...upgrades(),
       endpoint,
       servers: [server],
       sink,
       backlog,
-      accept: (socket) => new StreamLink(socket, undefined, scope).open(),
+      accept,
       closing: (close) => (file === undefined ? close() : file.closing(close)),
     })
   },
@@ -109,13 +114,14 @@ async function bindPipe(server: Server, endpoint: Endpoint, path: string, backlo
  * The mode of a new socket is what umask(2) leaves of 0777. Node binds paths within the call of `listen`, so the umask
  * is ours for that call only, and the file never has another mode: chmod(2) after the bind would leave a window.
  */
-async function bindWithMode(
+export async function bindWithMode(
   server: Server,
   endpoint: Endpoint,
   path: string,
-  backlog: number,
-  mode: number,
+  options: UnixOptions,
 ): Promise<void> {
+  const { backlog = 511 } = options
+  const mode = modeOf(options)
   if (!isMainThread) {
     const message = `${endpoint}: a worker thread cannot set a socket's mode without a window; listen in the main thread`
     throw new BindError('NOT_SUPPORTED', message, { endpoint, option: 'mode' })

@@ -41,6 +41,7 @@ const capabilities: Capabilities = {
 export const websocket: Transport<WebSocketOptions> = {
   name: 'websocket',
   schemes: ['ws', 'wss'],
+  binds: 'tcp',
   options: webSocketOptions,
   capabilities: () => capabilities,
 

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { commands, flagsOf } from '#src/cli/flags.js'
 import type { OptionField } from '#src/core/option-schema.js'
-import { limitRows, type OptionRow, socketRows, timeoutRows } from '#src/core/options.js'
+import { limitRows, type OptionRow, serverLimitRows, socketRows, timeoutRows } from '#src/core/options.js'
 import { framers, payloads } from '#src/plugins/codecs/index.js'
 import { consolePage } from '#src/plugins/console/index.js'
 import { cluster } from '#src/plugins/executors/cluster/front.js'
@@ -73,6 +73,12 @@ the word \`unlimited\`.
 
 ${head}${rows(limitRows)}
 
+## limits of the whole server
+
+These stand in \`limits\` at the top, and at no listener.
+
+${head}${rows(serverLimitRows)}
+
 ## timeouts
 
 ${head}${rows(timeoutRows)}
@@ -97,7 +103,7 @@ ${sections('Middleware', middleware as never)}
 
 ${sections('Executors', [...executors, cluster()] as never)}
 
-${sections('Plugins', [consolePage, metrics, health, logger, tracing] as never)}
+${sections('Plugins, loaded where `plugins` names them (`gaidaros/plugins/metrics`)', [consolePage, metrics, health, logger, tracing] as never)}
 `
 }
 

@@ -1,7 +1,7 @@
 // time limit: 240 s
 /** Every example runs as its head says, answers real clients, and has at most 40 lines of code. */
 import { spawn } from 'node:child_process'
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { connect } from 'gaidaros'
@@ -50,7 +50,9 @@ test('each has at most 40 lines of code, a command in its head, and limits, beca
       .filter((line) => line.trim() !== '' && !line.trim().startsWith('//'))
     assert.ok(code.length <= 40, `${file} has ${code.length} lines of code`)
     assert.match(source, /npx gaidaros serve|npm start/, file)
-    const configuration = file.endsWith('hooks.js') ? join(file, '../gaidaros.config.json') : file
+    const beside = join(file, '../gaidaros.config.json')
+    const isFolder = file.includes('/') && existsSync(join(root, 'examples', beside))
+    const configuration = isFolder ? beside : file
     assert.match(readFileSync(join(root, 'examples', configuration), 'utf8'), /\b(limits|timeouts)"?: \{/, file)
   }
 })
@@ -180,6 +182,42 @@ test('10 injection with a database behind it', async () => {
     peer.leave()
     await stop(command)
   }
+})
+
+test('40: the fourth stranger is refused, until the limit is raised', async () => {
+  const command = example('40-limits.ts')
+  const { default: port = 0 } = await command.ready()
+  const peers = await Promise.all([1, 2, 3].map(() => Peer.open(port)))
+  for (const peer of peers) await peer.echoes('in')
+  const fourth = new Peer(port)
+  await fourth.over
+  await command.shows(/alarm\.raised alarm=connections/)
+  command.child.kill('SIGUSR2')
+  let isIn = false
+  while (!isIn) {
+    const next = new Peer(port)
+    isIn = await next.echoes('in').then(
+      () => true,
+      () => false,
+    )
+    next.leave()
+  }
+  for (const peer of [...peers, fourth]) peer.leave()
+  await stop(command)
+})
+
+test('41: metrics, health and logs', async () => {
+  const command = example('41-observability.ts', ['-q', ...local], { METRICS: '0', HEALTH: '0' })
+  const { default: port = 0 } = await command.ready()
+  const [, metrics = ''] = await command.shows(/"plugin":"metrics","address":"([^"]+)"/)
+  const [, health = ''] = await command.shows(/"plugin":"health","address":"([^"]+)"/)
+  const peer = await Peer.open(port)
+  await peer.send('hello\n').hears('HELLO\n')
+  assert.match(await (await fetch(metrics)).text(), /gaidaros_messages_received_total\{.*\} 1\n/)
+  assert.match(await (await fetch(`${health}/readyz`)).text(), /^\{"status":"ok"/)
+  await command.shows(/"event":"connection.opened"/)
+  peer.leave()
+  await stop(command)
 })
 
 test('32 a handler that computes: inline it keeps everybody waiting, on threads nobody', async () => {

@@ -7,6 +7,7 @@
 import { Script } from 'node:vm'
 import { z } from 'zod'
 import { limitRows, type OptionRow, serverLimitRows, socketRows, timeoutRows } from '../options.js'
+import { misfitOfWorkers, workerFields } from '../workers/options.js'
 
 const described = <T extends z.ZodType>(schema: T, description: string) => schema.describe(description)
 
@@ -235,11 +236,30 @@ export const shape = z.strictObject({
     .describe('What `gaidaros node` does with this configuration.')
     .optional(),
   workers: z
-    .custom<unknown>((value) => {
-      const count = typeof value === 'object' && value !== null ? (value as { count?: unknown }).count : value
-      return count === 1
-    }, 'expected 1: further server processes are not in this version')
-    .meta({ type: ['integer', 'string', 'object'], description: 'Server processes. This version has one.' } as never)
+    .custom<unknown>((value) => misfitOfWorkers(value) === undefined, {
+      error: ({ input }) => misfitOfWorkers(input) ?? 'expected workers',
+    })
+    .meta({
+      description: 'Server processes.',
+      anyOf: [
+        { type: 'integer', minimum: 1 },
+        { const: 'auto' },
+        {
+          type: 'object',
+          additionalProperties: false,
+          properties: Object.fromEntries(
+            Object.entries(workerFields).map(([key, { unit, choices, why }]) => [
+              key,
+              {
+                ...(key === 'count' ? {} : { type: unit === 'choice' ? 'string' : 'integer' }),
+                ...(choices === undefined ? {} : { enum: choices }),
+                description: why,
+              },
+            ]),
+          ),
+        },
+      ],
+    } as never)
     .optional(),
   drain: z
     .strictObject({ timeoutMs: z.number().int().nonnegative().describe('Default: 15000.').optional() })

@@ -87,6 +87,8 @@ export interface WorkerStatus {
   readonly uptimeMs: number
   readonly connections: number
   readonly residentBytes: number
+  /** Counts starts and reloads of all workers together. */
+  readonly generation?: number
 }
 
 export interface StatusFacts {

@@ -5,6 +5,7 @@
  * long, and puts a new place where one was lost, hung or has served its time.
  */
 import { availableParallelism } from 'node:os'
+import { Backoff } from '../../core/backoff.js'
 import type { Connection } from '../../core/connection.js'
 import { ExecutorError, HandlerError, WiringError } from '../../core/errors.js'
 import type { Executor, Load, Placement, Task } from '../../core/executor.js'
@@ -14,7 +15,6 @@ import type { HandlerSource } from '../../core/places/handler-source.js'
 import { PlaceHandle, type PlaceOwner, type Seat } from '../../core/places/place-handle.js'
 import { type PlaceChooser, placedPlan } from '../../core/places/placed-plan.js'
 import type { PluginServices } from '../../core/plugin.js'
-import { Backoff } from './backoff.js'
 import type { AffinityKey, PoolOptions } from './pool-options.js'
 
 /** How often places are asked for a sign of life, at most. */

@@ -6,6 +6,7 @@
  * replies and credit are those of threads and processes.
  */
 import { randomBytes } from 'node:crypto'
+import { Backoff } from '../../../core/backoff.js'
 import type { Connection } from '../../../core/connection.js'
 import { ExecutorError, HandlerError, WiringError } from '../../../core/errors.js'
 import type { Executor, Load, Placement, Task } from '../../../core/executor.js'
@@ -14,7 +15,6 @@ import type { HandlerSource } from '../../../core/places/handler-source.js'
 import { PlaceHandle, type PlaceOwner, type Seat } from '../../../core/places/place-handle.js'
 import { type PlaceChooser, placedPlan } from '../../../core/places/placed-plan.js'
 import type { Factory, PluginServices } from '../../../core/plugin.js'
-import { Backoff } from '../backoff.js'
 import { hash, loadKey } from '../pool.js'
 import type { AffinityKey } from '../pool-options.js'
 import { Bus } from './bus.js'

@@ -1,10 +1,10 @@
 /**
  * When to start again what has ended: at once, unless it ends again and again.
  *
- * Room: plugins/executors. What ends before it was of any use is broken: five ends in ten seconds, and the wait doubles from
+ * Room: core, mechanism; for places of handlers and for server processes. What ends before it was of any use is broken: five ends in ten seconds, and the wait doubles from
  * one second to thirty. What served before it ended is wanted back: there the wait grows from a tenth of a second to one.
  */
-import type { Clock } from '../../core/clock.js'
+import type { Clock } from './clock.js'
 
 const WINDOW_MS = 10_000
 const MANY = 5

@@ -1,0 +1,289 @@
+/**
+ * A serving process: one server in it, or the supervisor of several; steered by signals and a control socket.
+ *
+ * Room: the command line. A server that runs in the process itself is handed on to a worker when it is reloaded: its sockets are
+ * held apart from it from the beginning, so the process only has to become their supervisor.
+ */
+import type { LoadedConfiguration } from '../core/config/index.js'
+import type { Asker, Control, ControlRequest } from '../core/control.js'
+import { endBy } from '../core/control.js'
+import { toError } from '../core/errors.js'
+import type { StopOptions } from '../core/lifecycle.js'
+import { drainTimeoutMs } from '../core/options.js'
+import { writePidFile } from '../core/pid-file.js'
+import { dropPrivileges, handOver, idsOf } from '../core/privileges.js'
+import { settleWorkers } from '../core/workers/options.js'
+import {
+  controlOf,
+  identityOf,
+  listenForControl,
+  openServer,
+  type PlacedServer,
+  type ServerNames,
+  type ServerOptions,
+} from '../gaidaros.js'
+import { type Foundation, lay, type Supervision, supervise } from '../supervise.js'
+import { announce, announceTo, endWithPeer } from './announce.js'
+import type { Arguments } from './arguments.js'
+import { Background } from './background.js'
+import type { Begun } from './endings.js'
+import { logLine } from './output.js'
+import { levelOf, report } from './report.js'
+import { Takeover } from './takeover.js'
+
+/** Beyond the drain, for workers that are ended by force. */
+const FORCE_MS = 2_000
+/** As a switch between workers: time for a connection to say one more thing and be answered. */
+const PATIENCE_MS = 2_000
+
+export class Service implements Begun {
+  readonly drainMs: number
+  readonly #given: Arguments
+  readonly #loaded: LoadedConfiguration
+  readonly #options: ServerOptions
+  readonly #takeover = Takeover.begun()
+  readonly #foundation: Foundation
+  readonly #background: Background
+  #server: PlacedServer | undefined
+  #supervision: Supervision | undefined
+  /** Pid file and control socket, where they are not the server's. */
+  #names: ServerNames | undefined
+  #reloading: Promise<unknown> | undefined
+  #isStopping = false
+
+  /** @throws {BindError} when a log file cannot be opened. */
+  constructor(given: Arguments, options: ServerOptions, loaded: LoadedConfiguration) {
+    this.#given = given
+    this.#options = options
+    this.#loaded = loaded
+    this.#background = new Background(loaded.values)
+    this.#foundation = lay(this.#takeover?.descriptors)
+    const isSupervised = settleWorkers(loaded.values.workers) !== undefined
+    this.drainMs = this.#drainTimeoutMs + (isSupervised ? FORCE_MS : 0)
+    const { events } = this.#foundation
+    report(events, levelOf(given, loaded))
+    events.on('server.state', ({ to }) => {
+      if (to === 'draining') this.#background.stopping()
+    })
+  }
+
+  get #drainTimeoutMs(): number {
+    return this.#loaded.values.drain?.timeoutMs ?? drainTimeoutMs
+  }
+
+  get state(): string {
+    return this.#supervision?.supervisor.state ?? this.#server?.state ?? 'created'
+  }
+  get isLoading(): boolean {
+    return this.#server === undefined && this.#supervision === undefined
+  }
+  get isStarting(): boolean {
+    return this.state === 'starting'
+  }
+
+  /** @returns when it serves. */
+  async start(): Promise<void> {
+    const workers = settleWorkers(this.#loaded.values.workers)
+    if (workers === undefined) await this.#serveHere()
+    else await this.#supervise(workers.count)
+    if (this.#server !== undefined) {
+      announce(this.#server)
+      endWithPeer(this.#server)
+    } else announceTo(process.stdout, this.#supervision?.supervisor.listeners ?? [])
+    this.#background.ready()
+  }
+
+  /** It did not start: why is for people, and for the log. */
+  failed(): void {
+    this.#background.failed()
+  }
+
+  /** Resolves when nobody serves any more. */
+  async ended(): Promise<void> {
+    await this.#server?.stopped
+    // The server has gone because workers have come.
+    await this.#reloading?.catch(() => {})
+    await this.#supervision?.supervisor.stopped
+  }
+
+  async close(): Promise<void> {
+    this.#foundation.sockets.keepOnly(undefined)
+    this.#supervision?.close()
+    this.#background.close()
+    await this.#names?.release()
+  }
+
+  async stop(options: StopOptions = {}): Promise<void> {
+    this.#isStopping = true
+    await Promise.all([this.#server?.stop(options), this.#supervision?.supervisor.stop(options)])
+  }
+
+  kill(): void {
+    this.#supervision?.supervisor.kill()
+    this.#supervision?.close()
+  }
+
+  /** SIGHUP. Told by events, whichever way it goes. */
+  reload(): void {
+    logLine('gaidaros: SIGHUP: reload')
+    this.#reload().catch(() => {})
+  }
+
+  /** SIGUSR2: this program as it now stands on the disk takes over. */
+  upgrade(): void {
+    const { events, sockets } = this.#foundation
+    if (this.#isStopping) return
+    const leave = async () => {
+      sockets.yieldNames()
+      await (this.#server?.takeNames() ?? this.#names)?.release()
+      this.#names = undefined
+    }
+    Takeover.begin(events, sockets.inventory(), leave).then(
+      () => void this.stop({ timeoutMs: this.#drainTimeoutMs, patienceMs: PATIENCE_MS }),
+      () => {},
+    )
+  }
+
+  // ── one server in this process ─────────────────────────────────────────────────────────────────────────────────────
+
+  async #serveHere(): Promise<void> {
+    const { sockets } = this.#foundation
+    const takeover = this.#takeover
+    const server = await openServer(this.#loaded, this.#options, {
+      place: 'command',
+      sockets: (key, kind, endpoint) => sockets.lend(key, kind, endpoint),
+      steering: (own) => ({ ask: (request, asker) => this.#answer(request, asker, own) }),
+      ...(takeover === undefined
+        ? {}
+        : {
+            namesAreFree: () => {
+              sockets.closeUnused()
+              return takeover.ready()
+            },
+          }),
+    })
+    if (this.#given.flags.strict) await (await import('./doctor/index.js')).insist(server, this.#given)
+    report(server, levelOf(this.#given, this.#loaded))
+    server.on('server.state', ({ to }) => {
+      if (to === 'draining' && this.#supervision === undefined) this.#background.stopping()
+    })
+    this.#server = server
+    if (this.#isStopping) return
+    await server.start()
+  }
+
+  /** At the control socket: what concerns the whole process is done here, the rest by whoever serves. */
+  #answer(request: ControlRequest, asker: Asker | undefined, own: Control | undefined): unknown {
+    switch (request?.command) {
+      case 'drain':
+      case 'stop':
+        return endBy(request, (options) => this.stop(options))
+      case 'reload':
+        return this.#reload().then(() => ({ state: this.state }))
+      default:
+        return (this.#supervision?.target ?? (own as Control)).ask(request, asker)
+    }
+  }
+
+  // ── several, in their own ──────────────────────────────────────────────────────────────────────────────────────────
+
+  async #supervise(count: number): Promise<void> {
+    const { values } = this.#loaded
+    const { path, pidFile } = controlOf(values.control)
+    let removePidFile: (() => void) | undefined
+    // A program that takes over has these once the other one has let go of them.
+    if (this.#takeover === undefined && pidFile !== undefined) removePidFile = writePidFile(pidFile)
+    this.#names = { release: async () => removePidFile?.() }
+    const supervision = this.#begin(false)
+    this.#supervision = supervision
+    await supervision.supervisor.start(count)
+    if (this.#takeover !== undefined) {
+      this.#foundation.sockets.closeUnused()
+      await this.#takeover.ready()
+      if (pidFile !== undefined) removePidFile = writePidFile(pidFile)
+    }
+    const steering = { ask: (request: ControlRequest, asker?: Asker) => this.#answer(request, asker, undefined) }
+    const control = path === undefined ? undefined : await listenForControl(path, steering)
+    this.#names = {
+      async release() {
+        removePidFile?.()
+        await control?.stop({ timeoutMs: 1_000 })
+      },
+    }
+    this.#becomeAnother([path, pidFile])
+  }
+
+  /** Everything is bound: root is given up, here as in each worker. */
+  #becomeAnother(names: readonly (string | undefined)[]): void {
+    const identity = identityOf(this.#loaded.values.daemon)
+    if (identity === undefined) return
+    const ids = idsOf(identity)
+    const sockets = (this.#supervision?.supervisor.listeners ?? []).flatMap(({ endpoints }) =>
+      endpoints.filter((one) => one.startsWith('unix:')).map((one) => one.slice('unix:'.length)),
+    )
+    const files = [...sockets, ...names].filter((one) => one !== undefined)
+    if (ids !== undefined && process.geteuid?.() === 0) for (const file of files) handOver(file, ids)
+    dropPrivileges(identity)
+  }
+
+  /** @param isSuccessor - To a server in this process, which is ready, and stays it if this fails. */
+  #begin(isSuccessor: boolean): Supervision {
+    // What workers print goes where our own words go.
+    const isRedirected = this.#loaded.values.daemon !== undefined && this.#loaded.values.daemon !== false
+    const supervision = supervise(this.#given.words, this.#foundation, { isSuccessor, isRedirected })
+    // However this process ends, but by SIGKILL: no worker stays. Without us they leave by themselves.
+    process.once('exit', () => {
+      supervision.supervisor.kill()
+      supervision.close()
+    })
+    return supervision
+  }
+
+  async #reload(): Promise<unknown> {
+    let result: Promise<unknown> = Promise.resolve()
+    const run = () => {
+      result = this.#supervision === undefined ? this.#become() : this.#supervision.supervisor.reload()
+      return result.catch(() => {})
+    }
+    await this.#background.reloads(run)
+    return result
+  }
+
+  #become(): Promise<unknown> {
+    this.#reloading ??= this.#becomeSupervisor().finally(() => {
+      if (this.#supervision === undefined) this.#reloading = undefined
+    })
+    return this.#reloading
+  }
+
+  /** Workers serve from now on, on the same sockets; whoever is connected here is served to the end. */
+  async #becomeSupervisor(): Promise<void> {
+    const server = this.#server
+    if (server?.state !== 'ready' || this.#isStopping) throw new Error(`a server that is ${this.state} is not reloaded`)
+    const { events, sockets, counters } = this.#foundation
+    const began = performance.now()
+    events.emit('reload.started', { generation: 1 })
+    const supervision = this.#begin(true)
+    try {
+      sockets.recall()
+      await supervision.supervisor.start()
+      if (this.#isStopping) throw new Error('the server was stopped meanwhile')
+    } catch (thrown) {
+      const error = toError(thrown)
+      await supervision.supervisor.stop({ timeoutMs: 0 })
+      supervision.close()
+      sockets.keepOnly(undefined)
+      events.emit('reload.failed', { error })
+      throw error
+    }
+    this.#names = server.takeNames()
+    this.#supervision = supervision
+    sockets.handOn()
+    const workers = supervision.supervisor.workers.length
+    events.emit('reload.finished', { generation: 1, workers, durationMs: Math.round(performance.now() - began) })
+    counters.reloads = (counters.reloads ?? 0) + 1
+    await server.stop({ timeoutMs: this.#drainTimeoutMs, patienceMs: PATIENCE_MS })
+    for (const [name, count] of Object.entries(server.counters)) counters[name] = (counters[name] ?? 0) + count
+    this.#server = undefined
+  }
+}

@@ -1,0 +1,146 @@
+/**
+ * What workers tell their supervisor, read with care: a worker runs the application, and may say anything.
+ *
+ * Room: core, mechanism. What is not one of these is dropped and counted; nothing a worker says makes the supervisor grow.
+ */
+import type { EndpointParts } from '../endpoint.js'
+import type { SocketKind } from '../transport.js'
+import type { Want } from './holder.js'
+import { misfitOfWorkers, type WorkersSetting } from './options.js'
+
+/** What a worker is told first. */
+export interface Init {
+  readonly t: 'init'
+  readonly slot: number
+  readonly generation: number
+  /** Of the command line. */
+  readonly args: readonly string[]
+  /** The configuration as the first worker of its generation has read it; undefined: read it. */
+  readonly seed: unknown
+  /** Of TLS, shared by all workers. */
+  readonly ticketKeys: Uint8Array
+}
+
+/** A worker has read its configuration and found its handlers; nothing is bound. */
+export interface Planned {
+  readonly wants: readonly Want[]
+  readonly workers: WorkersSetting
+  readonly drainMs: number
+  /** The configuration, where it is data from end to end. */
+  readonly seed: unknown
+}
+
+export interface Pong {
+  readonly connections: number
+  /** Of the heap's limit, 0 to 1. */
+  readonly heapShare: number
+  readonly counters: Readonly<Record<string, number>>
+}
+
+export type FromWorker =
+  | ({ readonly t: 'planned' } & Planned)
+  | { readonly t: 'ready'; readonly listeners: readonly ReadyListener[] }
+  | { readonly t: 'failed'; readonly error: unknown }
+  | ({ readonly t: 'pong' } & Pong)
+  | { readonly t: 'full'; readonly listener: string; readonly isFull: boolean }
+  | { readonly t: 'copy'; readonly id: number }
+  | { readonly t: 'answer'; readonly id: number; readonly result: unknown; readonly error: string | undefined }
+  | { readonly t: 'dying'; readonly error: unknown }
+  | ({ readonly t: 'drained' } & Pong)
+  | { readonly t: 'junk' }
+
+export interface ReadyListener {
+  readonly name: string
+  readonly endpoints: readonly string[]
+}
+
+const kinds: readonly SocketKind[] = ['tcp', 'unix', 'udp', 'descriptor']
+const MOST_WANTS = 1_024
+const MOST_COUNTERS = 1_024
+
+/** @returns undefined for what is none of these. */
+export function readMessage(given: unknown): FromWorker | undefined {
+  if (!isRecord(given)) return undefined
+  const { t } = given
+  switch (t) {
+    case 'planned': {
+      const { wants, workers, drainMs, seed } = given
+      if (!Array.isArray(wants) || wants.length > MOST_WANTS || !wants.every(isWant)) return undefined
+      if (misfitOfWorkers(workers) !== undefined || !isCount(drainMs)) return undefined
+      return { t, wants, workers: workers as WorkersSetting, drainMs, seed }
+    }
+    case 'ready': {
+      const { listeners } = given
+      return Array.isArray(listeners) && listeners.length <= MOST_WANTS && listeners.every(isReadyListener)
+        ? { t, listeners }
+        : undefined
+    }
+    case 'failed':
+    case 'dying':
+      return { t, error: given.error }
+    case 'pong':
+    case 'drained': {
+      const { connections, heapShare, counters } = given
+      if (!isCount(connections) || typeof heapShare !== 'number' || !isCounters(counters)) return undefined
+      return { t, connections, heapShare, counters }
+    }
+    case 'full':
+      return typeof given.listener === 'string' && typeof given.isFull === 'boolean'
+        ? { t, listener: given.listener, isFull: given.isFull }
+        : undefined
+    case 'copy':
+      return isCount(given.id) ? { t, id: given.id } : undefined
+    case 'answer':
+      return isCount(given.id) && (given.error === undefined || typeof given.error === 'string')
+        ? { t, id: given.id, result: given.result, error: given.error }
+        : undefined
+    case 'junk':
+      return { t }
+    default:
+      return undefined
+  }
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0
+}
+
+function isCounters(value: unknown): value is Record<string, number> {
+  if (!isRecord(value)) return false
+  const entries = Object.values(value)
+  return entries.length <= MOST_COUNTERS && entries.every((one) => typeof one === 'number')
+}
+
+function isWant(value: unknown): value is Want {
+  if (!isRecord(value)) return false
+  const { key, listener, kind, endpoint, options, waits } = value
+  return (
+    typeof key === 'string' &&
+    typeof listener === 'string' &&
+    kinds.includes(kind as SocketKind) &&
+    isEndpoint(endpoint) &&
+    isRecord(options) &&
+    typeof waits === 'boolean'
+  )
+}
+
+function isEndpoint(value: unknown): value is EndpointParts {
+  if (!isRecord(value)) return false
+  const { scheme, host, port, path } = value
+  const isText = (one: unknown) => one === undefined || typeof one === 'string'
+  const isPort = port === undefined || (isCount(port) && port <= 65_535)
+  return typeof scheme === 'string' && isText(host) && isText(path) && isPort
+}
+
+function isReadyListener(value: unknown): value is ReadyListener {
+  return (
+    isRecord(value) &&
+    typeof value.name === 'string' &&
+    Array.isArray(value.endpoints) &&
+    value.endpoints.every((one) => typeof one === 'string')
+  )
+}

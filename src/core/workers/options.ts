@@ -1,0 +1,98 @@
+/**
+ * The `workers` key: how many server processes, who gets which connection, and when one is given up.
+ *
+ * Room: core, contract. One table, as in core/options; the schema and the documentation are made from it.
+ */
+import { availableParallelism } from 'node:os'
+import { nearest } from '../nearest.js'
+import type { OptionField } from '../option-schema.js'
+
+export type Balance = 'round-robin' | 'kernel' | 'source' | 'reuse-port'
+export const balances: readonly Balance[] = ['round-robin', 'kernel', 'source', 'reuse-port']
+
+export interface WorkerOptions {
+  count: number | 'auto'
+  balance: Balance
+  readyMs: number
+  heartbeatMs: number
+  stuckMs: number
+}
+
+export const workerFields: { readonly [K in keyof WorkerOptions]: OptionField } = {
+  count: {
+    unit: 'any',
+    default: 1,
+    why: 'Server processes: a number, or `auto`, one for each processor. A plain `1` serves in the process itself; `{ "count": 1 }` has a supervisor and one worker.',
+  },
+  balance: {
+    unit: 'choice',
+    choices: balances,
+    default: 'round-robin',
+    why: 'Who gets a newcomer: each worker in turn (even, whatever comes); `kernel`, whichever wakes first (twice the rate of accepts, uneven); `source`, one worker for an address; `reuse-port`, a socket for each worker, by the hash of both addresses (Node 22.12 or newer).',
+  },
+  readyMs: {
+    unit: 'ms',
+    min: 1,
+    default: 10_000,
+    why: 'For a worker to load, and to prove that it takes connections. One that does not is ended; during a reload everything stays as it was.',
+  },
+  heartbeatMs: { unit: 'ms', min: 10, default: 1_000, why: 'Between two questions to a worker whether it is alive.' },
+  stuckMs: {
+    unit: 'ms',
+    min: 100,
+    default: 5_000,
+    why: 'A worker whose event loop gives no sign of life for so long is ended and replaced.',
+  },
+}
+
+/** The key as it may be written. */
+export type WorkersSetting = number | 'auto' | (Partial<Omit<WorkerOptions, 'count'>> & { count?: number | 'auto' })
+
+const MOST = 1_024
+
+/** @returns what is wrong with it; undefined: nothing. */
+export function misfitOfWorkers(value: unknown): string | undefined {
+  const isCount = (count: unknown) =>
+    count === 'auto' || (Number.isSafeInteger(count) && (count as number) >= 1 && (count as number) <= MOST)
+  if (isCount(value)) return undefined
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    return `expected a number from 1 to ${MOST}, "auto", or { count, balance, … }`
+  }
+  for (const [key, one] of Object.entries(value)) {
+    if (one === undefined) continue
+    if (!Object.hasOwn(workerFields, key)) {
+      const known = Object.keys(workerFields)
+      const near = nearest(key, known)
+      const hint = near === undefined ? '' : `; nearest: \`${near}\``
+      return `expected no key \`${key}\`${hint}; known: ${known.join(', ')}`
+    }
+    if (key === 'count' && !isCount(one)) return `expected count to be a number from 1 to ${MOST}, or "auto"`
+    const { choices, unit, min = 0 } = workerFields[key as keyof WorkerOptions] as OptionField & { min?: number }
+    if (choices !== undefined && !choices.includes(one as string)) {
+      return `expected ${key} to be one of ${choices.join(', ')}`
+    }
+    if (unit === 'ms' && !(Number.isSafeInteger(one) && (one as number) >= min)) {
+      return `expected ${key} to be milliseconds, a whole number of at least ${min}`
+    }
+  }
+  return undefined
+}
+
+export interface SettledWorkers extends Omit<WorkerOptions, 'count'> {
+  readonly count: number
+}
+
+/** Counted out, defaults filled in. @returns undefined: no supervisor is wanted, the process serves itself. */
+export function settleWorkers(given: WorkersSetting | undefined): SettledWorkers | undefined {
+  if (given === undefined || given === 1) return undefined
+  const { count = 1, ...rest } = typeof given === 'object' ? given : { count: given }
+  const defaults = Object.fromEntries(Object.entries(workerFields).map(([key, field]) => [key, field.default]))
+  const settled = { ...(defaults as unknown as WorkerOptions), ...rest }
+  return { ...settled, count: count === 'auto' ? availableParallelism() : count }
+}
+
+/** Added in Node 23.1 and 22.12 (net, server.listen, `reusePort`); older ones ignore it without a word. */
+export function hasReusePort(version = process.versions.node): boolean {
+  const [major = 0, minor = 0] = version.split('.').map(Number)
+  return major > 23 || (major === 23 && minor >= 1) || (major === 22 && minor >= 12)
+}

@@ -1,0 +1,300 @@
+/**
+ * One server process as its supervisor sees it: told, asked, watched, and in the end gone for a reason.
+ *
+ * Room: core, mechanism. How a process is made is the door's business; sockets are the holder's.
+ */
+import type { Clock } from '../clock.js'
+import type { ControlRequest } from '../control/ask.js'
+import { WorkerError } from '../errors.js'
+import { unpackError } from '../places/portable-error.js'
+import type { HeldSet, SocketPort } from './holder.js'
+import { type Init, type Planned, type Pong, type ReadyListener, readMessage } from './messages.js'
+
+/** A process with a channel over which descriptors travel. */
+export interface Child {
+  readonly pid: number | undefined
+  /** @param done - The other side has it, or never will. */
+  send(message: object, handle: unknown, done: () => void): void
+  kill(signal: 'SIGKILL' | 'SIGTERM'): void
+}
+
+export interface ChildSink {
+  message(message: unknown, handle: unknown): void
+  /** Once, last. */
+  exit(status: number | null, signal: string | null): void
+}
+
+export type Spawn = (sink: ChildSink) => Child
+
+export type WorkerState = 'loading' | 'starting' | 'ready' | 'draining' | 'ended'
+
+/** How it came to its end. */
+export interface WorkerEnd {
+  readonly status: number | null
+  readonly signal: string | null
+  /** In words: `exit 1`, `SIGSEGV`, `heap full`, `stuck`, `failed to start`, `never ready`, `drained`. */
+  readonly reason: string
+  readonly error: Error | undefined
+  readonly wasReady: boolean
+  /** Nobody but an operator or the system sends that signal. */
+  readonly isFromOutside: boolean
+}
+
+export interface WorkerOwner {
+  readonly clock: Clock
+  count(name: string, by?: number): void
+  /** A limit of connections was reached there, or is no more. */
+  changed(worker: Worker): void
+  /** It serves no newcomers any more, and will end. */
+  leaving(worker: Worker): void
+  ended(worker: Worker, end: WorkerEnd): void
+}
+
+interface Question {
+  resolve(value: unknown): void
+  reject(error: Error): void
+}
+
+/** Beyond the drain's deadline, for the application's own disposers. */
+const DISPOSAL_MS = 3_000
+/** Of its limit; more, and an abort means that it was full. */
+const FULL_HEAP = 0.7
+
+export class Worker implements SocketPort {
+  readonly slot: number
+  readonly generation: number
+  readonly planned: Promise<Planned>
+  readonly ended: Promise<WorkerEnd>
+  readonly since: number
+  listeners: readonly ReadyListener[] = []
+  last: Pong = { connections: 0, heapShare: 0, counters: {} }
+  readonly #owner: WorkerOwner
+  readonly #child: Child
+  readonly #full = new Set<string>()
+  readonly #questions = new Map<number, Question>()
+  readonly #copies = new Map<number, Question>()
+  #state: WorkerState = 'loading'
+  #wasReady = false
+  #heardAt: number
+  #lastId = 0
+  #cause: string | undefined
+  #error: Error | undefined
+  #resolvePlanned: (planned: Planned) => void = () => {}
+  #rejectPlanned: (error: Error) => void = () => {}
+  #ready: Question | undefined
+  #resolveEnded: (end: WorkerEnd) => void = () => {}
+  #cancelDeadline = () => {}
+
+  constructor(spawn: Spawn, init: Init, owner: WorkerOwner) {
+    this.slot = init.slot
+    this.generation = init.generation
+    this.#owner = owner
+    this.since = this.#heardAt = owner.clock.now()
+    this.planned = new Promise((resolve, reject) => {
+      this.#resolvePlanned = resolve
+      this.#rejectPlanned = reject
+    })
+    this.planned.catch(() => {})
+    this.ended = new Promise((resolve) => {
+      this.#resolveEnded = resolve
+    })
+    this.#child = spawn({
+      message: (message, handle) => this.#hear(message, handle),
+      exit: (status, signal) => this.#exit(status, signal),
+    })
+    this.send(init)
+  }
+
+  get pid(): number {
+    return this.#child.pid ?? 0
+  }
+  get state(): WorkerState {
+    return this.#state
+  }
+  isFull(listener: string): boolean {
+    return this.#full.has(listener)
+  }
+
+  send(message: object, handle?: unknown, done: () => void = () => {}): void {
+    if (this.#state === 'ended') return
+    this.#child.send(message, handle, done)
+  }
+
+  copy(handle: unknown): Promise<unknown> {
+    return this.#question(this.#copies, (id) => this.send({ t: 'copy', id }, handle))
+  }
+
+  /** @throws what it answered, or that it is gone. */
+  ask(request: ControlRequest): Promise<unknown> {
+    return this.#question(this.#questions, (id) => this.send({ t: 'ask', id, request }))
+  }
+
+  /** Gives it its sockets and waits until it listens. @throws its own error, or that it took too long. */
+  async start(set: HeldSet): Promise<void> {
+    this.#state = 'starting'
+    const ready = new Promise<unknown>((resolve, reject) => {
+      this.#ready = { resolve, reject }
+    })
+    ready.catch(() => {})
+    await set.equip(this)
+    await ready
+  }
+
+  /** It had so long to get ready. */
+  expire(afterMs: number): void {
+    this.#cancelDeadline()
+    this.#cancelDeadline = this.#owner.clock.after(afterMs, () => {
+      const message = `worker ${this.slot} (process ${this.pid}) was not ready within ${afterMs} ms (workers.readyMs)`
+      const error = new WorkerError('NOT_READY', message)
+      this.end('never ready', error)
+    })
+  }
+
+  /** Proved: it gets connections. */
+  settle(): void {
+    this.#cancelDeadline()
+    this.#state = 'ready'
+    this.#wasReady = true
+    this.#heardAt = this.#owner.clock.now()
+  }
+
+  /** Asks for a sign of life. */
+  ping(): void {
+    this.send({ t: 'ping' })
+  }
+
+  /** Milliseconds since it was last heard. */
+  get silentMs(): number {
+    return this.#owner.clock.now() - this.#heardAt
+  }
+
+  /** @param patienceMs - Its connections may say one more thing within this time; then they are ended. */
+  drain(timeoutMs: number, patienceMs: number): void {
+    if (this.#state === 'ended') return
+    this.#cancelDeadline()
+    this.#state = 'draining'
+    this.#cause ??= 'drained'
+    this.send({ t: 'drain', timeoutMs, patienceMs })
+    this.#cancelDeadline()
+    this.#cancelDeadline = this.#owner.clock.after(timeoutMs + DISPOSAL_MS, () => this.end('not drained'))
+  }
+
+  /** At once. */
+  end(cause: string, error?: Error): void {
+    if (this.#state === 'ended') return
+    // It has said better itself why.
+    if (this.#cause === undefined || cause !== 'never ready') this.#cause = cause
+    this.#error ??= error
+    this.#child.kill('SIGKILL')
+  }
+
+  #question(map: Map<number, Question>, send: (id: number) => void): Promise<unknown> {
+    if (this.#state === 'ended') return Promise.reject(this.#gone())
+    const id = ++this.#lastId
+    return new Promise((resolve, reject) => {
+      map.set(id, { resolve, reject })
+      send(id)
+    })
+  }
+
+  #hear(given: unknown, handle: unknown): void {
+    this.#heardAt = this.#owner.clock.now()
+    const message = readMessage(given)
+    if (message === undefined) {
+      closeHandle(handle)
+      this.#owner.count('workers.junk')
+      return
+    }
+    switch (message.t) {
+      case 'planned':
+        return this.#resolvePlanned(message)
+      case 'ready':
+        this.listeners = message.listeners
+        return this.#ready?.resolve(undefined)
+      case 'failed': {
+        this.#error = errorOf(message.error)
+        this.#cause ??= 'failed to start'
+        this.#rejectPlanned(this.#error)
+        return this.#ready?.reject(this.#error)
+      }
+      case 'pong':
+        this.last = message
+        return
+      case 'drained':
+        this.last = message
+        return
+      case 'full':
+        if (message.isFull) this.#full.add(message.listener)
+        else this.#full.delete(message.listener)
+        return this.#owner.changed(this)
+      case 'copy': {
+        const question = this.#copies.get(message.id)
+        this.#copies.delete(message.id)
+        if (question === undefined || handle === undefined) closeHandle(handle)
+        if (handle === undefined || handle === null) question?.reject(new Error('the worker sent no descriptor back'))
+        else question?.resolve(handle)
+        return
+      }
+      case 'answer': {
+        const question = this.#questions.get(message.id)
+        this.#questions.delete(message.id)
+        if (message.error !== undefined) question?.reject(new Error(message.error))
+        else question?.resolve(message.result)
+        return
+      }
+      case 'dying':
+        this.#error = errorOf(message.error)
+        this.#cause ??= 'uncaught error'
+        return this.#owner.leaving(this)
+      case 'junk':
+        return this.#owner.count('workers.junk')
+    }
+  }
+
+  #exit(status: number | null, signal: string | null): void {
+    if (this.#state === 'ended') return
+    this.#cancelDeadline()
+    this.#state = 'ended'
+    const reason = this.#cause ?? (signal === 'SIGABRT' ? this.#whyAborted() : (signal ?? `exit ${status}`))
+    const end: WorkerEnd = {
+      status,
+      signal,
+      reason,
+      error: this.#error,
+      wasReady: this.#wasReady,
+      isFromOutside: this.#cause === undefined && ['SIGKILL', 'SIGTERM', 'SIGINT', 'SIGHUP'].includes(signal ?? ''),
+    }
+    const gone = this.#error ?? this.#gone(reason)
+    this.#rejectPlanned(gone)
+    this.#ready?.reject(gone)
+    for (const map of [this.#questions, this.#copies]) {
+      for (const question of map.values()) question.reject(gone)
+      map.clear()
+    }
+    this.#owner.ended(this, end)
+    this.#resolveEnded(end)
+  }
+
+  /** Node ends that way when the heap is full; nothing else tells it. */
+  #whyAborted(): string {
+    return this.last.heapShare > FULL_HEAP ? 'heap full' : 'SIGABRT (heap full, or native code gave up)'
+  }
+
+  #gone(reason = 'gone'): WorkerError {
+    return new WorkerError('ENDED', `worker ${this.slot} (process ${this.pid}) ended: ${reason}`)
+  }
+}
+
+function errorOf(packed: unknown): Error {
+  try {
+    return unpackError(packed)
+  } catch {
+    return new WorkerError('ENDED', 'a worker failed and could not say how')
+  }
+}
+
+function closeHandle(handle: unknown): void {
+  const { destroy, close } = (handle ?? {}) as { destroy?: () => void; close?: () => void }
+  if (typeof destroy === 'function') destroy.call(handle)
+  else if (typeof close === 'function') close.call(handle)
+}

@@ -1,0 +1,268 @@
+/**
+ * The door of a supervisor: puts processes and sockets together with what conducts them.
+ *
+ * It runs no handler and loads no plugin: those live in its workers.
+ */
+import { type ChildProcess, fork } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { fileURLToPath } from 'node:url'
+import { systemClock } from './core/clock.js'
+import {
+  type Asker,
+  addressedTo,
+  type Control,
+  type ControlRequest,
+  controlCommands,
+  mergeAnswers,
+  requestForEach,
+  type Status,
+} from './core/control.js'
+import { EventHub } from './core/events.js'
+import { Supervisor, TICKETS_MS } from './core/workers/supervisor.js'
+import type { Child, ChildSink, Worker } from './core/workers/worker.js'
+import { proveByConnection } from './transports/probe.js'
+import { ServerSockets } from './transports/socket-holder.js'
+import { version } from './version.js'
+
+/** Sockets that outlive whoever serves on them, and what is counted about them. */
+export interface Foundation {
+  readonly events: EventHub
+  readonly counters: Record<string, number>
+  readonly sockets: ServerSockets
+}
+
+/** @param inherited - Descriptors that another program has left, by the id of their address. */
+export function lay(inherited?: ReadonlyMap<string, readonly number[]>): Foundation {
+  const events = new EventHub()
+  const counters: Record<string, number> = Object.create(null)
+  const sockets = new ServerSockets({
+    clock: systemClock,
+    fault: (error) => events.emit('listener.fault', { listener: '', error, remote: undefined }),
+    count: (name, by = 1) => {
+      counters[name] = (counters[name] ?? 0) + by
+    },
+    ...(inherited === undefined ? {} : { inherited }),
+  })
+  return { events, counters, sockets }
+}
+
+export interface Supervision {
+  readonly supervisor: Supervisor
+  /** Answers for all workers together. */
+  readonly target: Pick<Control, 'ask'>
+  /** Ends its timers. */
+  close(): void
+}
+
+export interface SupervisionOptions {
+  /** To a server that is ready already: its own way there is no news. */
+  readonly isSuccessor: boolean
+  /** What workers print is written by this process, which sends it elsewhere. */
+  readonly isRedirected: boolean
+}
+
+/** @param args - Of the command line; each worker reads them. */
+export function supervise(
+  args: readonly string[],
+  { events, counters, sockets }: Foundation,
+  { isSuccessor, isRedirected }: SupervisionOptions,
+): Supervision {
+  const began = performance.now()
+  let keys: Uint8Array = randomBytes(48)
+  const processes = new Processes(isRedirected)
+  const supervisor = new Supervisor({
+    spawn: (sink) => processes.spawn(sink),
+    warm: (count) => processes.warm(count),
+    holder: sockets,
+    clock: systemClock,
+    events,
+    counters,
+    args,
+    isSuccessor,
+    ticketKeys: () => keys,
+    probe: async (worker, { wants }) => {
+      const streams = wants.filter(({ kind }) => kind !== 'udp')
+      await Promise.all(streams.map(({ key }) => proveByConnection(worker, key)))
+    },
+  })
+  const rotation = setInterval(() => {
+    keys = randomBytes(48)
+    supervisor.rotateTickets()
+  }, TICKETS_MS)
+  rotation.unref()
+  return {
+    supervisor,
+    target: targetOf(supervisor, counters, began),
+    close() {
+      clearInterval(rotation)
+      processes.warm(0)
+    },
+  }
+}
+
+/** Processes for workers; some begun before they are wanted. */
+class Processes {
+  #spares: ChildProcess[] = []
+  readonly #isRedirected: boolean
+
+  constructor(isRedirected: boolean) {
+    this.#isRedirected = isRedirected
+  }
+
+  /** @param count - How many shall be there, ready to be told what they are; 0 ends those that are left. */
+  warm(count: number): void {
+    while (this.#spares.length < count) {
+      const spare = begin(this.#isRedirected)
+      spare.once('exit', () => {
+        this.#spares = this.#spares.filter((one) => one !== spare)
+      })
+      this.#spares.push(spare)
+    }
+    for (const spare of this.#spares.splice(count)) spare.kill('SIGKILL')
+  }
+
+  spawn(sink: ChildSink): Child {
+    const child = this.#spares.shift() ?? begin(this.#isRedirected)
+    let isOver = false
+    const exit = (status: number | null, signal: string | null) => {
+      if (isOver) return
+      isOver = true
+      sink.exit(status, signal)
+    }
+    child.on('message', (message, handle) => sink.message(message, handle))
+    child.on('error', () => {
+      if (child.pid === undefined) exit(null, null)
+    })
+    child.on('exit', exit)
+    return {
+      pid: child.pid,
+      send(message, handle, done) {
+        if (!child.connected) return done()
+        child.send(message, handle as never, {}, () => done())
+      },
+      kill: (signal) => void child.kill(signal),
+    }
+  }
+}
+
+function begin(isRedirected: boolean): ChildProcess {
+  const output = isRedirected ? 'pipe' : 'inherit'
+  const child = fork(fileURLToPath(new URL('./worker.js', import.meta.url)), [], {
+    // Bytes stay bytes on the way.
+    serialization: 'advanced',
+    stdio: ['ignore', output, output, 'ipc'],
+  }).on('error', () => {})
+  child.stdout?.on('data', (chunk) => process.stdout.write(chunk))
+  child.stderr?.on('data', (chunk) => process.stderr.write(chunk))
+  return child
+}
+
+function targetOf(
+  supervisor: Supervisor,
+  counters: Readonly<Record<string, number>>,
+  began: number,
+): Pick<Control, 'ask'> {
+  const nameOf = (worker: Worker) =>
+    worker.state === 'ready' ? `${worker.slot}` : `${worker.slot}.${worker.generation}`
+  const all = async (request: ControlRequest) => {
+    const answers = await supervisor.askAll(requestForEach(request))
+    return answers.map(({ worker, answer }) => ({
+      worker: nameOf(worker),
+      result: answer,
+      isReady: worker.state === 'ready',
+    }))
+  }
+  const steer = async ({ listener }: ControlRequest, isSuspended: boolean) => {
+    const all = supervisor.listeners.map(({ name }) => name)
+    const names = listener === undefined || listener === null ? all : all.filter((name) => name === listener)
+    if (names.length === 0) throw new Error(`no listener \`${String(listener)}\`; there are: ${all.join(', ')}`)
+    for (const name of names) await supervisor.suspend(name, isSuspended)
+    return names
+  }
+  const status = async (request: ControlRequest): Promise<Status> => {
+    const parts = await all(request)
+    const ready = parts.filter(({ isReady }) => isReady)
+    const merged = ready.length > 0 ? (mergeAnswers(request, ready) as Status) : nobody(supervisor)
+    const draining = parts.filter(({ isReady }) => !isReady).map(({ result }) => result as Status)
+    const sums: Record<string, number> = { ...counters }
+    for (const one of [merged, ...draining]) {
+      for (const [name, count] of Object.entries(one.counters)) sums[name] = (sums[name] ?? 0) + count
+    }
+    const { rss, heapUsed, external } = process.memoryUsage()
+    const resident = new Map(parts.map(({ worker, result }) => [worker, (result as Status).memory.residentBytes]))
+    const connected = new Map(parts.map(({ worker, result }) => [worker, (result as Status).connections]))
+    return {
+      ...merged,
+      pid: process.pid,
+      version,
+      state: supervisor.state === 'ready' && supervisor.isCrashing ? 'not ready' : supervisor.state,
+      uptimeMs: Math.round(performance.now() - began),
+      connections: draining.reduce((total, { connections }) => total + connections, merged.connections),
+      counters: sums,
+      memory: {
+        residentBytes: merged.memory.residentBytes + rss,
+        heapBytes: merged.memory.heapBytes + heapUsed,
+        externalBytes: merged.memory.externalBytes + external,
+      },
+      workers: supervisor.workers.map((worker) => ({
+        name: nameOf(worker),
+        pid: worker.pid,
+        state: worker.state,
+        uptimeMs: Math.round(systemClock.now() - worker.since),
+        connections: connected.get(nameOf(worker)) ?? worker.last.connections,
+        residentBytes: resident.get(nameOf(worker)) ?? 0,
+        generation: worker.generation,
+      })),
+    }
+  }
+  return {
+    ask(request: ControlRequest, _asker?: Asker): unknown {
+      const { command } = request ?? {}
+      if (command === 'status') return status(request)
+      if (command === 'suspend' || command === 'resume') return steer(request, command === 'suspend')
+      if (command === 'tap' || command === 'untap') {
+        throw new Error(
+          `${command}: messages of a worker's connections cannot be watched from here; serve with one process`,
+        )
+      }
+      const isKnown = typeof command === 'string' && (controlCommands as readonly string[]).includes(command)
+      if (!isKnown) throw new Error(`unknown command ${JSON.stringify(command)}; known: ${controlCommands.join(', ')}`)
+      const addressed = addressedTo(request)
+      if (addressed === undefined) return all(request).then((parts) => mergeAnswers(request, parts))
+      const worker = supervisor.workers.find((one) => nameOf(one) === addressed.worker)
+      if (worker === undefined) throw new Error(`no worker ${addressed.worker}; \`gaidaros status\` lists them`)
+      return worker
+        .ask(addressed.request)
+        .then((result) => mergeAnswers(request, [{ worker: addressed.worker, result }]))
+    },
+  }
+}
+
+/** While no worker serves. */
+function nobody(supervisor: Supervisor): Status {
+  const none = { bytesIn: 0, bytesOut: 0, messagesIn: 0, messagesOut: 0 }
+  return {
+    pid: process.pid,
+    version,
+    state: supervisor.state,
+    uptimeMs: 0,
+    connections: 0,
+    listeners: supervisor.listeners.map(({ name, endpoints }) => ({
+      name,
+      endpoints,
+      state: 'waiting',
+      connections: 0,
+      limit: 0,
+      connectionsPerSource: 'unlimited',
+      traffic: none,
+      codec: '',
+      handler: '',
+      executor: '',
+    })),
+    executors: [],
+    counters: {},
+    memory: { residentBytes: 0, heapBytes: 0, externalBytes: 0 },
+    limits: { serverConnections: 'unlimited', memoryBytes: 'unlimited' },
+    alarms: [],
+  }
+}
