@@ -150,6 +150,8 @@ function begin(isRedirected: boolean): ChildProcess {
   const child = fork(fileURLToPath(new URL('./worker.js', import.meta.url)), [], {
     // Bytes stay bytes on the way.
     serialization: 'advanced',
+    // A debugger's port is one process's.
+    execArgv: process.execArgv.filter((argument) => !/^--(inspect|debug)/.test(argument)),
     stdio: ['ignore', output, output, 'ipc'],
   }).on('error', () => {})
   child.stdout?.on('data', (chunk) => process.stdout.write(chunk))

@@ -136,13 +136,16 @@ async function begin({ args, seed, slot, ticketKeys: keys }: Init): Promise<void
     workers: values.workers ?? 1,
     drainMs: values.drain?.timeoutMs ?? drainTimeoutMs,
     // What the others of this generation shall read, so that all serve the same, whatever becomes of the files.
-    seed: seed ?? seedOf(values),
+    seed: seed ?? seedOf(values, options),
   })
 }
 
 /** The configuration as options in code; undefined where there is code in it, which each process has to load itself. */
-function seedOf(values: ConfiguredServer['configuration']['values']): ServerOptions | undefined {
-  const seed = { ...values, config: false, env: {}, flags: [] } as ServerOptions
+function seedOf(
+  values: ConfiguredServer['configuration']['values'],
+  { modulesFrom = [], ownsContainer = true }: ServerOptions,
+): ServerOptions | undefined {
+  const seed = { ...values, config: false, env: {}, flags: [], modulesFrom, ownsContainer } as ServerOptions
   return isPortable(seed) ? seed : undefined
 }
 

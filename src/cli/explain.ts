@@ -6,7 +6,7 @@
 import type { ListenerHandle } from '../core/lifecycle.js'
 import { defaultLimits, defaultTimeouts } from '../core/options.js'
 import type { PlacedMiddleware } from '../core/pipeline.js'
-import { createServer } from '../gaidaros.js'
+import { openServer, readConfiguration } from '../gaidaros.js'
 import type { Arguments } from './arguments.js'
 import { originName } from './inspect.js'
 import { optionsOf } from './serve-options.js'
@@ -15,7 +15,8 @@ import { optionsOf } from './serve-options.js'
 const COLUMNS = 100
 
 export async function explain(given: Arguments): Promise<number> {
-  const server = await createServer(optionsOf(given))
+  const options = optionsOf(given)
+  const server = await openServer(await readConfiguration(options), options, { place: 'command' })
   const all = [...server.listeners].map(factsOf)
   if (given.flags.json) process.stdout.write(`${JSON.stringify(all, null, 2)}\n`)
   else process.stdout.write(`${all.map(render).join('\n\n')}\n`)

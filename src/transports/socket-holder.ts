@@ -12,7 +12,7 @@ import { AcceptError, BindError, ConfigError } from '../core/errors.js'
 import type { SocketKind, SocketSource } from '../core/transport.js'
 import { Distribution, type Item, type Seat } from '../core/workers/distribution.js'
 import type { HeldSet, SocketHolder, SocketPort, Want } from '../core/workers/holder.js'
-import { type Balance, hasReusePort } from '../core/workers/options.js'
+import { type Balance, refuseUnsupported } from '../core/workers/options.js'
 import { type DatagramSeat, HeldDatagrams } from './held-datagrams.js'
 import { HeldStream, type NativeHandle } from './held-stream.js'
 import { type OpenedSockets, openSockets } from './open-sockets.js'
@@ -449,12 +449,6 @@ function refuseChange(old: Want, now: Want): void {
     const message = `${place}: is ${JSON.stringify(old.options[option])} where ${new Endpoint(now.endpoint)} is bound, and cannot become ${JSON.stringify(now.options[option])} by a reload; restart, or take another address`
     throw new ConfigError('BAD_VALUE', message, { place })
   }
-}
-
-function refuseUnsupported(balance: Balance): void {
-  if (balance !== 'reuse-port' || hasReusePort()) return
-  const message = `workers.balance: \`reuse-port\` needs Node 22.12 or newer (23.1 among 23), this is ${process.versions.node}; take \`kernel\` or \`round-robin\``
-  throw new ConfigError('BAD_VALUE', message, { place: 'workers.balance' })
 }
 
 /** Its listener is gone. */

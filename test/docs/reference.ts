@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url'
 import { commands, flagsOf } from '#src/cli/flags.js'
 import type { OptionField } from '#src/core/option-schema.js'
 import { limitRows, type OptionRow, socketRows, timeoutRows } from '#src/core/options.js'
+import { workerFields } from '#src/core/workers/options.js'
 import { framers, payloads } from '#src/plugins/codecs/index.js'
 import { consolePage } from '#src/plugins/console/index.js'
 import { cluster } from '#src/plugins/executors/cluster/front.js'
@@ -79,28 +80,34 @@ Each transport takes those it has, and refuses the rest by name.
 
 ${head}${rows(socketRows)}
 
-${sections('Transports: the `socket` key', [tcp, tls, unix, udp, memory] as never)}
+## workers
 
-${sections('Layers', layers as never)}
+Of the whole server: `"workers": 4`, or an object of these.
 
-${sections('Protocols', protocols as never)}
+$head$fieldRows(workerFields)
 
-${sections('Codecs', framers as never)}
+$sections('Transports: the `socket` key', [tcp, tls, unix, udp, memory] as never)
 
-${sections('Payloads, beside a codec', payloads as never)}
+$sections('Layers', layers as never)
 
-${sections('Middleware', middleware as never)}
+$sections('Protocols', protocols as never)
 
-${sections('Executors', [...executors, cluster()] as never)}
+$sections('Codecs', framers as never)
 
-${sections('Plugins', [consolePage] as never)}
+$sections('Payloads, beside a codec', payloads as never)
+
+$sections('Middleware', middleware as never)
+
+$sections('Executors', [...executors, cluster()] as never)
+
+$sections('Plugins', [consolePage] as never)
 `
 }
 
 function shownDefault({ default: value }: { readonly default?: unknown }): string {
   if (value === undefined) return ''
   if (value === Number.POSITIVE_INFINITY) return '`unlimited`'
-  return typeof value === 'function' ? '(standard error)' : `\`${JSON.stringify(value).replace(/^"|"$/g, '')}\``
+  return typeof value === 'function' ? '(standard error)' : `\`$JSON.stringify(value).replace(/^"|"$/g, '')\``
 }
 
 function eventsPage(): string {
