@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { commands, flagsOf } from '#src/cli/flags.js'
 import type { OptionField } from '#src/core/option-schema.js'
-import { limitRows, type OptionRow, socketRows, timeoutRows } from '#src/core/options.js'
+import { limitRows, type OptionRow, serverLimitRows, socketRows, timeoutRows } from '#src/core/options.js'
 import { workerFields } from '#src/core/workers/options.js'
 import { framers, payloads } from '#src/plugins/codecs/index.js'
 import { consolePage } from '#src/plugins/console/index.js'
@@ -14,6 +14,10 @@ import { cluster } from '#src/plugins/executors/cluster/front.js'
 import { executors } from '#src/plugins/executors/index.js'
 import { layers } from '#src/plugins/layers/index.js'
 import { middleware } from '#src/plugins/middleware/index.js'
+import { health } from '#src/plugins/observability/health.js'
+import { logger } from '#src/plugins/observability/logger.js'
+import { metrics } from '#src/plugins/observability/metrics.js'
+import { tracing } from '#src/plugins/observability/tracing.js'
 import { protocols } from '#src/plugins/protocols/index.js'
 import { capabilityTable, readConformanceReports } from '#src/testing/index.js'
 import { memory } from '#src/transports/memory.js'
@@ -70,6 +74,12 @@ the word \`unlimited\`.
 
 ${head}${rows(limitRows)}
 
+## limits of the whole server
+
+These stand in \`limits\` at the top, and at no listener.
+
+${head}${rows(serverLimitRows)}
+
 ## timeouts
 
 ${head}${rows(timeoutRows)}
@@ -82,32 +92,32 @@ ${head}${rows(socketRows)}
 
 ## workers
 
-Of the whole server: `"workers": 4`, or an object of these.
+Of the whole server: \`"workers": 4\`, or an object of these.
 
-$head$fieldRows(workerFields)
+${head}${fieldRows(workerFields)}
 
-$sections('Transports: the `socket` key', [tcp, tls, unix, udp, memory] as never)
+${sections('Transports: the `socket` key', [tcp, tls, unix, udp, memory] as never)}
 
-$sections('Layers', layers as never)
+${sections('Layers', layers as never)}
 
-$sections('Protocols', protocols as never)
+${sections('Protocols', protocols as never)}
 
-$sections('Codecs', framers as never)
+${sections('Codecs', framers as never)}
 
-$sections('Payloads, beside a codec', payloads as never)
+${sections('Payloads, beside a codec', payloads as never)}
 
-$sections('Middleware', middleware as never)
+${sections('Middleware', middleware as never)}
 
-$sections('Executors', [...executors, cluster()] as never)
+${sections('Executors', [...executors, cluster()] as never)}
 
-$sections('Plugins', [consolePage] as never)
+${sections('Plugins, loaded where `plugins` names them (`gaidaros/plugins/metrics`)', [consolePage, metrics, health, logger, tracing] as never)}
 `
 }
 
 function shownDefault({ default: value }: { readonly default?: unknown }): string {
   if (value === undefined) return ''
   if (value === Number.POSITIVE_INFINITY) return '`unlimited`'
-  return typeof value === 'function' ? '(standard error)' : `\`$JSON.stringify(value).replace(/^"|"$/g, '')\``
+  return typeof value === 'function' ? '(standard error)' : `\`${JSON.stringify(value).replace(/^"|"$/g, '')}\``
 }
 
 function eventsPage(): string {
