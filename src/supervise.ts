@@ -136,9 +136,9 @@ class Processes {
     child.on('exit', exit)
     return {
       pid: child.pid,
-      send(message, handle, done) {
-        if (!child.connected) return done()
-        child.send(message, handle as never, {}, () => done())
+      send(message, handle, done, keepsOpen = false) {
+        if (!child.connected) return done(new Error('its channel is closed'))
+        child.send(message, handle as never, { keepOpen: keepsOpen }, done)
       },
       kill: (signal) => void child.kill(signal),
     }

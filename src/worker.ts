@@ -43,6 +43,7 @@ let isLeaving = false
 
 tolerateOutput()
 process.on('message', (message: Message, handle: unknown) => {
+  if (message.t === 'c') took()
   if (!sockets.receive(message, handle)) hear(message, handle)
 })
 process.on('disconnect', () => {
@@ -53,6 +54,18 @@ process.on('disconnect', () => {
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR2'] as const) process.on(signal, () => {})
 process.on('uncaughtException', fail)
 process.on('unhandledRejection', fail)
+
+let taken = 0
+
+/** Said once a turn: until then the supervisor sends no more than a few. */
+function took(): void {
+  if (taken++ === 0) {
+    setImmediate(() => {
+      send({ t: 'took', count: taken })
+      taken = 0
+    })
+  }
+}
 
 function hear(message: Message, handle: unknown): void {
   switch (message.t) {

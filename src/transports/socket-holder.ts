@@ -163,10 +163,16 @@ export class ServerSockets implements SocketHolder {
       serves: ({ source }) => keys.has(source),
       isFull: ({ source }) => port.isFull(listeners.get(source) ?? ''),
       waits: ({ source }) => waits.get(source) ?? false,
-      give: ({ source, socket }, done) => {
+      give: (item, done) => {
+        const { source, socket } = item
         this.#parts.count('workers.handed')
         // One that left while it waited is handed over all the same: what it sent before is still to be read.
-        port.send({ t: 'c', k: keys.get(source) }, socket, done)
+        port.give({ t: 'c', k: keys.get(source) }, socket, (fate) => {
+          // Ours is one of two descriptors; with a worker that has gone it is the last.
+          if (fate === 'unsent') this.#distribution.offer(item)
+          else socket.destroy()
+          done()
+        })
       },
     }
     this.#seats.set(port, { seat, set })

@@ -198,7 +198,7 @@ test('workers that are full: newcomers are refused by them, or wait with the ker
       await peer.echoes('in')
       inside.push(peer)
     }
-    const fifth = await Peer.open(serving.port)
+    const fifth = new Peer(serving.port)
     fifth.send('fifth\n')
     if (whenFull === 'refuse') {
       await fifth.over
