@@ -283,6 +283,25 @@ test('43 a watchman by the control socket', async () => {
   await stop(command)
 })
 
+test('30 workers answer in turn, and are reloaded', async () => {
+  const control = join(folder, 'workers.sock')
+  const command = example('30-workers.ts', [...local, '--control', control])
+  const { default: port = 0 } = await command.ready()
+  const ask = async () => {
+    const peer = await Peer.open(port)
+    await peer.send('hello\n').hears('hello, says process ')
+    await peer.hears('\n')
+    peer.leave()
+    return /process (\d+) to tcp/.exec(peer.heard)?.[1]
+  }
+  const before = new Set([await ask(), await ask(), await ask(), await ask()])
+  assert.is(before.size, 2)
+  const reload = gaidaros(['reload', '--control', control])
+  assert.is(await reload.ended, 0, reload.stderr)
+  assert.is(before.has(await ask()), false)
+  await stop(command)
+})
+
 test.after(() => {
   killAll()
   rmSync(folder, { recursive: true, force: true })
