@@ -137,7 +137,8 @@ class Processes {
     return {
       pid: child.pid,
       send(message, handle, done, keepsOpen = false) {
-        if (!child.connected) return done(new Error('its channel is closed'))
+        // Never within the call: whoever is told may send again.
+        if (!child.connected) return void process.nextTick(done, new Error('its channel is closed'))
         child.send(message, handle as never, { keepOpen: keepsOpen }, done)
       },
       kill: (signal) => void child.kill(signal),

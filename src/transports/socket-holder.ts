@@ -160,7 +160,7 @@ export class ServerSockets implements SocketHolder {
     }
     const seat: Seat<Newcomer> = {
       slot: port.slot,
-      serves: ({ source }) => keys.has(source),
+      serves: ({ source }) => port.isReachable && keys.has(source),
       isFull: ({ source }) => port.isFull(listeners.get(source) ?? ''),
       waits: ({ source }) => waits.get(source) ?? false,
       give: (item, done) => {

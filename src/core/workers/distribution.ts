@@ -25,6 +25,7 @@ export interface Item<S extends Source = Source> {
 export interface Seat<I extends Item> {
   /** Its place among the workers; the one that replaces it has the same. */
   readonly slot: number
+  /** False for a worker that is going as well. */
   serves(item: I): boolean
   /** At its limit of connections for that listener: others come first. */
   isFull(item: I): boolean

@@ -23,6 +23,8 @@ export interface Want {
 /** A worker as the holder of sockets sees it. */
 export interface SocketPort {
   readonly slot: number
+  /** False once something could not be sent: it is going, and its end will be told. */
+  readonly isReachable: boolean
   /** @param done - It has left, or never will. */
   send(message: object, handle?: unknown, done?: () => void): void
   /**

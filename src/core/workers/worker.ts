@@ -70,6 +70,7 @@ export class Worker implements SocketPort {
   readonly ended: Promise<WorkerEnd>
   readonly since: number
   listeners: readonly ReadyListener[] = []
+  isReachable = true
   last: Pong = { connections: 0, heapShare: 0, counters: {} }
   readonly #owner: WorkerOwner
   readonly #child: Child
@@ -126,10 +127,11 @@ export class Worker implements SocketPort {
   }
 
   give(message: object, handle: unknown, done: (fate: 'taken' | 'unsent' | 'lost') => void): void {
-    if (this.#state === 'ended') return done('unsent')
     this.#given.push(done)
     const sent = (error: Error | null) => {
-      const index = error === null ? -1 : this.#given.indexOf(done)
+      if (error === null) return
+      this.isReachable = false
+      const index = this.#given.indexOf(done)
       if (index === -1) return
       this.#given.splice(index, 1)
       done('unsent')
