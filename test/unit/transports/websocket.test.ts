@@ -274,7 +274,7 @@ test('our own client: subprotocol and facts of the response; text reaches it as 
   assert.is(peer.error, undefined)
 })
 
-test('F48 an upgrade in a pause of the listener waits, and is refused by unbind', async () => {
+test('F22 an upgrade in a pause of the listener waits, and is refused by unbind', async () => {
   const { sink, listener, url } = await listen()
   const first = new WebSocket(url)
   clients.push(first)

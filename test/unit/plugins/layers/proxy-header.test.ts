@@ -41,7 +41,7 @@ test('version 1 as the specification shows it', () => {
   assert.is(read(Buffer.from('PROXY TCP6 2001:db8::1 ::1 1 0\r\n'))?.header.source?.host, '2001:db8::1')
 })
 
-test('version 1: what is not allowed (F60, F61)', () => {
+test('version 1: what is not allowed (F61, F62)', () => {
   for (const line of [
     'PROXY TCP4 192.0.2.1 198.51.100.2 056324 443\r\n',
     'PROXY TCP4 192.0.2.1 198.51.100.2 65536 443\r\n',
@@ -63,7 +63,7 @@ test('version 1: what is not allowed (F60, F61)', () => {
   assert.is(grow(Buffer.from('PROXY TCP4 192.0.2.1')), 'more')
 })
 
-test('version 2: what is not allowed', () => {
+test('version 2: what is not allowed (F63)', () => {
   const good = writeProxyHeader(2, { host: '192.0.2.1', port: 1 }, { host: '192.0.2.2', port: 2 })
   const spoil = (at: number, ...bytes: number[]) => {
     const copy = Buffer.from(good)
@@ -88,7 +88,7 @@ test('version 2: what is not allowed', () => {
   assert.is(grow(short), 'refused')
 })
 
-test('version 2: TLVs and the checksum', () => {
+test('version 2: TLVs and the checksum (F63)', () => {
   const source = { host: '2001:db8::7', port: 7 }
   const tlvs = [
     { type: 2, value: Buffer.from('example.org') },
