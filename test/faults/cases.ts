@@ -23,8 +23,9 @@ export function allCases(): readonly Case[] {
 
 /** @param source - Of a test file. */
 export function casesOf(file: string, source: string): readonly Case[] {
+  // At the start of a line: what stands within a text is no case.
   const heads = [
-    ...source.matchAll(/\b(?:test|natsTest|withTool)\((?:\s*'[\w-]+',)?\s*(['"`])((?:(?!\1)[^\\]|\\.)*)\1/g),
+    ...source.matchAll(/^\s*(?:test|natsTest|withTool)\((?:\s*'[\w-]+',)?\s*(['"`])((?:(?!\1)[^\\]|\\.)*)\1/gm),
   ]
   return heads.flatMap((head, index) => {
     const title = head[2] as string
