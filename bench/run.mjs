@@ -1,7 +1,8 @@
 /**
  * Measures Gaidaros against hand-written node:net in the same run: `npm run bench`, or one part of it:
  *
- *   npm run bench -- [rate] [idle] [start] [pieces] [nestjs] [volume] [cluster] [layers] [metrics] [--rounds N] [--only line-50x1,…]
+ *   npm run bench -- [rate] [idle] [start] [pieces] [executors] [nestjs] [volume] [cluster] [layers] [metrics] [protocols]
+ *                    [--rounds N] [--only line-50x1,…]
  *
  * `rate`, `idle`, `start`, `pieces` are the default. `nestjs` installs its peer in bench/nestjs first. The server is pinned to
  * one core, the load to another (taskset, where there is one); rounds interleave the servers, and a row is the median of the
@@ -60,10 +61,15 @@ try {
   if (wants('idle')) await idle()
   if (wants('start')) await start()
   if (wants('pieces')) await pieces()
+  if (wants('executors')) await executors()
   if (wants('volume')) await volume()
   if (wants('cluster')) await (await import('./cluster.mjs')).clusterRow(rounds)
   if (wants('layers')) execFileSync('node', [join(here, 'layers.mjs'), ...args], { stdio: 'inherit' })
   if (wants('metrics')) await metrics()
+  if (wants('protocols')) {
+    const { protocols } = await import('./protocols.mjs')
+    await protocols({ pin, rounds, only, freePort, median, format, has })
+  }
 } finally {
   rmSync(folder, { recursive: true, force: true })
 }
@@ -249,6 +255,53 @@ async function inPieces(name) {
   return Math.round(spent)
 }
 
+/** What it costs that a handler runs elsewhere: 64 messages in flight, the same echo, in the same round as inline. */
+async function executors() {
+  const kinds = ['inline', 'task', 'thread', 'thread-pool', 'process', 'process-pool']
+  const results = Object.fromEntries(kinds.map((kind) => [kind, []]))
+  for (let round = 0; round < rounds; round++) for (const kind of kinds) results[kind].push(await elsewhere(kind))
+  console.log(
+    '\n| handlers run | messages /s | µs a message more than inline | CPU µs a message, all processes | more than inline |\n|---|---|---|---|---|',
+  )
+  for (const kind of kinds) {
+    const more = (key) => median(results[kind].map((one, i) => one[key] - results.inline[i][key])).toFixed(1)
+    const middle = (key) => median(results[kind].map((one) => one[key]))
+    const rate = format(Math.round(1e6 / middle('micros')))
+    console.log(`| ${kind} | ${rate} | **${more('micros')}** | ${middle('cpu').toFixed(1)} | ${more('cpu')} |`)
+  }
+}
+
+async function elsewhere(kind) {
+  const port = await freePort()
+  // Not pinned: what is measured runs on as many cores as there are.
+  const server = await launch(
+    'executor',
+    { PORT: String(port), EXECUTOR: JSON.stringify({ type: kind, ...(kind.endsWith('-pool') ? { size: 2 } : {}) }) },
+    { port },
+    [],
+    false,
+  )
+  const run = async (count) =>
+    JSON.parse(
+      await output(
+        load,
+        ['--port', port, '--conns', 64, '--depth', 1, '--size', 64, '--pid', server.pid, '--count', count].map(String),
+      ),
+    )
+  await run(64 * 300)
+  const pids = [server.pid, ...childrenOf(server.pid)]
+  const before = pids.reduce((sum, pid) => sum + cpuOf(pid), 0)
+  const result = await run(64 * 1_500)
+  const spent = pids.reduce((sum, pid) => sum + cpuOf(pid), 0) - before
+  await server.stop()
+  if (result.errors > 0) throw new Error(`${kind}: ${result.error}`)
+  return { micros: (result.secs * 1e6) / result.replies, cpu: (spent * 1e3) / result.replies }
+}
+
+function childrenOf(pid) {
+  return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').filter(Boolean).map(Number)
+}
+
 async function volume() {
   console.log('\n10,000,000 messages of 64 B over 8 connections, depth 64; each reply compared, in order')
   for (const transport of ['tcp', 'unix']) {
@@ -294,9 +347,10 @@ async function measure(name, scenario, env = {}) {
   return result
 }
 
-async function launch(name, env, { port, path, transport }, flags = []) {
-  const script = name === 'nestjs' ? 'nestjs/server.mjs' : name === 'raw' ? 'raw.mjs' : 'server.mjs'
-  const [command, given] = pin(0, ['node', ...flags, join(here, script)])
+async function launch(name, env, { port, path, transport }, flags = [], isPinnedHere = true) {
+  const scripts = { nestjs: 'nestjs/server.mjs', raw: 'raw.mjs', executor: 'executor-server.mjs' }
+  const words = ['node', ...flags, join(here, scripts[name] ?? 'server.mjs')]
+  const [command, given] = isPinnedHere ? pin(0, words) : [words[0], words.slice(1)]
   const child = spawn(command, given, { env: { ...process.env, ...env }, stdio: ['ignore', 'ignore', 'inherit'] })
   const gone = new Promise((resolve) => child.once('exit', resolve))
   for (let i = 0; i < 200 && !(await isUp(transport, port, path)); i++) await pause(25)

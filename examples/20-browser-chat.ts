@@ -38,6 +38,7 @@ const page = `<!doctype html><meta charset="utf-8"><title>chat</title><form><inp
 const headers = { 'content-type': 'text/html' }
 
 export default defineConfig({
+  limits: { connections: 1_000, connectionsPerSource: 100, lineBytes: 1_024, frameBytes: 4_096 },
   listeners: {
     terminal: { endpoint: 'tcp://localhost:8080', handler: Chat },
     browser: { endpoint: 'ws://localhost:8001', handler: Chat },

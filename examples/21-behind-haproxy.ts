@@ -10,8 +10,9 @@ import { type Connection, defineConfig, PROXY } from 'gaidaros'
 
 export default defineConfig({
   listen: 'tcp://127.0.0.1:8080',
+  // By source means by the peer behind the proxy.
+  limits: { connections: 1_000, connectionsPerSource: 10 },
   layers: [{ name: 'proxy-protocol', trusted: ['127.0.0.1'] }],
-  middleware: [{ name: 'max-per-source', max: 10 }],
   handler: function whoami(_line: string, connection: Connection) {
     const facts = connection.feature(PROXY)
     return `you are ${connection.remote?.host}, and ${facts?.proxy?.host} told me`

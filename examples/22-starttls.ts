@@ -25,4 +25,9 @@ class Polite {
 // A certificate for this run; in earnest: { cert: './cert.pem', key: './key.pem' }.
 const { cert, private: key } = await generate([{ name: 'commonName', value: 'localhost' }])
 
-export default defineConfig({ listen: 'tcp://localhost:8080', tls: { cert, key }, handler: Polite })
+export default defineConfig({
+  listen: 'tcp://localhost:8080',
+  tls: { cert, key },
+  handler: Polite,
+  limits: { connections: 1_000, lineBytes: 1_024 },
+})

@@ -17,6 +17,7 @@ export default defineConfig({
   listeners: {
     all: {
       endpoint: 'tcp://localhost:8080',
+      limits: { connections: 1_000, handshakes: 20 },
       tls: { cert, key, alpn: ['http/1.1'] },
       layers: [{ name: 'tls', optional: true }],
       protocol: [

@@ -9,6 +9,7 @@ import { defineConfig } from 'gaidaros'
 
 export default defineConfig({
   listen: 'tcp://localhost:8080',
+  limits: { connections: 100, lineBytes: 1_024 },
   layers: [
     { name: 'throttle', write: 1_000_000 },
     { name: 'gzip', ratio: 100 },

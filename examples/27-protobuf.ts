@@ -38,6 +38,7 @@ export default defineConfig({
     }),
   ],
   listen: 'tcp://localhost:8080',
+  limits: { connections: 1_000, frameBytes: 4_096 },
   codec: { name: 'varint', payload: 'greeting' },
   handler: (message: Greeting) => ({ name: `hello ${message.name}` }),
 })

@@ -59,7 +59,7 @@ const serving: readonly Flag[] = [
     name: 'executor',
     value: 'NAME',
     path: 'executor',
-    what: 'where handlers run: inline, task, thread-pool, process-pool …',
+    what: 'where handlers run: inline, task, thread-pool, process-pool, cluster …',
   },
   {
     name: 'cluster',
@@ -143,6 +143,12 @@ const joining: readonly Flag[] = [
     what: 'where handlers run on this machine: inline, task, thread-pool, process-pool …',
   },
   { name: 'name', value: 'NAME', path: 'node.name', what: "first part of the node's name; default: the host's" },
+  {
+    name: 'modules-from',
+    value: 'FOLDER',
+    repeats: true,
+    what: 'files and variables may name modules from there too, besides the project',
+  },
   { name: 'plugin', value: 'REF', repeats: true, path: 'plugins', what: 'a plugin: package or file' },
   {
     name: 'drain-timeout-ms',

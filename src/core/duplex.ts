@@ -81,6 +81,12 @@ export class ConnectionStream extends Duplex {
     return this
   }
 
+  /** Node's HTTP server ends each connection twice; the second time an error would be made that nobody is told. */
+  override end(...given: unknown[]): this {
+    if (this.writableEnded && given.length === 0) return this
+    return super.end(...(given as []))
+  }
+
   override _read(): void {
     this.#ports.resume()
   }

@@ -4,6 +4,7 @@
  * Room: core, contract. The built-in transports, codecs and middleware are added through the same registry, at the door.
  */
 
+import type { Duplex } from 'node:stream'
 import type { Clock } from './clock.js'
 import type { Codec, Framer, Payload } from './codec.js'
 import type { Connection } from './connection.js'
@@ -126,6 +127,11 @@ export interface ProtocolPort {
   /** Ceilings of this listener. */
   readonly limits: Readonly<Limits>
   readonly timeouts: Readonly<Timeouts>
+  /**
+   * The connection as a stream: the transport's own socket where nothing of ours stands in between (no layer, no byte of it
+   * read, no limit that counts bytes), else as `connection.stream()`.
+   */
+  stream(): Duplex
   /**
    * Runs a message through middleware, route and handler, as if the codec had read it. Synchronous where they are.
    *

@@ -3,6 +3,7 @@
  *
  * Room: core, mechanism of the session.
  */
+import type { Duplex } from 'node:stream'
 import type { Connection } from './connection.js'
 import type { SessionPlan } from './plan.js'
 import type { ProtocolPort } from './plugin.js'
@@ -10,6 +11,7 @@ import type { ProtocolPort } from './plugin.js'
 /** What the port needs of a session besides what everybody may see. */
 export interface PortedSession extends Connection {
   readonly plan: SessionPlan
+  lend(): Duplex | undefined
   handleFor(message: unknown, route: string | undefined, frameBytes: number): unknown
 }
 
@@ -30,6 +32,9 @@ export class Port implements ProtocolPort {
   }
   get timeouts(): SessionPlan['timeouts'] {
     return this.connection.plan.timeouts
+  }
+  stream(): Duplex {
+    return this.connection.lend() ?? this.connection.stream()
   }
   handle(message: unknown, route: string | undefined, bytes: number): unknown {
     return this.connection.handleFor(message, route, bytes)

@@ -38,9 +38,9 @@ import { PACE_MS, Pace } from './pace.js'
 import type { SessionPlan } from './plan.js'
 import type { Protocol } from './plugin.js'
 import { Port } from './protocol-port.js'
-import type { Capabilities, Link } from './transport.js'
+import type { Capabilities, LentStream, Link } from './transport.js'
 import { runMethod, Turn, unrouted } from './turn.js'
-import { tappedPlan, type Watcher } from './watched-plan.js'
+import { overhear, tappedPlan, type Watcher } from './watched-plan.js'
 
 /** What sessions need of the server (or client) they belong to. */
 export interface SessionHost {
@@ -175,6 +175,8 @@ export class Session implements Connection, Expiring, Holder {
   #waiting: Buffer[] | undefined
   #waitingBytes = 0
   #feed: ConnectionStream | undefined
+  /** A library reads and writes the link's own stream. */
+  #lent: LentStream | undefined
 
   #bytesIn = 0
   #messagesIn = 0
@@ -268,6 +270,7 @@ export class Session implements Connection, Expiring, Holder {
     return this.#attributes?.version ?? 0
   }
   get stats(): ConnectionStats {
+    this.#countLent()
     const age = this.#scope.host.clock.now() - this.#openedAt
     return {
       openedAt: new Date(Date.now() - age),
@@ -313,11 +316,11 @@ export class Session implements Connection, Expiring, Holder {
   }
 
   write(bytes: Uint8Array): Promise<void> {
-    return this.#writePiece(bytes) ?? DONE
+    return this.writePiece(bytes) ?? DONE
   }
 
-  /** @returns undefined when more may be written at once. */
-  #writePiece(piece: Piece): Promise<void> | undefined {
+  /** @internal Bytes or text, of streams too. @returns undefined when more may be written at once. */
+  writePiece(piece: Piece): Promise<void> | undefined {
     if (!this.#canWrite) return this.#rejected(this.#closedError())
     try {
       this.#put(piece)
@@ -396,7 +399,8 @@ export class Session implements Connection, Expiring, Holder {
   stream(): Duplex {
     this.#stops |= SWITCHING
     const feed = new ConnectionStream(this, {
-      write: (piece) => this.#writePiece(piece),
+      // By its name each time: a tap stands in front of it.
+      write: (piece) => this.writePiece(piece),
       end: () => this.end(),
       abort: (error) => this.abort(error ?? 'ABORTED'),
       pause: () => this.#pauseReading('application'),
@@ -412,6 +416,26 @@ export class Session implements Connection, Expiring, Holder {
       if (this.#isClosed) feed.feedClose(this.#reason?.error)
     })
     return feed
+  }
+
+  /** @internal The link's own stream, where all that is ours to do can be done from beside it. */
+  lend(): Duplex | undefined {
+    if (this.#hold.size > 0 || this.#pace !== undefined || this.#scope.host.budget !== undefined) return undefined
+    const lent = this.#link.lend?.()
+    if (lent === undefined) return undefined
+    this.#lent = lent
+    this.#stops |= SWITCHING
+    this.#armDeadlines()
+    return lent
+  }
+
+  /** What passed beside us. That something has is known; when, only to a quarter of `idleMs`. */
+  #countLent(): void {
+    const lent = this.#lent
+    if (lent === undefined || (lent.bytesRead === this.#bytesIn && lent.bytesWritten === this.#outbox.written)) return
+    this.#bytesIn = lent.bytesRead
+    this.#outbox.written = lent.bytesWritten
+    this.#lastActivity = this.#scope.host.clock.now()
   }
 
   // ── opening ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -1254,6 +1278,7 @@ export class Session implements Connection, Expiring, Holder {
 
   /** @internal Adds what passed so far. */
   addTraffic(total: Traffic): void {
+    this.#countLent()
     total.bytesIn += this.#bytesIn
     total.bytesOut += this.#outbox.written
     total.messagesIn += this.#messagesIn
@@ -1299,22 +1324,25 @@ export class Session implements Connection, Expiring, Holder {
     const tapped = { ...plain, plan: tappedPlan(plain.plan, watcher, this.#port !== undefined) }
     this.#scope = tapped
     // A library reads it as a stream: bytes are all there is to see. Shadows the methods of this one object.
-    const deafen = this.#feed?.overhear((piece) => watcher.passed('out', 'chunk', piece))
+    const deafen =
+      this.#lent === undefined
+        ? this.#feed?.overhear((piece) => watcher.passed('out', 'chunk', piece))
+        : overhear(this.#lent, watcher)
     if (this.#feed !== undefined) {
       this.data = (buffer, start, end) => {
         watcher.passed('in', 'chunk', buffer.subarray(start, end))
         Session.prototype.data.call(this, buffer, start, end)
       }
-      this.write = (bytes) => {
-        watcher.passed('out', 'chunk', bytes)
-        return Session.prototype.write.call(this, bytes)
+      this.writePiece = (piece) => {
+        watcher.passed('out', 'chunk', typeof piece === 'string' ? Buffer.from(piece) : piece)
+        return Session.prototype.writePiece.call(this, piece)
       }
     }
     return () => {
       if (this.#scope === tapped) this.#scope = plain
       deafen?.()
       Reflect.deleteProperty(this, 'data')
-      Reflect.deleteProperty(this, 'write')
+      Reflect.deleteProperty(this, 'writePiece')
     }
   }
 
@@ -1401,6 +1429,7 @@ export class Session implements Connection, Expiring, Holder {
   expire(now: number): void {
     if (this.#isClosed) return
     if (now >= this.#lingerUntil) return this.#link.abort(this.#reason?.error)
+    this.#countLent()
     const { timeouts } = this.#scope.plan
     const hung = this.#pendings?.[0]
     const slow = this.#pace?.check(now, this.#frameBegan, this.#bytesIn, this.#link.buffered, this.#bytesTaken)
@@ -1437,6 +1466,7 @@ export class Session implements Connection, Expiring, Holder {
     const isHalf = this.#hasPeerEnded || this.#hasEnded
     const idleMs = isHalf ? Math.min(timeouts.halfClosedMs, timeouts.idleMs) : timeouts.idleMs
     let next = this.#isResting ? this.#lastActivity + idleMs : host.clock.now() + idleMs
+    if (this.#lent !== undefined) next = Math.min(next, host.clock.now() + idleMs / 4)
     if (this.#isDetecting) next = Math.min(next, this.#openedAt + timeouts.detectMs)
     if (this.#bytesIn === 0) next = Math.min(next, Math.max(this.#openedAt + timeouts.firstByteMs))
     if (this.#frameSince > 0) next = Math.min(next, this.#frameSince + timeouts.frameMs)
@@ -1642,13 +1672,18 @@ export class Session implements Connection, Expiring, Holder {
     this.#cut('SHUTDOWN', 'server', error)
   }
 
+  get #didPeerEnd(): boolean {
+    return this.#lent === undefined ? this.#wasPeerFirst || !this.#hasEnded : this.#lent.readableEnded
+  }
+
   /** The link is gone; the last call of all. */
   linkClosed(error: Error | undefined): void {
     if (this.#isClosed) return
+    this.#countLent()
     const { host, plan } = this.#scope
     if (this.#reason === undefined) {
       if (error !== undefined) this.#reason = { code: codeOf(error, 'TRANSPORT_FAILED'), by: 'network', error }
-      else this.#reason = { code: 'ENDED', by: this.#wasPeerFirst || !this.#hasEnded ? 'peer' : 'handler' }
+      else this.#reason = { code: 'ENDED', by: this.#didPeerEnd ? 'peer' : 'handler' }
     }
     const reason = this.#reason
     this.#reportUnhandled()

@@ -5,6 +5,7 @@
  * never polled. Nothing here is a Node stream, an EventEmitter per connection or a promise per chunk, so that a native
  * or batching transport fits without loss. `transportConformance` of gaidaros/testing turns each "must" into a case.
  */
+import type { Duplex } from 'node:stream'
 import type { Endpoint } from './endpoint.js'
 import type { FeatureToken } from './feature.js'
 import type { Limits, Timeouts, TlsIdentity, TlsOptions } from './options.js'
@@ -179,7 +180,16 @@ export interface Link {
   feature?<T>(token: FeatureToken<T>): T | undefined
   /** Switches to a layer named in `capabilities.upgrade`; everything written before is sent first, unlayered. */
   upgrade?(layer: string, options: unknown): Promise<void>
+  /**
+   * The platform's own stream, for a library that reads and writes it by itself: a parser that takes bytes from the socket
+   * is faster than one that is fed. From then on the link tells `close` alone; `write`, `end` and `abort` still work.
+   * Undefined: not now. Left out: there is none. A layer never passes it on, since its bytes are others.
+   */
+  lend?(): LentStream | undefined
 }
+
+/** A stream that counts. */
+export type LentStream = Duplex & { readonly bytesRead: number; readonly bytesWritten: number }
 
 /**
  * Core's side of the seam: one sink a listener (or a client link).

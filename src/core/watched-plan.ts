@@ -4,6 +4,7 @@
  * Room: core, mechanism. Whoever watches swaps the plan of one session (a tap) or of a listener (latencies) while it
  * watches: sessions that nobody watches have no check, no branch and no hook for it.
  */
+import type { Duplex } from 'node:stream'
 import type { Clock } from './clock.js'
 import type { Codec } from './codec.js'
 import type { MessageContext } from './context.js'
@@ -97,4 +98,20 @@ function tell(watcher: Watcher, direction: 'in' | 'out', message: unknown): void
 
 function isThenable(value: unknown): value is Promise<unknown> {
   return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function'
+}
+
+/** The bytes of a stream that somebody else reads and writes. @returns what ends it. */
+export function overhear(stream: Duplex, watcher: Watcher): () => void {
+  const hear = (chunk: Buffer) => watcher.passed('in', 'chunk', chunk)
+  stream.on('data', hear)
+  // Of this one object; what it shadows is its class's.
+  stream.write = function (this: Duplex, chunk: Uint8Array | string, ...rest: unknown[]) {
+    const encoding = typeof rest[0] === 'string' ? (rest[0] as BufferEncoding) : 'utf8'
+    watcher.passed('out', 'chunk', typeof chunk === 'string' ? Buffer.from(chunk, encoding) : chunk)
+    return Object.getPrototypeOf(this).write.call(this, chunk, ...rest)
+  }
+  return () => {
+    stream.off('data', hear)
+    Reflect.deleteProperty(stream, 'write')
+  }
 }

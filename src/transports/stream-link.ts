@@ -29,6 +29,7 @@ const CLOSED = 4 // the sink was told
 const HIGH = 8 // a write returned false; drain is owed
 const PAUSED = 16
 const SWITCHING = 32 // upgrade() is under way: writes wait
+const LENT = 64 // somebody else reads the socket
 
 const SILENT = ENDED | ABORTED | CLOSED
 const GONE = ABORTED | CLOSED
@@ -219,10 +220,20 @@ export class StreamLink implements Link {
     }
   }
 
+  lend(): Socket | undefined {
+    if (this.#flags & (SILENT | SWITCHING | HIGH | PAUSED)) return undefined
+    const socket = this.#socket
+    this.#flags |= LENT
+    socket.off('data', onData).off('end', onEnd)
+    // Held by its listener in a pause: it goes on when the borrower has taken its place.
+    if (socket.isPaused()) process.nextTick(() => socket.resume())
+    return socket
+  }
+
   // ── inside ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   #read(): void {
-    if (this.#flags & GONE) return
+    if (this.#flags & (GONE | LENT)) return
     const socket = this.#socket
     socket.on('data', onData)
     socket.on('end', onEnd)

@@ -43,7 +43,8 @@ export async function upgradeToTls(
 }
 
 function settled(options: TlsOptions | undefined, shared: TlsOptions | undefined): TlsOptions {
-  if (options === undefined || shared === undefined) return options ?? shared ?? NONE
+  // The layer `tls` gives what its listener has: the same object, whose certificates change while it runs.
+  if (options === undefined || shared === undefined || options === shared) return options ?? shared ?? NONE
   const known = merged.get(options)
   if (known?.under === shared) return known.both
   const both = { ...shared, ...options }

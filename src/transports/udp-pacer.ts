@@ -8,6 +8,8 @@
 const BURST_MS = 5
 /** A whole datagram always fits. */
 const LEAST_BURST_BYTES = 2 * 1_500
+/** A timer that comes late loses nothing up to here: somebody has waited for it. */
+const LATE_MS = 250
 
 interface Waiting {
   readonly bytes: number
@@ -31,7 +33,7 @@ export class UdpPacer {
 
   /** Runs `send` now, or once what went before is paid for. */
   pace(bytes: number, send: () => void): void {
-    if (this.#waiting.length === 0 && this.#refill() >= 0) {
+    if (this.#waiting.length === 0 && this.#refill(this.#burst) >= 0) {
       this.#level -= bytes
       send()
       return
@@ -46,9 +48,9 @@ export class UdpPacer {
     this.#waiting = []
   }
 
-  #refill(): number {
+  #refill(most: number): number {
     const now = performance.now()
-    this.#level = Math.min(this.#burst, this.#level + (now - this.#at) * this.#perMs)
+    this.#level = Math.max(this.#level, Math.min(most, this.#level + (now - this.#at) * this.#perMs))
     this.#at = now
     return this.#level
   }
@@ -61,7 +63,7 @@ export class UdpPacer {
     this.#timer = undefined
     const waiting = this.#waiting
     let sent = 0
-    this.#refill()
+    this.#refill(this.#burst + this.#perMs * LATE_MS)
     while (sent < waiting.length && this.#level >= 0) {
       const { bytes, send } = waiting[sent++] as Waiting
       this.#level -= bytes

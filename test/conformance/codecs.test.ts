@@ -1,4 +1,4 @@
-// time limit: 400 s
+// time limit: 900 s
 /** Every built-in codec keeps every promise of the published suite, over 100,000 generated cases each. */
 import { test } from 'uvu'
 import { systemClock } from '#src/core/clock.js'

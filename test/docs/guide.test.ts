@@ -106,9 +106,10 @@ test('limits, deadlines and events named in the guide exist', () => {
     for (const [, name] of read(page).matchAll(
       /`((?:server|listener|connection|frame|handler|message|limit|drain|disposal)\.[a-z]+)`/g,
     )) {
-      const isMember = /^(server\.(counters|listeners|stop)|connection\.(signal|send|close|write))$/.test(
-        name as string,
-      )
+      const isMember =
+        /^(server\.(alarms|counters|limits|listeners|stop|usage)|connection\.(attributes|signal|send|close|write))$/.test(
+          name as string,
+        )
       assert.ok(isMember || eventNames.includes(name as never), `${page}: ${name}`)
     }
   }

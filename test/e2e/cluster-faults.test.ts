@@ -1,4 +1,4 @@
-// time limit: 240 s
+// time limit: 400 s
 /**
  * Nodes, servers and NATS that end, hang or are cut off, with a ledger: acknowledged ⊆ handled ⊆ sent, nothing doubled, and
  * what is not known stands on connections that were closed with a reason (F90, F91, F92, F94).

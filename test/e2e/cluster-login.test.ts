@@ -1,4 +1,4 @@
-// time limit: 120 s
+// time limit: 240 s
 /** Logins and TLS of a cluster: those that fit work; those that do not end the start, and no secret is shown (F94). */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

@@ -1,4 +1,4 @@
-// time limit: 180 s
+// time limit: 300 s
 /** Which node, which executor there, which methods; and what a handler two steps away knows of its connection. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

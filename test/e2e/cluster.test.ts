@@ -1,4 +1,4 @@
-// time limit: 180 s
+// time limit: 240 s
 /** A cluster over a real NATS: front and nodes give the same transcripts as inline, keep order, and say what they do. */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

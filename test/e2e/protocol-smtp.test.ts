@@ -88,7 +88,7 @@ test('smtp: order of commands, sizes, bare line feeds, too many errors', async (
   await says('MAIL FROM:<>\r\nRCPT TO:<"a b"@c>\r\nDATA', '354')
   await says('one\n.\r\nMAIL FROM:<smuggled@x>\r\n.', '550 5.6.0 lines end in CR LF')
   await says('MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA', '354')
-  await says(`${'x'.repeat(900)}\r\n`.repeat(12) + '.', '552 5.3.4 too large')
+  await says(`${`${'x'.repeat(900)}\r\n`.repeat(12)}.`, '552 5.3.4 too large')
   await says('MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA', '354')
   await says('hello\r\n.', '250 2.0.0 kept as 1')
   assert.equal(

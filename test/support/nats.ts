@@ -45,7 +45,7 @@ export async function startNats(configuration = '', port = -1): Promise<NatsServ
       resolve()
     }),
   )
-  const limit = setTimeout(() => child.kill('SIGKILL'), 110_000)
+  const limit = setTimeout(() => child.kill('SIGKILL'), 300_000)
   limit.unref()
   let found: string | undefined
   await eventually(() => {

@@ -4,6 +4,7 @@
  * Room: the command line.
  */
 import { dirname, resolve } from 'node:path'
+import type { NamedExecutor } from '../../core/handler.js'
 import { groupsOf, isAddress, plainAddress } from '../../core/networks.js'
 import type { Limits, Timeouts } from '../../core/options.js'
 import type { Binding, ListenerPlan } from '../../core/plan.js'
@@ -136,6 +137,55 @@ export function proxyTrust({ configuration }: Facts): Finding[] {
   return [ok('PROXY headers are trusted from few')]
 }
 
+/** Whoever reaches NATS without a login can be a server or a node of the cluster. */
+export function clusterLogin({ configuration }: Facts): Finding[] {
+  const { ok, warning } = findingsOf('cluster')
+  const values = configuration?.values
+  const branch = (value: unknown): Record<string, unknown> =>
+    typeof value === 'string' || Array.isArray(value) ? { servers: value } : ((value ?? {}) as Record<string, unknown>)
+  const shared = branch(values?.cluster)
+  const places: [where: string, ref: NamedExecutor | undefined][] = [['executor', values?.executor]]
+  for (const [name, { executor }] of Object.entries(values?.listeners ?? {}))
+    places.push([`listeners.${name}.executor`, executor])
+  const named: [where: string, options: Record<string, unknown>][] = []
+  for (const [where, ref] of places) {
+    const own = typeof ref === 'string' ? { type: ref } : ref
+    if (own?.type === 'cluster') named.push([where, { ...shared, ...own }])
+  }
+  if (named.length === 0 && values?.cluster !== undefined) named.push(['cluster', shared])
+  const findings: Finding[] = []
+  for (const [where, given] of named) {
+    const { servers = [], tls, user, token, nkey, credentials } = given
+    const list = (typeof servers === 'string' ? servers.split(',') : (servers as readonly unknown[])).map(String)
+    const far = list.filter((server) => {
+      const [, six, four] = /^(?:\w+:\/\/)?(?:\[([^\]]*)\]|([^:/]*))/.exec(server) ?? []
+      return reachOf(six ?? four) !== 'loopback'
+    })
+    if (far.length === 0) continue
+    const found = far.join(', ')
+    if (tls === undefined && !far.every((server) => server.startsWith('tls://')))
+      findings.push(
+        warning(
+          where,
+          `NATS at ${found} is reached without TLS`,
+          'whoever is on the way reads and changes every message',
+          'set cluster.tls, or name the servers as tls://',
+        ),
+      )
+    if ([user, token, nkey, credentials].every((one) => one === undefined))
+      findings.push(
+        warning(
+          where,
+          `NATS at ${found} is reached without a login`,
+          'whoever reaches it too can be a node and is given messages',
+          'set cluster.credentials, nkey, token, or user and password; see docs/guide/cluster.md',
+        ),
+      )
+  }
+  if (named.length === 0 || findings.length > 0) return findings
+  return [ok('the cluster is on this machine alone, or behind a login and TLS')]
+}
+
 /** The control socket and plugins with an address of their own: metrics, the console. */
 export function operators(facts: Facts): Finding[] {
   const { ok, warning } = findingsOf('operators')
@@ -145,8 +195,10 @@ export function operators(facts: Facts): Finding[] {
   for (const plugin of values?.plugins ?? []) {
     if (!Array.isArray(plugin)) continue
     const [name, options] = plugin as unknown as [string, Record<string, unknown> | undefined]
-    for (const key of ['listen', 'endpoint'] as const) {
-      for (const address of [options?.[key]].flat()) {
+    const { host: ownHost } = options ?? {}
+    const own = typeof ownHost === 'string' ? `tcp://${ownHost.includes(':') ? `[${ownHost}]` : ownHost}` : undefined
+    for (const given of [options?.listen, options?.endpoint, own]) {
+      for (const address of [given].flat()) {
         if (typeof address !== 'string') continue
         places.push(address)
         const host = /^[a-z+]+:\/\/(?:\[([^\]]*)\]|([^:/]*))/i.exec(address)

@@ -10,7 +10,7 @@ import { type ConfiguredServer, openServer, readConfiguration } from '../../gaid
 import type { Arguments } from '../arguments.js'
 import { optionsOf } from '../serve-options.js'
 import { certificates } from './certificates.js'
-import { operators, plaintext, proxyTrust, unixSockets, unlimited } from './exposure.js'
+import { clusterLogin, operators, plaintext, proxyTrust, unixSockets, unlimited } from './exposure.js'
 import { factsOf } from './facts.js'
 import { type Check, type Facts, type Finding, findingsOf, type Level } from './finding.js'
 import { backlog, datagramBuffers, descriptors, nodeVersion, privileges, reusePort } from './machine.js'
@@ -28,6 +28,7 @@ const checks: readonly Check[] = [
   plaintext,
   unlimited,
   operators,
+  clusterLogin,
   unixSockets,
   peerPackages,
 ]
@@ -46,6 +47,7 @@ export const checkNames = [
   'plaintext',
   'unlimited',
   'operators',
+  'cluster',
   'unix-socket',
   'packages',
   'loader',

@@ -19,6 +19,9 @@ const needed: Readonly<Record<string, string>> = {
   coap: 'coap-packet',
   ws: 'ws',
   wss: 'ws',
+  cluster: '@nats-io/transport-node',
+  'gaidaros/plugins/tracing': '@opentelemetry/api',
+  'gaidaros/plugins/logger': 'pino',
 }
 
 export function peerPackages({ configuration, hasPackage }: Facts): Finding[] {
@@ -43,18 +46,31 @@ export function peerPackages({ configuration, hasPackage }: Facts): Finding[] {
   }
   const lookAt = (
     where: string,
-    one: { readonly codec?: unknown; readonly protocol?: unknown; readonly endpoint?: unknown },
+    one: {
+      readonly codec?: unknown
+      readonly protocol?: unknown
+      readonly executor?: unknown
+      readonly endpoint?: unknown
+    },
   ) => {
-    for (const ref of [one.codec, one.protocol].flat()) {
-      const name = typeof ref === 'string' ? ref : (ref as { name?: unknown } | undefined)?.name
+    for (const ref of [one.codec, one.protocol, one.executor].flat()) {
+      const { name: own, type } = (typeof ref === 'object' && ref !== null ? ref : {}) as Record<string, unknown>
+      const name = typeof ref === 'string' ? ref : (own ?? type)
       if (typeof name === 'string') look(where, name)
       const payload = (ref as { payload?: unknown } | undefined)?.payload
       if (typeof payload === 'string') look(where, payload)
     }
+    const { executor } = one
+    const type = typeof executor === 'string' ? executor : (executor as { type?: unknown } | undefined)?.type
+    if (typeof type === 'string') look(where, type)
     for (const endpoint of [one.endpoint].flat()) look(where, String(endpoint ?? '').split(':')[0] as string)
   }
   lookAt('', values)
   for (const [name, one] of Object.entries(values.listeners ?? {})) lookAt(`listeners.${name}`, one)
+  for (const plugin of values.plugins ?? []) {
+    const name = Array.isArray(plugin) ? plugin[0] : plugin
+    if (typeof name === 'string') look('plugins', name)
+  }
   if (findings.length > 0 || present.length === 0) return findings
   return [ok(`what is named is installed: ${[...new Set(present)].join(', ')}`)]
 }

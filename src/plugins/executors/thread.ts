@@ -104,7 +104,9 @@ class Threads implements Carrier {
         return true
       },
       close(given) {
-        reason ??= given
+        // Once: each call waits for the end with a listener of its own.
+        if (reason !== undefined) return
+        reason = given
         void worker.terminate()
       },
     }

@@ -55,6 +55,8 @@ export const throttle: Factory<Layer, ThrottleOptions> = {
 
 /** As much as is sent in one go at least: smaller pieces cost more than they smooth. */
 const PIECE_MS = 20
+/** A timer that comes late loses nothing up to here, as long as somebody waits for it. */
+const LATE_MS = 250
 
 /** Bytes that may pass; below zero it is in debt, and nothing passes before it is paid. */
 class Bucket {
@@ -75,10 +77,19 @@ class Bucket {
   /** Bytes that may pass now. */
   get room(): number {
     if (this.#perMs === Number.POSITIVE_INFINITY) return this.#perMs
-    const now = this.#clock.now()
-    this.#level = Math.min(this.#burst, this.#level + (now - this.#at) * this.#perMs)
-    this.#at = now
+    this.#refill(this.#burst)
     return Math.floor(this.#level)
+  }
+
+  /** After a wait: what has become free meanwhile is not lost because the loop was busy. */
+  catchUp(): void {
+    if (this.#perMs !== Number.POSITIVE_INFINITY) this.#refill(this.#burst + this.#perMs * LATE_MS)
+  }
+
+  #refill(most: number): void {
+    const now = this.#clock.now()
+    this.#level = Math.max(this.#level, Math.min(most, this.#level + (now - this.#at) * this.#perMs))
+    this.#at = now
   }
 
   take(bytes: number): void {
@@ -200,6 +211,7 @@ class ThrottledLink extends LayerLink {
     this.below.pause()
     this.#after(waitMs, () => {
       this.#isPausedHere = false
+      this.reading.catchUp()
       // Others of the listener may have come first.
       this.holdBack(Math.min(1, bytes))
       if (!this.#isPausedHere && !this.#isPausedAbove && this.#later === undefined) this.below.resume()
@@ -238,6 +250,7 @@ class ThrottledLink extends LayerLink {
         this.#isWaiting = true
         this.#after(waitMs, () => {
           this.#isWaiting = false
+          this.#writing.catchUp()
           this.#goOn()
         })
         return

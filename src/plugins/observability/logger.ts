@@ -5,7 +5,8 @@
  * second are written, and those left out are counted and said. Whatever happens to the place lines go to (full, gone, its
  * reader has left), the service goes on.
  */
-import { toError } from '../../core/errors.js'
+import { closeSync, openSync, writeSync } from 'node:fs'
+import { ConfigError, toError } from '../../core/errors.js'
 import { type EventName, type Events, eventNames } from '../../core/events.js'
 import type { ObservedServer, Observer } from '../../core/observer.js'
 import { optionSchema } from '../../core/option-schema.js'
@@ -108,43 +109,46 @@ function isLogger(value: unknown): value is AnyLogger {
 
 interface Out {
   readonly logger: AnyLogger
-  /** Writes what waits. */
   end(): void
 }
 
 /** Of pino, what is used. */
 interface PinoModule {
-  (options: object, destination: PinoDestination): AnyLogger
-  destination(options: object): PinoDestination
+  (options: object, destination: { write(line: string): void }): AnyLogger
   readonly stdTimeFunctions: { readonly isoTime: () => string }
 }
-interface PinoDestination {
-  on(event: 'error' | 'drop', listener: () => void): unknown
-  flushSync(): void
-}
 
-/** What waits for a place that takes nothing, at most. */
-const MOST_WAITING = 1024 * 1024
-
+/** pino makes the lines; they are written here, at once: what waits to be written is lost when the process ends. */
 function pinoLogger({ level, file }: LoggerOptions): Out {
   const pino = peerPackage<PinoModule>('pino', 'plugin logger')
-  // Synchronous: what is written asynchronously is lost, or throws, when the process ends in the same turn.
-  const destination = pino.destination({ dest: file ?? 2, sync: true, mkdir: false, maxLength: MOST_WAITING })
+  const fd = file === undefined ? 2 : open(file)
   let lost = 0
-  const count = () => {
-    if (lost++ === 0) process.emitWarning('logger: lines are lost, the place they go to takes none', 'GaidarosWarning')
-  }
-  destination.on('error', count)
-  destination.on('drop', count)
-  return {
-    logger: pino({ level, base: { pid: process.pid }, timestamp: pino.stdTimeFunctions.isoTime }, destination),
-    end() {
+  const destination = {
+    write(line: string) {
       try {
-        destination.flushSync()
+        // A line that was not taken whole is not written twice: the next one begins behind what there is of it.
+        writeSync(fd, line)
       } catch {
-        count()
+        // ENOSPC, EPIPE, EAGAIN: no log is worth the service.
+        if (lost++ > 0) return
+        process.emitWarning('logger: lines are lost, the place they go to takes none', 'GaidarosWarning')
       }
     },
+  }
+  return {
+    logger: pino({ level, base: { pid: process.pid }, timestamp: pino.stdTimeFunctions.isoTime }, destination),
+    end: () => {
+      if (file !== undefined) closeSync(fd)
+    },
+  }
+}
+
+function open(file: string): number {
+  try {
+    return openSync(file, 'a')
+  } catch (cause) {
+    const message = `plugin logger: cannot append to the file ${file}: ${toError(cause).message}`
+    throw new ConfigError('BAD_VALUE', message, { file, cause })
   }
 }
 

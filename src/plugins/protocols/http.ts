@@ -162,6 +162,8 @@ class HttpFront {
     this.#server.maxHeadersCount = 0
     // Node would write its answer and destroy the stream behind it; ours is sent first.
     this.#server.on('clientError', (error: Error & { code?: string }, stream) => this.#refuse(error, stream))
+    // Between requests the listener's `idleMs` counts.
+    this.#server.keepAliveTimeout = 0
     // It never listens; this starts its watch over headersTimeout and requestTimeout (node:http, setupConnectionsTracking).
     this.#server.emit('listening')
     if (typeof app === 'object') {
@@ -186,16 +188,16 @@ class HttpFront {
 
   #feed(port: ProtocolPort): void {
     const { connection } = port
-    const stream = connection.stream()
+    const stream = port.stream()
     const seat: Seat = { port, response: undefined, isDraining: false, work: undefined }
     this.#seats.set(stream, seat)
     // A peer that leaves in the middle is no failure of ours.
     stream.on('error', () => {})
     void port.draining.then(() => {
       seat.isDraining = true
-      if (seat.response === undefined) stream.end()
+      if (seat.response === undefined) connection.end()
       else if (!seat.response.headersSent) seat.response.setHeader('Connection', 'close')
-      else seat.response.once('close', () => stream.end())
+      else seat.response.once('close', () => connection.end())
     })
     this.#server.emit('connection', stream)
   }

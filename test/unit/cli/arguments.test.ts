@@ -25,7 +25,7 @@ for (const [line, expected] of [
   [
     'serve --workers auto --executor task',
     [
-      ['workers', 'auto'],
+      ['workers.count', 'auto'],
       ['executor', 'task'],
     ],
   ],

@@ -7,7 +7,15 @@ import { createServer, type ServerOptions } from 'gaidaros'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { certificates } from '#src/cli/doctor/certificates.js'
-import { operators, plaintext, proxyTrust, reachOf, unixSockets, unlimited } from '#src/cli/doctor/exposure.js'
+import {
+  clusterLogin,
+  operators,
+  plaintext,
+  proxyTrust,
+  reachOf,
+  unixSockets,
+  unlimited,
+} from '#src/cli/doctor/exposure.js'
 import { factsOf } from '#src/cli/doctor/facts.js'
 import type { Check, Facts, Level } from '#src/cli/doctor/finding.js'
 import { backlog, datagramBuffers, descriptors, nodeVersion, privileges, reusePort } from '#src/cli/doctor/machine.js'
@@ -204,6 +212,8 @@ test('operators: metrics and console where others reach them', async () => {
     /plugins: gaidaros\/plugins\/console: listens on tcp:\/\/0\.0\.0\.0:9/,
   )
   await says(operators, named({ listen: ['tcp://[::]:9'] }), 'warning', /\[::\]/)
+  await says(operators, named({ host: '0.0.0.0', port: 9 }), 'warning', /0\.0\.0\.0/)
+  await isFine(operators, named({ host: '::1' }))
   await isFine(operators, named({ listen: 'tcp://[::1]:9' }))
   await isFine(operators, named({ listen: 'unix:./x' }))
 })
@@ -229,6 +239,36 @@ test('Unix sockets: folders of everybody, of nobody, and paths that do not fit',
   await says(unixSockets, everybody, 'note', /mode 0666/)
 })
 
+test('cluster: off this machine it has a login and TLS', async () => {
+  const handler = join(process.cwd(), 'test/fixtures/cluster-handlers.mjs#Ledger')
+  const with_ = (cluster: ServerOptions['cluster'], executor: ServerOptions['executor'] = 'cluster') =>
+    facts({ ...local, handler, executor, cluster: cluster as never })
+  await isFine(clusterLogin, await with_('nats://127.0.0.1:4222'))
+  await isFine(clusterLogin, await with_(['nats://localhost:4222', 'nats://[::1]:4222']))
+  await isFine(clusterLogin, await with_({ servers: 'tls://nats.internal:4222', credentials: './x.creds' }))
+  await says(
+    clusterLogin,
+    await with_({ servers: 'nats://nats.internal:4222', token: 't' }),
+    'warning',
+    /executor: NATS at .* without TLS/,
+  )
+  await says(clusterLogin, await with_({ servers: 'tls://10.0.0.1:4222' }), 'warning', /without a login/)
+  const own = { type: 'cluster', servers: 'nats://192.0.2.1:4222', tls: {} }
+  await says(
+    clusterLogin,
+    await with_('nats://127.0.0.1:4222', own),
+    'warning',
+    /192\.0\.2\.1:4222 is reached without a login/,
+  )
+  assert.equal(await said(clusterLogin, await facts(local)), [])
+  await says(
+    peerPackages,
+    { ...(await with_({})), hasPackage: () => false },
+    'error',
+    /package @nats-io\/transport-node/,
+  )
+})
+
 test('packages: what is named and missing', async () => {
   const given = await facts({ ...local, listen: 'ws://127.0.0.1:0', codec: 'line' })
   await says(
@@ -240,6 +280,14 @@ test('packages: what is named and missing', async () => {
   await isFine(peerPackages, given)
   const msgpack = await facts({ ...local, codec: { name: 'length-field', payload: 'msgpack' } })
   await says(peerPackages, { ...msgpack, hasPackage: () => false }, 'error', /package msgpackr/)
+  const values = {
+    ...given.configuration?.values,
+    executor: { type: 'cluster' },
+    plugins: [['gaidaros/plugins/logger', {}]],
+  }
+  const more = { ...given, configuration: { ...given.configuration, values } as never, hasPackage: () => false }
+  await says(peerPackages, more, 'error', /cluster needs the package @nats-io\/transport-node/)
+  await says(peerPackages, more, 'error', /plugins: gaidaros\/plugins\/logger needs the package pino/)
 })
 
 test('the loader loads TypeScript with its metadata', async () => {

@@ -1,3 +1,4 @@
+// time limit: 120 s
 import fc from 'fast-check'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
