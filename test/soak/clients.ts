@@ -13,8 +13,12 @@ export class Clients {
   /** What it says next. @throws when it ends first. */
   next<T>(): Promise<T> {
     return new Promise((resolve, reject) => {
-      this.#child.once('exit', (code) => reject(new Error(`the clients ended with status ${code}`)))
-      this.#child.once('message', (message) => resolve(message as T))
+      const ended = (code: number | null) => reject(new Error(`the clients ended with status ${code}`))
+      this.#child.once('exit', ended)
+      this.#child.once('message', (message) => {
+        this.#child.off('exit', ended)
+        resolve(message as T)
+      })
     })
   }
   tell(message: string): void {
