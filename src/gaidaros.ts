@@ -10,6 +10,7 @@ import { Script } from 'node:vm'
 import { type DependencyContainer, type InjectionToken, container as root } from 'tsyringe'
 import { type ClientConnection, openClient } from './core/client.js'
 import { type Clock, systemClock } from './core/clock.js'
+import { Companions } from './core/companions.js'
 import { findHandlers, loadExport, resolveHandler } from './core/config/handlers.js'
 import type { Assignment, LoadedConfiguration } from './core/config/index.js'
 import { atKey, loadConfiguration, loadModule, withOrigin } from './core/config/index.js'
@@ -44,7 +45,7 @@ import { cameFrom, sourceOf } from './core/places/handler-source.js'
 import { isPortable } from './core/places/wire.js'
 import type { ListenerPlan } from './core/plan.js'
 import { Planner, settle } from './core/planner.js'
-import type { AnyPlugin, Companion, Layer, Protocol } from './core/plugin.js'
+import type { AnyPlugin, Companion, CompanionHost, Layer, Protocol } from './core/plugin.js'
 import { dropPrivileges, handOver, type Identity, idsOf } from './core/privileges.js'
 import { checkOptions, ServerRegistry } from './core/registry.js'
 import { GaidarosServer } from './core/server.js'
@@ -154,6 +155,8 @@ export function readConfiguration(options: ServerOptions): Promise<LoadedConfigu
 export interface ServerPlace {
   /** A worker has no control socket, pid file or companions: its supervisor has. */
   readonly place: 'code' | 'command' | 'worker'
+  /** The worker's number. */
+  readonly worker?: string
   /** Who binds, by listener and place among its endpoints. Left out: the transports. */
   readonly sockets?: (key: string, kind: SocketKind, endpoint: Endpoint) => SocketSource
   /** The supervisor's, for listeners with `tls` that have none of their own. */
@@ -166,11 +169,15 @@ export interface ServerPlace {
 
 /** What others find a server by, in the hand of whoever takes it over. */
 export interface ServerNames {
+  /** What stands beside the server, and goes on. */
+  readonly companions: Companions | undefined
   release(): Promise<void>
 }
 
 /** A server whose names can be taken from it. */
 export interface PlacedServer extends ConfiguredServer {
+  /** Which of the configuration's `plugins` have companions. */
+  readonly hosted: readonly number[]
   takeNames(): ServerNames
 }
 
@@ -186,7 +193,11 @@ export async function openServer(
       'program has its own process only: set workers to 1 here, or name a configuration file to gaidaros serve'
     throw new WiringError('BAD_OPTION', message, { option: 'workers', from: loaded.origin('workers')?.name })
   }
-  const { cwd, clock, events, registry, injection, resolveRef, traced } = await furnish(options, loaded)
+  const { cwd, clock, events, registry, hosted, injection, resolveRef, traced } = await furnish(
+    options,
+    loaded,
+    place.worker,
+  )
   const { values } = loaded
   const planner = new Planner({
     registry,
@@ -209,7 +220,7 @@ export async function openServer(
   }
   if (faults.length > 0) throw together(faults)
 
-  const server: Configured = new Configured(loaded, registry.companions, place, {
+  const server: Configured = new Configured(loaded, registry.companions, hosted, place, {
     plans,
     bound: identityOf(values.daemon) === undefined ? undefined : () => server.becomeAnother(),
     plan: async (name, given) => {
@@ -237,7 +248,7 @@ export async function openServer(
 }
 
 /** What stands before there is a server, or a node: the configuration read, things registered, handlers found. */
-export async function furnish(options: ServerOptions, read?: LoadedConfiguration) {
+export async function furnish(options: ServerOptions, read?: LoadedConfiguration, worker?: string) {
   const {
     cwd = process.cwd(),
     container,
@@ -262,6 +273,7 @@ export async function furnish(options: ServerOptions, read?: LoadedConfiguration
       events,
       clock,
       places,
+      worker,
       connect: (endpoint) => connect(endpoint, { codec: 'raw' }),
     }),
     values.cluster,
@@ -271,8 +283,12 @@ export async function furnish(options: ServerOptions, read?: LoadedConfiguration
     work.catch((thrown) => {
       throw withOrigin(thrown, loaded.origin)
     })
-  for (const [index, entry] of (values.plugins ?? []).entries())
+  const hosted: number[] = []
+  for (const [index, entry] of (values.plugins ?? []).entries()) {
+    const before = registry.companions.length
     await traced(plug(registry, entry, `plugins[${index}]`))
+    if (registry.companions.length > before) hosted.push(index)
+  }
   registry.replacing('the application’s container', () => registerGiven(registry, given))
 
   const found = await traced(findHandlers(loaded, { definitionOf }))
@@ -303,7 +319,7 @@ export async function furnish(options: ServerOptions, read?: LoadedConfiguration
     const definition = toDefinition(resolved.handler)
     return resolved.source === undefined ? definition : cameFrom(definition, resolved.source)
   }
-  return { cwd, loaded, clock, events, registry, places, injection, found, resolveRef, traced }
+  return { cwd, loaded, clock, events, registry, hosted, places, injection, found, resolveRef, traced }
 }
 
 /** The faults of several listeners, told at once, as an error of the first one's kind. */
@@ -320,7 +336,11 @@ function together(faults: readonly unknown[]): unknown {
 
 class Configured extends GaidarosServer implements PlacedServer {
   readonly configuration: LoadedConfiguration
+  readonly hosted: readonly number[]
   readonly #companions: readonly Companion[]
+  /** Those that run. */
+  #running: Companions | undefined
+  readonly #events: EventHub
   /** What ends with this server, before it says so. */
   readonly #beside: (() => void | Promise<void>)[]
   /** The last thing to go: by its end others see that this server has stopped. */
@@ -331,6 +351,7 @@ class Configured extends GaidarosServer implements PlacedServer {
   constructor(
     configuration: LoadedConfiguration,
     companions: readonly Companion[],
+    hosted: readonly number[],
     place: ServerPlace,
     parts: ConstructorParameters<typeof GaidarosServer>[0],
   ) {
@@ -338,12 +359,14 @@ class Configured extends GaidarosServer implements PlacedServer {
     super({
       ...parts,
       dispose: async () => {
-        await endAll(beside)
+        await this.#endBeside()
         await parts.dispose()
       },
     })
     this.configuration = configuration
     this.#companions = companions
+    this.hosted = hosted
+    this.#events = parts.events
     this.#beside = beside
     this.#place = place
   }
@@ -356,7 +379,7 @@ class Configured extends GaidarosServer implements PlacedServer {
     if (isNamed && this.#place.namesAreFree === undefined) this.#removePidFile = writePidFile(pidFile)
     void this.stopped.then(async () => {
       this.#removePidFile?.()
-      await endAll(this.#beside)
+      await this.#endBeside()
       await this.#endControl()
     })
     try {
@@ -402,7 +425,10 @@ class Configured extends GaidarosServer implements PlacedServer {
     const control = new Control(this, version, redact === undefined ? {} : { redact })
     this.#beside.push(() => control.close())
     if (path !== undefined) await this.#listenForControl(path, control)
-    for (const companion of this.#companions) await this.#startCompanion(companion, control)
+    if (this.#companions.length === 0) return
+    const steered = this.#place.steering?.(control) ?? control
+    this.#running = companionsBeside(this.#events, (request) => steered.ask(request))
+    await this.#running.start(this.#companions)
   }
   #hasBeside = false
 
@@ -416,31 +442,50 @@ class Configured extends GaidarosServer implements PlacedServer {
   takeNames(): ServerNames {
     const removePidFile = this.#removePidFile
     const endControl = this.#endControl
+    const companions = this.#running
     this.#removePidFile = undefined
     this.#endControl = () => {}
+    this.#running = undefined
     return {
+      companions,
       async release() {
         removePidFile?.()
+        await companions?.end()
         await endControl()
       },
     }
   }
 
-  async #startCompanion(companion: Companion, control: Control): Promise<void> {
-    const end = await companion.start({
-      ask: (request) => control.ask(request),
-      serve: (configuration) => this.#serveBeside(configuration),
-    })
-    if (end !== undefined) this.#beside.push(end)
+  async #endBeside(): Promise<void> {
+    await this.#running?.end()
+    await endAll(this.#beside)
   }
+}
 
-  async #serveBeside(configuration: Configuration): Promise<readonly Endpoint[]> {
-    const server = await createServer({ ...configuration, config: false, env: {} })
-    await server.start()
-    this.#beside.push(() => server.stop({ timeoutMs: 1_000 }))
-    if (this.state === 'stopped') await endAll(this.#beside)
-    return [...server.listeners].flatMap(({ endpoints }) => endpoints)
-  }
+/** What is needed to run companions in this process. */
+export function companionsBeside(events: EventHub, ask: CompanionHost['ask']): Companions {
+  return new Companions({
+    ask,
+    bound: (plugin, address) => events.emit('plugin.bound', { plugin, address }),
+    async serve(configuration: Configuration) {
+      const server = await createServer({ ...configuration, config: false, env: {} })
+      await server.start()
+      return {
+        endpoints: [...server.listeners].flatMap(({ endpoints }) => endpoints),
+        stop: () => server.stop({ timeoutMs: 1_000 }),
+      }
+    },
+  })
+}
+
+/** The configuration's plugins that have companions, as they stand there. */
+export type PluginEntries = NonNullable<Configuration['plugins']>
+
+/** The companions of these plugins alone, for whoever serves nothing itself. */
+export async function companionsOf(entries: PluginEntries, events: EventHub): Promise<readonly Companion[]> {
+  const registry = new ServerRegistry({ events, clock: systemClock })
+  for (const [index, entry] of entries.entries()) await plug(registry, entry, `plugins[${index}]`)
+  return registry.companions
 }
 
 /** A server of its own: it goes on answering while the one it steers is suspended or drains. */

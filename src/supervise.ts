@@ -1,7 +1,7 @@
 /**
  * The door of a supervisor: puts processes and sockets together with what conducts them.
  *
- * It runs no handler and loads no plugin: those live in its workers.
+ * It runs no handler: those live in its workers. Of plugins it has what stands once (companions), and only where there are any.
  */
 import { type ChildProcess, fork } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
@@ -14,15 +14,17 @@ import {
   type ControlRequest,
   controlCommands,
   mergeAnswers,
+  type Reports,
   requestForEach,
   type Status,
 } from './core/control.js'
 import { EventHub } from './core/events.js'
-import { Supervisor, TICKETS_MS } from './core/workers/supervisor.js'
+import { type Answers, Supervisor, TICKETS_MS } from './core/workers/supervisor.js'
 import type { Child, ChildSink, Worker } from './core/workers/worker.js'
 import { proveByConnection } from './transports/probe.js'
 import { ServerSockets } from './transports/socket-holder.js'
 import { version } from './version.js'
+import { WorkerTaps } from './worker-taps.js'
 
 /** Sockets that outlive whoever serves on them, and what is counted about them. */
 export interface Foundation {
@@ -167,13 +169,24 @@ function targetOf(
 ): Pick<Control, 'ask'> {
   const nameOf = (worker: Worker) =>
     worker.state === 'ready' ? `${worker.slot}` : `${worker.slot}.${worker.generation}`
-  const all = async (request: ControlRequest) => {
-    const answers = await supervisor.askAll(requestForEach(request))
-    return answers.map(({ worker, answer }) => ({
+  const named = ({ answers, silent }: Answers) => ({
+    parts: answers.map(({ worker, answer }) => ({
       worker: nameOf(worker),
       result: answer,
       isReady: worker.state === 'ready',
-    }))
+    })),
+    silent: silent.map(nameOf),
+  })
+  /** One answer of all; of who has not answered nobody must think that it did as it was told. */
+  const all = async (request: ControlRequest, asked: Promise<Answers>) => {
+    const { parts, silent } = named(await asked)
+    if (parts.length === 0 && silent.length > 0) throw new Error(`no worker has answered: ${silent.join(', ')}`)
+    const merged = mergeAnswers(request, parts)
+    const isList = Array.isArray(merged) || typeof merged !== 'object' || merged === null
+    if (silent.length === 0) return merged
+    if (isList)
+      throw new Error(`${String(request.command)}: not answered by worker ${silent.join(', ')}; done by the others`)
+    return { ...merged, silent }
   }
   const steer = async ({ listener }: ControlRequest, isSuspended: boolean) => {
     const all = supervisor.listeners.map(({ name }) => name)
@@ -183,7 +196,7 @@ function targetOf(
     return names
   }
   const status = async (request: ControlRequest): Promise<Status> => {
-    const parts = await all(request)
+    const { parts, silent } = named(await supervisor.askAll(request))
     const ready = parts.filter(({ isReady }) => isReady)
     const merged = ready.length > 0 ? (mergeAnswers(request, ready) as Status) : nobody(supervisor)
     const draining = parts.filter(({ isReady }) => !isReady).map(({ result }) => result as Status)
@@ -215,30 +228,67 @@ function targetOf(
         connections: connected.get(nameOf(worker)) ?? worker.last.connections,
         residentBytes: resident.get(nameOf(worker)) ?? 0,
         generation: worker.generation,
+        ...(silent.includes(nameOf(worker)) && { isSilent: true as const }),
       })),
     }
   }
+  const report = async (request: ControlRequest): Promise<Reports> => ({
+    state: supervisor.state === 'ready' && supervisor.isCrashing ? 'not ready' : supervisor.state,
+    expected: supervisor.expected,
+    reports: await supervisor.report(String(request.observer)),
+    counters: { 'workers.lost': counters['workers.lost'] ?? 0, reloads: counters.reloads ?? 0 },
+  })
+  const workerOf = (name: string): Worker => {
+    const worker = supervisor.workers.find((one) => nameOf(one) === name || `${one.slot}.${one.generation}` === name)
+    if (worker === undefined) throw new Error(`no worker ${name}; \`gaidaros status\` lists them`)
+    return worker
+  }
+  const taps = new WorkerTaps()
+  const untap = async (request: ControlRequest, asker: Asker | undefined) => {
+    const addressed = addressedTo(request)
+    const chosen = addressed === undefined ? taps.workersOf(asker) : [workerOf(addressed.worker)]
+    const answers = await Promise.all(
+      chosen.map((worker) =>
+        worker.ask(addressed?.request ?? request, { asker: asker && taps.earOf(asker, worker, nameOf(worker)) }),
+      ),
+    )
+    return { untapped: answers.reduce<number>((sum, one) => sum + (one as { untapped: number }).untapped, 0) }
+  }
+  const tap = async (request: ControlRequest, asker: Asker | undefined) => {
+    if (asker === undefined) throw new Error('tap: needs a connection over which messages can be told')
+    const addressed = addressedTo(request)
+    if (addressed === undefined) throw new Error(notAddressed(request))
+    const worker = workerOf(addressed.worker)
+    const ear = taps.earOf(asker, worker, addressed.worker)
+    const { tap: id } = (await worker.ask(addressed.request, { asker: ear })) as { tap: string }
+    ear.taps.add(id)
+    return { tap: `${addressed.worker}/${id}` }
+  }
   return {
-    ask(request: ControlRequest, _asker?: Asker): unknown {
+    ask(request: ControlRequest, asker?: Asker): unknown {
       const { command } = request ?? {}
       if (command === 'status') return status(request)
+      if (command === 'report') return report(request)
       if (command === 'suspend' || command === 'resume') return steer(request, command === 'suspend')
-      if (command === 'tap' || command === 'untap') {
-        throw new Error(
-          `${command}: messages of a worker's connections cannot be watched from here; serve with one process`,
-        )
-      }
+      if (command === 'tap') return tap(request, asker)
+      if (command === 'untap') return untap(request, asker)
       const isKnown = typeof command === 'string' && (controlCommands as readonly string[]).includes(command)
       if (!isKnown) throw new Error(`unknown command ${JSON.stringify(command)}; known: ${controlCommands.join(', ')}`)
+      if (command === 'limit') return all(request, supervisor.limit(request))
       const addressed = addressedTo(request)
-      if (addressed === undefined) return all(request).then((parts) => mergeAnswers(request, parts))
-      const worker = supervisor.workers.find((one) => nameOf(one) === addressed.worker)
-      if (worker === undefined) throw new Error(`no worker ${addressed.worker}; \`gaidaros status\` lists them`)
-      return worker
+      if (addressed === undefined) {
+        if (command === 'kill' && typeof request.connection === 'string') throw new Error(notAddressed(request))
+        return all(request, supervisor.askAll(requestForEach(request)))
+      }
+      return workerOf(addressed.worker)
         .ask(addressed.request)
         .then((result) => mergeAnswers(request, [{ worker: addressed.worker, result }]))
     },
   }
+}
+
+function notAddressed({ command, connection }: ControlRequest): string {
+  return `${String(command)}: connection: expected WORKER/ID as \`gaidaros connections\` lists them, got ${JSON.stringify(connection)}`
 }
 
 /** While no worker serves. */

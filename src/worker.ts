@@ -12,7 +12,8 @@ import { describe } from './cli/describe.js'
 import { tolerateOutput } from './cli/output.js'
 import { levelOf, report } from './cli/report.js'
 import { optionsOf } from './cli/serve-options.js'
-import { Control, type ControlRequest } from './core/control.js'
+import { lastReportsOf } from './core/control/report.js'
+import { type Asker, Control, type ControlRequest } from './core/control.js'
 import { ConfigError, toError } from './core/errors.js'
 import { drainTimeoutMs } from './core/options.js'
 import { packError } from './core/places/portable-error.js'
@@ -20,7 +21,7 @@ import { isPortable } from './core/places/wire.js'
 import { profileDirectory, startProfile } from './core/profile.js'
 import type { Want } from './core/workers/holder.js'
 import type { Init } from './core/workers/messages.js'
-import { type ConfiguredServer, openServer, readConfiguration, type ServerOptions } from './gaidaros.js'
+import { openServer, type PlacedServer, readConfiguration, type ServerOptions } from './gaidaros.js'
 import { SocketsFromSupervisor } from './transports/handed-sockets.js'
 import { version } from './version.js'
 
@@ -29,13 +30,16 @@ type Send = (message: object, handle?: unknown, done?: (error: Error | null) => 
 
 /** What the application may want to say to whoever started it goes nowhere; it must not be taken for our words. */
 const MOST_COUNTED_MS = 1_000
+/** Lines on their way to one asker; more are left out, and counted. */
+const MOST_UNREAD = 256
 /** For the last words on the channel. */
 const LAST_MS = 1_000
 
 const send = captureChannel()
 const sockets = new SocketsFromSupervisor()
-let server: ConfiguredServer | undefined
+let server: PlacedServer | undefined
 let control: Control | undefined
+const askers = new Map<number, Asker & { leave(): void }>()
 let ticketKeys = new Uint8Array(0)
 /** With which to exit. */
 let status = 0
@@ -51,7 +55,7 @@ process.on('disconnect', () => {
   void leave({ timeoutMs: server?.configuration.values.drain?.timeoutMs ?? drainTimeoutMs })
 })
 // A signal to the whole group is the supervisor's business: it drains, and tells.
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR2'] as const) process.on(signal, () => {})
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1', 'SIGUSR2'] as const) process.on(signal, () => {})
 process.on('uncaughtException', fail)
 process.on('unhandledRejection', fail)
 
@@ -91,7 +95,11 @@ function hear(message: Message, handle: unknown): void {
       send({ t: 'pong', ...facts() })
       return
     case 'ask':
-      void answer(Number(message.id), message.request as ControlRequest)
+      void answer(Number(message.id), message.request as ControlRequest, message.asker as number | undefined)
+      return
+    case 'gone':
+      askers.get(Number(message.asker))?.leave()
+      askers.delete(Number(message.asker))
       return
     case 'tickets':
       ticketKeys.set(message.keys as Uint8Array)
@@ -109,7 +117,12 @@ async function begin({ args, seed, slot, ticketKeys: keys }: Init): Promise<void
   const options = (seed as ServerOptions | undefined) ?? optionsOf(given)
   const loaded = await readConfiguration(options)
   const { values } = loaded
-  const opened = await openServer(loaded, options, { place: 'worker', sockets: (key) => sockets.of(key), ticketKeys })
+  const opened = await openServer(loaded, options, {
+    place: 'worker',
+    worker: String(slot),
+    sockets: (key) => sockets.of(key),
+    ticketKeys,
+  })
   server = opened
   const { control: steered, profile } = values
   const redact = typeof steered === 'object' ? steered.redact : undefined
@@ -148,6 +161,7 @@ async function begin({ args, seed, slot, ticketKeys: keys }: Init): Promise<void
     wants,
     workers: values.workers ?? 1,
     drainMs: values.drain?.timeoutMs ?? drainTimeoutMs,
+    companions: opened.hosted,
     // What the others of this generation shall read, so that all serve the same, whatever becomes of the files.
     seed: seed ?? seedOf(values, options),
   })
@@ -155,7 +169,7 @@ async function begin({ args, seed, slot, ticketKeys: keys }: Init): Promise<void
 
 /** The configuration as options in code; undefined where there is code in it, which each process has to load itself. */
 function seedOf(
-  values: ConfiguredServer['configuration']['values'],
+  values: PlacedServer['configuration']['values'],
   { modulesFrom = [], ownsContainer = true }: ServerOptions,
 ): ServerOptions | undefined {
   const seed = { ...values, config: false, env: {}, flags: [], modulesFrom, ownsContainer } as ServerOptions
@@ -200,13 +214,43 @@ async function leave({ timeoutMs, patienceMs = 0 }: { timeoutMs: number; patienc
   await server?.stop({ timeoutMs, patienceMs })
   const last = () => process.exit(status)
   setTimeout(last, LAST_MS)
-  if (process.connected) send({ t: 'drained', ...facts() }, undefined, last)
+  if (process.connected) send({ t: 'drained', ...facts(), reports: lastReports() }, undefined, last)
   else last()
 }
 
-async function answer(id: number, request: ControlRequest): Promise<void> {
+/** What cannot be sent is not said. */
+function lastReports(): Record<string, unknown> {
+  const reports = server === undefined ? {} : lastReportsOf(server)
+  return Object.fromEntries(Object.entries(reports).filter(([, report]) => isPortable(report)))
+}
+
+/** Who asks over the supervisor's control socket, by its number there. */
+function askerOf(id: number): Asker {
+  const known = askers.get(id)
+  if (known !== undefined) return known
+  let unread = 0
+  let leave = () => {}
+  const closed = new Promise<void>((resolve) => {
+    leave = resolve
+  })
+  const asker = {
+    closed,
+    leave,
+    tell(line: object) {
+      if (unread >= MOST_UNREAD || !process.connected) return false
+      unread++
+      send({ t: 'told', asker: id, line }, undefined, () => unread--)
+      return true
+    },
+  }
+  askers.set(id, asker)
+  return asker
+}
+
+async function answer(id: number, request: ControlRequest, asker: number | undefined): Promise<void> {
   try {
-    send({ t: 'answer', id, result: await control?.ask(request) })
+    const result = await control?.ask(request, asker === undefined ? undefined : askerOf(asker))
+    send({ t: 'answer', id, result })
   } catch (error) {
     send({ t: 'answer', id, error: toError(error).message })
   }

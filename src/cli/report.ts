@@ -22,6 +22,7 @@ const levels: Readonly<Record<EventName, number>> = {
   'alarm.raised': 0,
   'alarm.cleared': 1,
   'plugin.bound': 1,
+  'companion.failed': 0,
   'executor.lost': 0,
   'worker.started': 2,
   'worker.ready': 1,

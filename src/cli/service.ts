@@ -4,8 +4,11 @@
  * Room: the command line. A server that runs in the process itself is handed on to a worker when it is reloaded: its sockets are
  * held apart from it from the beginning, so the process only has to become their supervisor.
  */
+
+import type { Companions } from '../core/companions.js'
 import type { LoadedConfiguration } from '../core/config/index.js'
-import type { Asker, Control, ControlRequest } from '../core/control.js'
+import { lastReportsOf } from '../core/control/report.js'
+import type { Asker, Control, ControlRequest, Reports } from '../core/control.js'
 import { endBy } from '../core/control.js'
 import { toError } from '../core/errors.js'
 import type { StopOptions } from '../core/lifecycle.js'
@@ -14,11 +17,14 @@ import { writePidFile } from '../core/pid-file.js'
 import { dropPrivileges, handOver, idsOf } from '../core/privileges.js'
 import { settleWorkers } from '../core/workers/options.js'
 import {
+  companionsBeside,
+  companionsOf,
   controlOf,
   identityOf,
   listenForControl,
   openServer,
   type PlacedServer,
+  type PluginEntries,
   type ServerNames,
   type ServerOptions,
 } from '../gaidaros.js'
@@ -36,6 +42,9 @@ const FORCE_MS = 2_000
 /** As a switch between workers: time for a connection to say one more thing and be answered. */
 const PATIENCE_MS = 2_000
 
+/** The server of this process, once workers serve. */
+const FORMER = 'former'
+
 export class Service implements Begun {
   readonly drainMs: number
   readonly #given: Arguments
@@ -46,8 +55,10 @@ export class Service implements Begun {
   readonly #background: Background
   #server: PlacedServer | undefined
   #supervision: Supervision | undefined
-  /** Pid file and control socket, where they are not the server's. */
+  /** Pid file, control socket and companions, where they are not the server's. */
   #names: ServerNames | undefined
+  /** The plugins of those companions, as text. */
+  #hosted = ''
   #reloading: Promise<unknown> | undefined
   #isStopping = false
 
@@ -180,9 +191,26 @@ export class Service implements Begun {
         return endBy(request, (options) => this.stop(options))
       case 'reload':
         return this.#reload().then(() => ({ state: this.state }))
+      case 'report':
+        return this.#report(request, own)
       default:
         return (this.#supervision?.target ?? (own as Control)).ask(request, asker)
     }
+  }
+
+  /** While workers have taken over and the server of this process drains, it is one of those that are asked. */
+  #report(request: ControlRequest, own: Control | undefined): unknown {
+    const { target } = this.#supervision ?? {}
+    if (target === undefined) return own?.ask(request)
+    const server = this.#server
+    if (server === undefined || own === undefined) return target.ask(request)
+    return (target.ask(request) as Promise<Reports>).then((all) => {
+      const { reports } = own.ask(request) as Reports
+      return {
+        ...all,
+        reports: [...all.reports, ...reports.map((one) => ({ ...one, worker: FORMER, state: 'draining' }))],
+      }
+    })
   }
 
   // ── several, in their own ──────────────────────────────────────────────────────────────────────────────────────────
@@ -193,7 +221,7 @@ export class Service implements Begun {
     let removePidFile: (() => void) | undefined
     // A program that takes over has these once the other one has let go of them.
     if (this.#takeover === undefined && pidFile !== undefined) removePidFile = writePidFile(pidFile)
-    this.#names = { release: async () => removePidFile?.() }
+    this.#names = { companions: undefined, release: async () => removePidFile?.() }
     const supervision = this.#begin(false)
     this.#supervision = supervision
     await supervision.supervisor.start(count)
@@ -204,13 +232,61 @@ export class Service implements Begun {
     }
     const steering = { ask: (request: ControlRequest, asker?: Asker) => this.#answer(request, asker, undefined) }
     const control = path === undefined ? undefined : await listenForControl(path, steering)
+    const companions = companionsBeside(this.#foundation.events, (one) => steering.ask(one))
     this.#names = {
+      companions,
       async release() {
         removePidFile?.()
+        await companions.end()
         await control?.stop({ timeoutMs: 1_000 })
       },
     }
+    const entries = this.#entriesNow()
+    this.#hosted = textOf(entries)
+    await companions.start(await companionsOf(entries, this.#foundation.events))
     this.#becomeAnother([path, pidFile])
+  }
+
+  /** Plugins that have something which stands once, as the workers have found them. */
+  #entriesNow(): PluginEntries {
+    const planned = this.#supervision?.supervisor.planned
+    // Where workers read code, it is what this process has read at its start.
+    const { plugins = [] } = (planned?.seed as ServerOptions | undefined) ?? this.#loaded.values
+    return chosenOf(plugins, planned?.companions ?? [])
+  }
+
+  /** After a reload: what is configured otherwise than before is begun anew; what is not goes on undisturbed. */
+  async #refreshCompanions(): Promise<void> {
+    const companions = this.#names?.companions ?? this.#beginCompanions()
+    const entries = this.#entriesNow()
+    const before = this.#hosted
+    const text = textOf(entries)
+    if (text === before) return
+    const { events } = this.#foundation
+    this.#hosted = text
+    await companions.end()
+    try {
+      await companions.start(await companionsOf(entries, events))
+    } catch (thrown) {
+      // What was there is gone; the service is not.
+      this.#hosted = ''
+      events.emit('companion.failed', { error: toError(thrown) })
+    }
+  }
+
+  #beginCompanions(): Companions {
+    const companions = companionsBeside(this.#foundation.events, (request) =>
+      this.#answer(request, undefined, undefined),
+    )
+    const names = this.#names
+    this.#names = {
+      companions,
+      async release() {
+        await companions.end()
+        await names?.release()
+      },
+    }
+    return companions
   }
 
   /** Everything is bound: root is given up, here as in each worker. */
@@ -242,7 +318,8 @@ export class Service implements Begun {
   async #reload(): Promise<unknown> {
     let result: Promise<unknown> = Promise.resolve()
     const run = () => {
-      result = this.#supervision === undefined ? this.#become() : this.#supervision.supervisor.reload()
+      const done = this.#supervision === undefined ? this.#become() : this.#supervision.supervisor.reload()
+      result = done.then(() => this.#refreshCompanions())
       return result.catch(() => {})
     }
     await this.#background.reloads(run)
@@ -276,6 +353,8 @@ export class Service implements Begun {
       events.emit('reload.failed', { error })
       throw error
     }
+    const { plugins = [] } = this.#loaded.values
+    this.#hosted = textOf(chosenOf(plugins, server.hosted))
     this.#names = server.takeNames()
     this.#supervision = supervision
     sockets.handOn()
@@ -283,7 +362,17 @@ export class Service implements Begun {
     events.emit('reload.finished', { generation: 1, workers, durationMs: Math.round(performance.now() - began) })
     counters.reloads = (counters.reloads ?? 0) + 1
     await server.stop({ timeoutMs: this.#drainTimeoutMs, patienceMs: PATIENCE_MS })
+    supervision.supervisor.remember(`${process.pid}`, FORMER, lastReportsOf(server))
     for (const [name, count] of Object.entries(server.counters)) counters[name] = (counters[name] ?? 0) + count
     this.#server = undefined
   }
+}
+
+function chosenOf(plugins: PluginEntries, chosen: readonly number[]): PluginEntries {
+  return plugins.filter((_, index) => chosen.includes(index))
+}
+
+/** The same text for what is configured the same; a plugin that is code is told by its name. */
+function textOf(entries: PluginEntries): string {
+  return JSON.stringify(entries, (_, value) => (typeof value === 'function' ? String(value.name) : value))
 }

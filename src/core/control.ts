@@ -6,23 +6,25 @@
  * function from server and request to plain data; `mergeAnswers` makes one answer of several processes' answers.
  */
 import type { Connection } from './connection.js'
-import { type ControlRequest, countOf, listenersOf, sessionOf } from './control/ask.js'
+import { type Asker, type ControlRequest, countOf, listenersOf, sessionOf } from './control/ask.js'
 import { type ConnectionPage, connectionsOf, connectionsRequestOf, mergeConnections } from './control/connections.js'
 import { type Killed, kill, mergeKilled } from './control/kill.js'
 import { type Buckets, LatencyRecorder } from './control/latency.js'
 import { setLimit } from './control/limit.js'
 import { LoopWatch } from './control/loop.js'
 import { Redaction } from './control/redact.js'
+import { reportsOf } from './control/report.js'
 import { mergeStatus, type Status, statusOf } from './control/status.js'
 import { type TapLine, tap, tapDefaults, tapMost } from './control/tap.js'
 import { defineHandler, type HandlerDefinition } from './handler.js'
 import type { ListenerHandle, Server } from './lifecycle.js'
 import { nearest } from './nearest.js'
 
-export type { ControlRequest } from './control/ask.js'
+export type { Asker, ControlRequest } from './control/ask.js'
 export type { ConnectionFacts, ConnectionPage } from './control/connections.js'
 export type { Killed } from './control/kill.js'
 export type { LimitChange } from './control/limit.js'
+export type { ObserverReport, Reports } from './control/report.js'
 export type { ListenerStatus, Status } from './control/status.js'
 export type { TapLine } from './control/tap.js'
 
@@ -33,6 +35,7 @@ export const controlCommands = [
   'limit',
   'tap',
   'untap',
+  'report',
   'suspend',
   'resume',
   'drain',
@@ -46,14 +49,6 @@ const WATCH_MS = 15_000
 export interface ControlOptions {
   /** Further keys whose values taps hide. */
   readonly redact?: readonly string[]
-}
-
-/** Who asks, where something may be told later on. */
-export interface Asker {
-  /** @returns false while no more should be told. */
-  tell(line: object): boolean
-  /** Settles when nobody listens any more. */
-  readonly closed: Promise<unknown>
 }
 
 /** Answers requests about one server. */
@@ -92,6 +87,8 @@ export class Control {
         return this.#tap(request, asker)
       case 'untap':
         return this.#untap(request, asker)
+      case 'report':
+        return reportsOf(server, request)
       case 'suspend':
         return listenersOf(server, request.listener).map((listener) => (listener.suspend(), listener.name))
       case 'resume':

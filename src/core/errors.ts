@@ -121,6 +121,7 @@ export type ExecutorErrorCode =
 /** A server process's: it did not get ready, or ended. Reach: the start or reload that wanted it; its connections. */
 export class WorkerError extends GaidarosError<WorkerErrorCode> {}
 export type WorkerErrorCode =
+  | 'SILENT' // it did not answer a request of the control socket in time; the others did
   | 'NOT_READY' // it did not prove within workers.readyMs that it takes connections
   | 'ENDED' // its process is gone; the message says how
   | 'DIFFERS' // it read another configuration than the first worker of the same start or reload

@@ -62,6 +62,8 @@ export interface Events {
   'alarm.cleared': { readonly alarm: AlarmName; readonly listener: string | undefined; readonly lastedMs: number }
   /** A plugin answers at an address of its own: metrics, health. */
   'plugin.bound': { readonly plugin: string; readonly address: string }
+  /** A page for operators did not begin again after a reload that changed it; the service goes on without. */
+  'companion.failed': { readonly error: Error }
   /** Something the server had constructed threw when it was disposed; the rest was disposed all the same. */
   'disposal.failed': { readonly name: string; readonly error: Error }
   /** A thread, process or node that ran handlers is gone; its connections are closed as LOST or reopened elsewhere. */
@@ -149,6 +151,7 @@ export const eventNames: readonly EventName[] = [
   'alarm.raised',
   'alarm.cleared',
   'plugin.bound',
+  'companion.failed',
   'disposal.failed',
   'executor.lost',
   'worker.started',

@@ -12,6 +12,7 @@ import type { LatencyRecorder } from './control/latency.js'
 import type { Endpoint } from './endpoint.js'
 import type { EventSource } from './events.js'
 import type { Load } from './executor.js'
+import type { Observer } from './observer.js'
 import type { Limits, TlsIdentity } from './options.js'
 import type { ListenerPlan } from './plan.js'
 import type { LiveServerLimits } from './server-room.js'
@@ -116,6 +117,8 @@ export interface Server extends EventSource {
   readonly executors: readonly { readonly name: string; load(): Load }[]
   /** What the process and the connections use, measured now. */
   usage(): Usage
+  /** @internal What goes along with it, for reports. */
+  readonly observers?: readonly Observer[]
   /**
    * Binds every listener, or none.
    *

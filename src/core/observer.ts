@@ -1,8 +1,9 @@
 /**
- * The seam of observers: what goes along with a server to measure it, to tell of it, or to answer its operator.
+ * The seam of observers: what goes along with a server to measure it, or to tell of it.
  *
  * Room: core, contract. A plugin registers one (`registry.observer`); a server without observers pays one comparison a
- * message. What an observer sees of a server is here, and is less than the server.
+ * message. What an observer sees of a server is here, and is less than the server. Several server processes have one each, so an
+ * observer binds nothing: what has an address is a companion (core/plugin), which stands once and asks for reports.
  */
 import type { Alarm } from './alarms.js'
 import type { Connection } from './connection.js'
@@ -61,6 +62,11 @@ export interface Observer {
   readonly middleware?: MiddlewareSet
   /** Asked once for each listener, when it is planned. Undefined: nothing is measured there. */
   probe?(listener: string): Probe | undefined
+  /**
+   * What it knows now, as plain data that can be sent to another process; for the companion beside it, which gets the reports of
+   * all processes. Bounded, whatever peers do. Asked after `stop` too, once: its last words.
+   */
+  report?(): unknown
   /** Before anything is bound. @throws to fail the start; whatever was started is stopped again. */
   start?(server: ObservedServer): void | Promise<void>
   /** When everything else has ended. Called for each that was started. */

@@ -29,6 +29,8 @@ export interface PluginServices {
    * @throws {ConnectionError} as `connect` of the package.
    */
   connect?(endpoint: string): Promise<Connection>
+  /** Whose server it is, where there are several server processes: the worker's number. */
+  readonly worker?: string | undefined
   /** How threads and processes begin that run handlers; undefined on the client's side, which has none. */
   readonly places?: {
     /** The module they run. */
@@ -200,13 +202,19 @@ export interface Registry {
   protocol<O>(factory: Factory<Protocol, O>): this
   middleware<O>(factory: Factory<MiddlewareSet | Middleware, O>): this
   executor<O>(factory: Factory<Executor, O>): this
-  /** What goes along with the server; made once, in the order of registration. */
+  /** What goes along with the server, in each process that serves; made once there, in the order of registration. */
   observer(create: (services: PluginServices) => Observer): this
-  /** Something that runs beside the listeners, such as a page for operators. */
+  /** Something that stands once, however many processes serve, and has an address: such as a page for operators. */
   companion(companion: Companion): this
 }
 
-/** Begins when every listener is bound, and ends with the server, after the drain. */
+/**
+ * Stands once, at the head of the process tree: in the server's own process, or beside the supervisor of several. It begins when
+ * every listener is bound, goes on through reloads, and ends with the server, after the drain.
+ *
+ * An observer is its counterpart: it is in each process that serves, sees what happens there, and binds nothing. What both of
+ * them belong to registers both, and the companion asks: `host.ask({ command: 'report', observer: NAME })`.
+ */
 export interface Companion {
   readonly name: string
   /** @throws what undoes the start. @returns what ends it, where it needs an end besides that of its servers. */
@@ -220,6 +228,8 @@ export interface CompanionHost {
    * @throws {Error} whose message is the answer. A promise of it where several processes have to be asked.
    */
   ask(request: { readonly command: string; readonly [key: string]: unknown }): unknown
+  /** Tells everybody where it answers (the event `plugin.bound`). */
+  bound(address: string): void
   /**
    * A server of its own beside this one, of whatever a configuration can say: it goes on while this one is suspended or
    * drains, has limits of its own, and is stopped with this one.

@@ -157,6 +157,10 @@ export class GaidarosServer implements Server {
 
   // ── start ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+  get observers(): readonly Observer[] {
+    return this.#parts.observers
+  }
+
   start(): Promise<this> {
     if (this.#state !== 'created') {
       return Promise.reject(new WiringError('BAD_STATE', `start() of a server that is ${this.#state}; it starts once`))

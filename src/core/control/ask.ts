@@ -14,6 +14,14 @@ export interface ControlRequest {
   readonly [key: string]: unknown
 }
 
+/** Who asks, where something may be told later on. */
+export interface Asker {
+  /** @returns false while no more should be told. */
+  tell(line: object): boolean
+  /** Settles when nobody listens any more. */
+  readonly closed: Promise<unknown>
+}
+
 /** @throws {Error} unless it is left out or text of a length that can be meant. */
 export function textOf(request: ControlRequest, key: string, most = 200): string | undefined {
   const value = request[key]

@@ -87,6 +87,8 @@ export interface WorkerStatus {
   readonly uptimeMs: number
   readonly connections: number
   readonly residentBytes: number
+  /** It has not answered in time: its numbers are missing from the sums, and its own are the last that are known. */
+  readonly isSilent?: true
   /** Counts starts and reloads of all workers together. */
   readonly generation?: number
 }

@@ -26,6 +26,8 @@ export interface Planned {
   readonly wants: readonly Want[]
   readonly workers: WorkersSetting
   readonly drainMs: number
+  /** Which of the configuration's `plugins` have something that stands once, beside the supervisor. */
+  readonly companions: readonly number[]
   /** The configuration, where it is data from end to end. */
   readonly seed: unknown
 }
@@ -46,8 +48,11 @@ export type FromWorker =
   | { readonly t: 'copy'; readonly id: number }
   | { readonly t: 'answer'; readonly id: number; readonly result: unknown; readonly error: string | undefined }
   | { readonly t: 'dying'; readonly error: unknown }
-  | ({ readonly t: 'drained' } & Pong)
+  /** With the last words of its observers. */
+  | ({ readonly t: 'drained'; readonly reports: Readonly<Record<string, unknown>> } & Pong)
   | { readonly t: 'took'; readonly count: number }
+  /** For whoever asked over the control socket. */
+  | { readonly t: 'told'; readonly asker: number; readonly line: Readonly<Record<string, unknown>> }
   | { readonly t: 'junk' }
 
 export interface ReadyListener {
@@ -66,10 +71,11 @@ export function readMessage(given: unknown): FromWorker | undefined {
   const { t } = given
   switch (t) {
     case 'planned': {
-      const { wants, workers, drainMs, seed } = given
+      const { wants, workers, drainMs, companions, seed } = given
       if (!Array.isArray(wants) || wants.length > MOST_WANTS || !wants.every(isWant)) return undefined
       if (misfitOfWorkers(workers) !== undefined || !isCount(drainMs)) return undefined
-      return { t, wants, workers: workers as WorkersSetting, drainMs, seed }
+      if (!Array.isArray(companions) || companions.length > MOST_WANTS || !companions.every(isCount)) return undefined
+      return { t, wants, workers: workers as WorkersSetting, drainMs, companions, seed }
     }
     case 'ready': {
       const { listeners } = given
@@ -84,8 +90,11 @@ export function readMessage(given: unknown): FromWorker | undefined {
     case 'drained': {
       const { connections, heapShare, counters } = given
       if (!isCount(connections) || typeof heapShare !== 'number' || !isCounters(counters)) return undefined
-      return { t, connections, heapShare, counters }
+      if (t === 'pong') return { t, connections, heapShare, counters }
+      return { t, connections, heapShare, counters, reports: isRecord(given.reports) ? given.reports : {} }
     }
+    case 'told':
+      return isCount(given.asker) && isRecord(given.line) ? { t, asker: given.asker, line: given.line } : undefined
     case 'full':
       return typeof given.listener === 'string' && typeof given.isFull === 'boolean'
         ? { t, listener: given.listener, isFull: given.isFull }

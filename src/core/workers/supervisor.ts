@@ -8,13 +8,14 @@
 import { Backoff } from '../backoff.js'
 import type { Clock } from '../clock.js'
 import type { ControlRequest } from '../control/ask.js'
+import type { ObserverReport, Reports } from '../control/report.js'
 import { ShutdownError, toError, WiringError, WorkerError } from '../errors.js'
 import type { EventHub } from '../events.js'
 import type { StopOptions } from '../lifecycle.js'
 import type { HeldSet, SocketHolder } from './holder.js'
 import type { Init, Planned, ReadyListener } from './messages.js'
 import { type SettledWorkers, settleWorkers } from './options.js'
-import { type Spawn, Worker, type WorkerEnd, type WorkerOwner, type WorkerState } from './worker.js'
+import { type AskOptions, type Spawn, Worker, type WorkerEnd, type WorkerOwner, type WorkerState } from './worker.js'
 
 export type SupervisorState = 'created' | 'starting' | 'ready' | 'draining' | 'stopped'
 
@@ -43,6 +44,22 @@ interface Generation {
   readonly set: HeldSet
 }
 
+/** What workers have answered, and who has not in time. */
+export interface Answers {
+  readonly answers: readonly { readonly worker: Worker; readonly answer: unknown }[]
+  readonly silent: readonly Worker[]
+}
+
+interface Departed {
+  readonly process: string
+  readonly worker: string
+  readonly reports: Readonly<Record<string, unknown>>
+  readonly at: number
+}
+
+/** Whoever asks for reports has asked again by then. */
+const DEPARTED_MS = 60_000
+const MOST_DEPARTED = 64
 /** After a switch: time for a connection to say one more thing and be answered, before it is ended. */
 const PATIENCE_MS = 2_000
 /** After its last fault, until a supervisor believes that it is over. */
@@ -68,6 +85,10 @@ export class Supervisor implements WorkerOwner {
   /** Of the present generation, by slot. */
   readonly #seated = new Map<number, Worker>()
   readonly #suspended = new Set<string>()
+  /** Limits that were set while it ran, by their path. */
+  readonly #limits = new Map<string, ControlRequest>()
+  /** Who has ended, and what it said last. */
+  #departed: Departed[] = []
   #generations = 0
   #reloading: Promise<void> | undefined
   #stopping: Promise<void> | undefined
@@ -105,6 +126,15 @@ export class Supervisor implements WorkerOwner {
     return [...this.#seated.values()][0]?.listeners ?? this.#listeners
   }
   #listeners: readonly ReadyListener[] = []
+
+  /** What the present generation has read. */
+  get planned(): Planned | undefined {
+    return this.#current?.planned
+  }
+  /** How many workers shall serve. */
+  get expected(): number {
+    return this.#current?.workers.count ?? 0
+  }
 
   get drainMs(): number {
     return this.#current?.planned.drainMs ?? 0
@@ -208,6 +238,7 @@ export class Supervisor implements WorkerOwner {
     const { holder } = this.#parts
     this.#parts.warm(0)
     this.#current = generation
+    this.#limits.clear()
     this.#seated.clear()
     for (const worker of before) holder.unseat(worker)
     for (const worker of workers) if (worker.state !== 'ended') this.#seat(worker, generation)
@@ -222,6 +253,7 @@ export class Supervisor implements WorkerOwner {
     this.#failures = 0
     this.#listeners = worker.listeners
     for (const listener of this.#suspended) worker.ask({ command: 'suspend', listener }).catch(() => {})
+    for (const request of this.#limits.values()) worker.ask(request).catch(() => {})
     set.seat(worker)
     const { slot, pid, generation } = worker
     const afterMs = Math.round(this.clock.now() - worker.since)
@@ -275,6 +307,7 @@ export class Supervisor implements WorkerOwner {
     holder.unseat(worker)
     for (const [name, count] of Object.entries(worker.last.counters)) counters[name] = (counters[name] ?? 0) + count
     const { slot, pid, generation } = worker
+    if (end.wasReady) this.remember(processOf(worker), `${slot}`, worker.reports)
     const { status, signal, reason } = end
     // At the start whoever called it is told, by its throw.
     const error = this.#current === undefined ? undefined : end.error
@@ -389,30 +422,69 @@ export class Supervisor implements WorkerOwner {
 
   // ── steering ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Asks every worker, those that drain too. */
-  async askAll(request: ControlRequest, withinMs = 2_000): Promise<readonly { worker: Worker; answer: unknown }[]> {
-    const answers = await Promise.all(
+  /** Asks every worker that has begun to serve, those that drain too. Whoever does not answer in time is `silent`. */
+  async askAll(request: ControlRequest, options: AskOptions = {}): Promise<Answers> {
+    const answers: { worker: Worker; answer: unknown }[] = []
+    const silent: Worker[] = []
+    await Promise.all(
       this.workers.map(async (worker) => {
-        if (worker.state !== 'ready' && worker.state !== 'draining') return undefined
-        let cancel = () => {}
-        const late = new Promise<undefined>((resolve) => {
-          cancel = this.clock.after(withinMs, () => resolve(undefined))
-        })
-        const asked = worker.ask(request)
-        asked.catch(() => {})
+        if (worker.state !== 'ready' && worker.state !== 'draining') return
         try {
-          const answer = await Promise.race([asked, late])
-          return answer === undefined ? undefined : { worker, answer }
+          answers.push({ worker, answer: await worker.ask(request, options) })
         } catch (error) {
           // It went meanwhile; what it refuses, all of them refuse.
-          if ((worker.state as WorkerState) !== 'ended') throw error
-          return undefined
-        } finally {
-          cancel()
+          if ((worker.state as WorkerState) === 'ended') return
+          if (!(error instanceof WorkerError)) throw error
+          silent.push(worker)
         }
       }),
     )
-    return answers.filter((one) => one !== undefined)
+    const order = (a: Worker, b: Worker) => a.generation - b.generation || a.slot - b.slot
+    return { answers: answers.sort((a, b) => order(a.worker, b.worker)), silent: silent.sort(order) }
+  }
+
+  /** What observers of that name know: of every worker that lives, and for a minute of those that have ended. */
+  async report(observer: string): Promise<readonly ObserverReport[]> {
+    const living = await Promise.all(
+      this.workers.map(async (worker) => {
+        const asks = worker.state === 'ready' || worker.state === 'draining'
+        const request = { command: 'report', observer }
+        const answer = asks ? await worker.ask(request).catch(() => undefined) : undefined
+        return { worker, report: (answer as Reports | undefined)?.reports[0]?.report }
+      }),
+    )
+    const now = this.clock.now()
+    this.#departed = this.#departed.filter(({ at }) => now - at < DEPARTED_MS)
+    return [
+      ...living
+        // Those that ended meanwhile are among the departed.
+        .filter(({ worker }) => (worker.state as WorkerState) !== 'ended')
+        .map(({ worker, report }) => ({
+          process: processOf(worker),
+          worker: `${worker.slot}`,
+          state: worker.state,
+          report,
+        })),
+      ...this.#departed.map(({ process, worker, reports }) => ({
+        process,
+        worker,
+        state: 'ended',
+        report: reports[observer],
+      })),
+    ]
+  }
+
+  /** Of a process that has served and serves no more. */
+  remember(process: string, worker: string, reports: Readonly<Record<string, unknown>>): void {
+    this.#departed.push({ process, worker, reports, at: this.clock.now() })
+    if (this.#departed.length > MOST_DEPARTED) this.#departed.shift()
+  }
+
+  /** As all workers are told now, and those that take their places; until a reload, which reads what is configured. */
+  async limit(request: ControlRequest): Promise<Answers> {
+    const answers = await this.askAll(request)
+    this.#limits.set(String(request.path), request)
+    return answers
   }
 
   async suspend(listener: string, isSuspended: boolean): Promise<void> {
@@ -491,6 +563,11 @@ export class Supervisor implements WorkerOwner {
 
 /** Before anything is known of `workers.readyMs`: to read a configuration. */
 const FIRST_READY_MS = 30_000
+
+/** A name that no other process of this supervisor has. */
+function processOf({ slot, generation, pid }: Worker): string {
+  return `${slot}.${generation}.${pid}`
+}
 
 function keysOf({ wants }: Planned): string {
   return JSON.stringify(wants.map(({ key, kind, endpoint }) => [key, kind, endpoint]))

@@ -4,7 +4,7 @@
  * Room: core, mechanism. How a process is made is the door's business; sockets are the holder's.
  */
 import type { Clock } from '../clock.js'
-import type { ControlRequest } from '../control/ask.js'
+import type { Asker, ControlRequest } from '../control/ask.js'
 import { WorkerError } from '../errors.js'
 import { unpackError } from '../places/portable-error.js'
 import type { HeldSet, SocketPort } from './holder.js'
@@ -58,6 +58,13 @@ interface Question {
   reject(error: Error): void
 }
 
+export interface AskOptions {
+  readonly withinMs?: number
+  readonly asker?: Asker | undefined
+}
+
+/** For an answer; whoever asked does not wait longer for one worker that hangs. */
+export const ANSWER_MS = 2_000
 /** Beyond the drain's deadline, for the application's own disposers. */
 const DISPOSAL_MS = 3_000
 /** Of its limit; more, and an abort means that it was full. */
@@ -72,6 +79,8 @@ export class Worker implements SocketPort {
   listeners: readonly ReadyListener[] = []
   isReachable = true
   last: Pong = { connections: 0, heapShare: 0, counters: {} }
+  /** The last words of its observers, where it had the time to say them. */
+  reports: Readonly<Record<string, unknown>> = {}
   readonly #owner: WorkerOwner
   readonly #child: Child
   readonly #full = new Set<string>()
@@ -79,6 +88,8 @@ export class Worker implements SocketPort {
   readonly #given: ((fate: 'taken' | 'unsent' | 'lost') => void)[] = []
   readonly #questions = new Map<number, Question>()
   readonly #copies = new Map<number, Question>()
+  readonly #askers = new Map<number, Asker>()
+  readonly #idOfAsker = new WeakMap<Asker, number>()
   #state: WorkerState = 'loading'
   #wasReady = false
   #heardAt: number
@@ -143,9 +154,41 @@ export class Worker implements SocketPort {
     return this.#question(this.#copies, (id) => this.send({ t: 'copy', id }, handle))
   }
 
-  /** @throws what it answered, or that it is gone. */
-  ask(request: ControlRequest): Promise<unknown> {
-    return this.#question(this.#questions, (id) => this.send({ t: 'ask', id, request }))
+  /**
+   * @param asker - Who is told more later on.
+   * @throws what it answered; `ENDED` when it is gone; `SILENT` when it has not answered in time.
+   */
+  async ask(request: ControlRequest, { withinMs = ANSWER_MS, asker }: AskOptions = {}): Promise<unknown> {
+    let asked = 0
+    const answer = this.#question(this.#questions, (id) => {
+      asked = id
+      this.send({ t: 'ask', id, request, ...(asker && { asker: this.#nameAsker(asker) }) })
+    })
+    const cancel = this.#owner.clock.after(withinMs, () => {
+      const question = this.#questions.get(asked)
+      this.#questions.delete(asked)
+      const message = `worker ${this.slot} (process ${this.pid}) did not answer within ${withinMs} ms`
+      question?.reject(new WorkerError('SILENT', message))
+    })
+    try {
+      return await answer
+    } finally {
+      cancel()
+    }
+  }
+
+  #nameAsker(asker: Asker): number {
+    const known = this.#idOfAsker.get(asker)
+    if (known !== undefined) return known
+    const id = ++this.#lastId
+    this.#idOfAsker.set(asker, id)
+    this.#askers.set(id, asker)
+    const gone = () => {
+      this.#askers.delete(id)
+      this.send({ t: 'gone', asker: id })
+    }
+    asker.closed.then(gone, gone)
+    return id
   }
 
   /** Gives it its sockets and waits until it listens. @throws its own error, or that it took too long. */
@@ -241,6 +284,10 @@ export class Worker implements SocketPort {
         return
       case 'drained':
         this.last = message
+        this.reports = message.reports
+        return
+      case 'told':
+        this.#askers.get(message.asker)?.tell(message.line)
         return
       case 'full':
         if (message.isFull) this.#full.add(message.listener)

@@ -46,6 +46,7 @@ const levels: Readonly<Record<EventName, LogLevel>> = {
   'upgrade.finished': 'info',
   'upgrade.failed': 'error',
   'alarm.raised': 'error',
+  'companion.failed': 'error',
   'listener.fault': 'warn',
   'limit.reached': 'warn',
   'message.dropped': 'warn',
@@ -167,12 +168,15 @@ class Logging implements Observer {
   readonly #redacted: ReadonlySet<string>
   readonly #kinds = new Map<EventName, Kind>()
   readonly #undo: (() => void)[] = []
+  /** One line tells whose it is, where several processes write. */
+  readonly #who: Facts
   #hasWarned = false
 
   constructor(options: LoggerOptions, out: Out, services: PluginServices) {
     this.#options = options
     this.#out = out
     this.#services = services
+    this.#who = services.worker === undefined ? {} : { worker: Number(services.worker) }
     this.#redacted = new Set(options.redact)
   }
 
@@ -222,7 +226,7 @@ class Logging implements Observer {
 
   #write(name: EventName, facts: Facts): void {
     try {
-      this.#out.logger[levels[name]](safeRecord({ event: name, ...facts }, this.#redacted), name)
+      this.#out.logger[levels[name]](safeRecord({ event: name, ...this.#who, ...facts }, this.#redacted), name)
     } catch (error) {
       if (this.#hasWarned) return
       this.#hasWarned = true

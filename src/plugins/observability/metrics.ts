@@ -2,7 +2,8 @@
  * `metrics`: figures of the server for Prometheus, at `http://127.0.0.1:9464/metrics`.
  *
  * Room: plugins/observability. Bytes and messages are summed from the connections when somebody asks, so that they cost the
- * way of a message nothing; only its latency is measured there (one reading of the clock a message).
+ * way of a message nothing; only its latency is measured there (one reading of the clock a message). Each process that serves
+ * measures; the page stands once (metrics-page.ts).
  */
 import type { Connection } from '../../core/connection.js'
 import { GaidarosError } from '../../core/errors.js'
@@ -11,8 +12,8 @@ import { TLS } from '../../core/feature.js'
 import type { ObservedServer, Observer, Probe } from '../../core/observer.js'
 import { optionSchema } from '../../core/option-schema.js'
 import { definePlugin, type PluginServices } from '../../core/plugin.js'
-import { EXPOSITION_TYPE, exposition } from './exposition.js'
-import { OperatorHttp, type OperatorOptions, operatorFields } from './operator-http.js'
+import { metricsPage } from './metrics-page.js'
+import { type OperatorOptions, operatorFields } from './operator-http.js'
 import { type Family, Histogram, type Snapshot, Values } from './series.js'
 
 export { exposition } from './exposition.js'
@@ -66,6 +67,7 @@ export const metrics = definePlugin<MetricsOptions>({
   }),
   setup(registry, options) {
     registry.observer((services) => new Metrics(options, services))
+    if (options.listen) registry.companion(metricsPage(options))
   },
 })
 
@@ -92,7 +94,6 @@ class Metrics implements Observer {
   readonly name = 'metrics'
   readonly #options: MetricsOptions
   readonly #services: PluginServices
-  readonly #http: OperatorHttp | undefined
   readonly #latency = new Map<string, Histogram>()
   readonly #lives = new Map<string, Histogram>()
   readonly #delay = new Histogram(DELAY_BOUNDS, {})
@@ -116,9 +117,6 @@ class Metrics implements Observer {
   constructor(options: MetricsOptions, services: PluginServices) {
     this.#options = options
     this.#services = services
-    if (!options.listen) return
-    const page = () => ({ status: 200, type: EXPOSITION_TYPE, body: exposition(this.snapshot()) })
-    this.#http = new OperatorHttp('metrics', options, new Map([[options.path, page]]))
   }
 
   probe(listener: string): Probe {
@@ -134,20 +132,16 @@ class Metrics implements Observer {
     }
   }
 
-  async start(server: ObservedServer): Promise<void> {
+  start(server: ObservedServer): void {
     this.#server = server
     snapshots.set(server, () => this.snapshot())
     this.#listenTo(server)
     this.#watchLoop()
-    if (this.#http === undefined) return
-    const address = `${await this.#http.listen()}${this.#options.path}`
-    this.#services.events.emit('plugin.bound', { plugin: this.name, address })
   }
 
-  async stop(): Promise<void> {
+  stop(): void {
     this.#stopTimer?.()
     for (const undo of this.#undo) undo()
-    await this.#http?.close()
   }
 
   // ── while it runs ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -208,6 +202,10 @@ class Metrics implements Observer {
   }
 
   // ── when somebody asks ─────────────────────────────────────────────────────────────────────────────────────────────
+
+  report(): Snapshot {
+    return this.snapshot()
+  }
 
   snapshot(): Snapshot {
     const server = this.#server
@@ -310,7 +308,11 @@ class Metrics implements Observer {
     const usage = server.usage()
     const held = (value: number | undefined) => (value === undefined ? none() : one(value))
     return [
-      gauge('gaidaros_server_state', 'The state the server is in is 1.', state),
+      gauge(
+        'gaidaros_server_state',
+        'Server processes by state: of a server of one process, the state it is in is 1.',
+        state,
+      ),
       gauge('gaidaros_alarms', 'Alarms that are raised now.', alarms),
       counter('gaidaros_reads_paused_total', 'Times that reading of a connection stopped, by cause.', paused),
       gauge('gaidaros_executor_running', 'Messages handed to an executor and not answered yet.', running),

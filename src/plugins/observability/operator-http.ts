@@ -45,14 +45,14 @@ const loopback = new Networks(['127.0.0.0/8', '::1'], 'loopback')
 export class OperatorHttp {
   readonly #plugin: string
   readonly #options: OperatorOptions
-  readonly #pages: ReadonlyMap<string, () => Page>
+  readonly #pages: ReadonlyMap<string, () => Page | Promise<Page>>
   #server: Server | undefined
 
   /**
    * @param pages - By path; each is asked anew.
    * @throws {ConfigError} `BAD_VALUE` for an address that others can reach, without `public`.
    */
-  constructor(plugin: string, options: OperatorOptions, pages: ReadonlyMap<string, () => Page>) {
+  constructor(plugin: string, options: OperatorOptions, pages: ReadonlyMap<string, () => Page | Promise<Page>>) {
     this.#plugin = plugin
     this.#options = options
     this.#pages = pages
@@ -66,7 +66,7 @@ export class OperatorHttp {
     const { host, port } = this.#options
     const server = createServer({ requestTimeout: HEADERS_MS, headersTimeout: HEADERS_MS, keepAliveTimeout: 65_000 })
     server.maxConnections = MOST_CONNECTIONS
-    server.on('request', (request, response) => this.#answer(request, response))
+    server.on('request', (request, response) => void this.#answer(request, response))
     await new Promise<void>((resolve, reject) => {
       server.once('error', (cause: NodeJS.ErrnoException) => {
         const code = bindCodes[cause.code ?? ''] ?? 'BIND_FAILED'
@@ -96,10 +96,11 @@ export class OperatorHttp {
     })
   }
 
-  #answer(request: IncomingMessage, response: ServerResponse): void {
+  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     let page: Page
     try {
-      page = this.#pageOf(request)
+      const given = this.#pageOf(request)
+      page = given instanceof Promise ? await given : given
     } catch (error) {
       page = { status: 500, type: 'text/plain', body: `${(error as Error).message}\n` }
     }
@@ -116,7 +117,7 @@ export class OperatorHttp {
     request.resume()
   }
 
-  #pageOf(request: IncomingMessage): Page {
+  #pageOf(request: IncomingMessage): Page | Promise<Page> {
     const { method, url = '/', headers } = request
     if (!this.#options.public && !isOurs(headers.host, this.#options.host))
       return plain(403, 'this name is not ours; ask by the address, or by localhost')

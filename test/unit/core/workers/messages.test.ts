@@ -15,7 +15,7 @@ const want = {
   waits: false,
 }
 const good: readonly FromWorker[] = [
-  { t: 'planned', wants: [want as never], workers: { count: 2, balance: 'kernel' }, drainMs: 5, seed: undefined },
+  { t: 'planned', wants: [want as never], workers: { count: 2, balance: 'kernel' }, drainMs: 5, companions: [1], seed: undefined }, // biome-ignore format: a line each
   { t: 'ready', listeners: [{ name: 'a', endpoints: ['tcp://[::1]:1'] }] },
   { t: 'failed', error: 'x' },
   { t: 'pong', connections: 3, heapShare: 0.5, counters: { accepted: 4 } },
@@ -23,8 +23,9 @@ const good: readonly FromWorker[] = [
   { t: 'copy', id: 4 },
   { t: 'answer', id: 4, result: [], error: undefined },
   { t: 'dying', error: 'x' },
-  { t: 'drained', connections: 0, heapShare: 0.1, counters: {} },
+  { t: 'drained', connections: 0, heapShare: 0.1, counters: {}, reports: { metrics: {} } },
   { t: 'took', count: 2 },
+  { t: 'told', asker: 2, line: { tap: '1' } },
   { t: 'junk' },
 ]
 
@@ -50,6 +51,7 @@ test('100,000 other things are refused, or are really what they say', () => {
         assert.is(misfitOfWorkers(message.workers), undefined)
         assert.ok(message.wants.every(({ key, kind }) => typeof key === 'string' && typeof kind === 'string'))
         assert.ok(message.drainMs >= 0)
+        assert.ok(message.companions.every((index) => index >= 0))
       }
       if (message.t === 'pong') assert.ok(Object.values(message.counters).every((one) => typeof one === 'number'))
       if (message.t === 'copy') assert.ok(message.id >= 0)
@@ -62,7 +64,7 @@ test('more counters or listeners than any server has are refused', () => {
   const counters = Object.fromEntries(Array.from({ length: 2_000 }, (_, i) => [`c${i}`, i]))
   assert.is(readMessage({ t: 'pong', connections: 1, heapShare: 0, counters }), undefined)
   const wants = Array.from({ length: 2_000 }, () => want)
-  assert.is(readMessage({ t: 'planned', wants, workers: 2, drainMs: 1, seed: undefined }), undefined)
+  assert.is(readMessage({ t: 'planned', wants, workers: 2, drainMs: 1, companions: [], seed: undefined }), undefined)
 })
 
 test('the key `workers`: what it may be, and what it means', () => {
