@@ -61,7 +61,7 @@ async function isRefused(url: string, options: object, why: RegExp, secrets: rea
   }
 }
 
-natsTest('user and password', async () => {
+natsTest('user and password (F94)', async () => {
   const { url } = await startNats('authorization { user: gus, password: "right-one" }')
   await works(url, { user: 'gus', password: 'right-one' })
   await isRefused(url, { user: 'gus', password: 'wr0ng-one' }, /refused the login \(user gus\)/, ['wr0ng-one'])
@@ -92,7 +92,7 @@ natsTest('a key and a credentials file', async () => {
   await isRefused(byFile.url, { credentials: path }, /refused the login \(credentials .*strange\.creds\)/, [seed])
 })
 
-natsTest('TLS, with a certificate of ours on each side; and each way it does not fit', async () => {
+natsTest('TLS, with a certificate of ours on each side; and each way it does not fit (F94)', async () => {
   const { cert, private: key } = await generate([{ name: 'commonName', value: 'localhost' }], {
     keySize: 2048,
     extensions: [

@@ -13,6 +13,7 @@ import { generate } from 'selfsigned'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { eventually, memory, Peer, serve, stopAll } from '../support/faults.js'
+import { withTool } from '../support/programs.js'
 import { skip } from '../support/skip.js'
 import { hasTool } from '../support/tools.js'
 
@@ -60,22 +61,23 @@ async function answers(port: number, who: string): Promise<void> {
   throw new Error(`${who} does not listen`)
 }
 
-if (!hasTool('haproxy')) test('HAProxy before us', () => skip('HAProxy', 'haproxy is not installed'))
-else {
-  for (const [version, send] of [
-    [1, 'send-proxy'],
-    [2, 'send-proxy-v2'],
-  ] as const) {
-    test(`HAProxy tells us who the peer is, by version ${version}`, async () => {
-      const { port } = await serve({ handler: who, layers: [{ name: 'proxy-protocol', trusted }] })
-      const front = await haproxy(port, send)
-      const peer = await Peer.open(front, { localAddress: '127.0.0.9' })
-      await peer.send('hello\n').hears(`hello from tcp://127.0.0.9:${peer.socket.localPort} v${version} tls none\n`)
-    })
-  }
+for (const [version, send] of [
+  [1, 'send-proxy'],
+  [2, 'send-proxy-v2'],
+] as const) {
+  withTool('haproxy', `HAProxy tells us who the peer is, by version ${version} (F66)`, async () => {
+    const { port } = await serve({ handler: who, layers: [{ name: 'proxy-protocol', trusted }] })
+    const front = await haproxy(port, send)
+    const peer = await Peer.open(front, { localAddress: '127.0.0.9' })
+    await peer.send('hello\n').hears(`hello from tcp://127.0.0.9:${peer.socket.localPort} v${version} tls none\n`)
+  })
+}
 
-  for (const send of ['send-proxy', 'send-proxy-v2'])
-    test(`HAProxy looks after our health by ${send}: nobody’s address is made up of it (F65)`, async () => {
+for (const send of ['send-proxy', 'send-proxy-v2'])
+  withTool(
+    'haproxy',
+    `HAProxy looks after our health by ${send}: nobody’s address is made up of it (F65)`,
+    async () => {
       const { port, until, server } = await serve({
         handler: who,
         layers: [{ name: 'proxy-protocol', trusted }],
@@ -93,9 +95,13 @@ else {
       await peer.send('hello\n').hears(`hello from tcp://127.0.0.9:${peer.socket.localPort}`)
       assert.is(server.counters['fault.HANDSHAKE_FAILED'], undefined)
       peer.leave()
-    })
+    },
+  )
 
-  test('HAProxy ends TLS and tells of it: name, version, client certificate, unique id, checksum', async () => {
+withTool(
+  'haproxy',
+  'HAProxy ends TLS and tells of it: name, version, client certificate, unique id, checksum',
+  async () => {
     const pems = await generate([{ name: 'commonName', value: 'localhost' }], { keySize: 2048 })
     const alice = await generate([{ name: 'commonName', value: 'alice' }], { keySize: 2048 })
     writeFileSync(join(folder, 'front.pem'), `${pems.cert}\n${pems.private}\n`)
@@ -136,24 +142,24 @@ else {
     )
     const stranger = await facts({})
     assert.equal([stranger.tls.isTls, stranger.tls.hasCertificate, stranger.tls.isVerified], [true, false, false])
-  })
+  },
+)
 
-  test('HAProxy before us, and TLS behind its header', async () => {
-    const pems = await generate([{ name: 'commonName', value: 'localhost' }], { keySize: 2048 })
-    const { port } = await serve({
-      listen: 'tls://127.0.0.1:0',
-      tls: { cert: Buffer.from(pems.cert), key: Buffer.from(pems.private) },
-      handler: who,
-      layers: [{ name: 'proxy-protocol', trusted }],
-    })
-    const front = await haproxy(port, 'send-proxy-v2')
-    const socket = connectTls({ port: front, host: '127.0.0.1', rejectUnauthorized: false })
-    socket.write('hello\n')
-    const line = await new Promise<string>((resolve) => socket.once('data', (chunk) => resolve(String(chunk))))
-    assert.match(line, /^hello from (tls|tcp):\/\/127\.0\.0\.1:\d+ v2 tls TLSv1\.3\n$/)
-    socket.destroy()
+withTool('haproxy', 'HAProxy before us, and TLS behind its header', async () => {
+  const pems = await generate([{ name: 'commonName', value: 'localhost' }], { keySize: 2048 })
+  const { port } = await serve({
+    listen: 'tls://127.0.0.1:0',
+    tls: { cert: Buffer.from(pems.cert), key: Buffer.from(pems.private) },
+    handler: who,
+    layers: [{ name: 'proxy-protocol', trusted }],
   })
-}
+  const front = await haproxy(port, 'send-proxy-v2')
+  const socket = connectTls({ port: front, host: '127.0.0.1', rejectUnauthorized: false })
+  socket.write('hello\n')
+  const line = await new Promise<string>((resolve) => socket.once('data', (chunk) => resolve(String(chunk))))
+  assert.match(line, /^hello from (tls|tcp):\/\/127\.0\.0\.1:\d+ v2 tls TLSv1\.3\n$/)
+  socket.destroy()
+})
 
 if (!hasTool('nginx')) test('nginx before us', () => skip('nginx', 'nginx is not installed'))
 else {
@@ -191,7 +197,7 @@ else {
   })
 }
 
-test('a listener that expects PROXY never guesses (F60 to F63, F65, F66)', async () => {
+test('a listener that expects PROXY never guesses (F60 to F63, F65)', async () => {
   const handled: string[] = []
   const { port, until, server } = await serve({
     handler: (line: string) => {
