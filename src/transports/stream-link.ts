@@ -47,7 +47,7 @@ export class StreamLink implements Link {
   #raw: LinkedSocket | undefined
   #flags = 0
   #error: Error | undefined = undefined
-  #onWritten: (() => void) | undefined = undefined
+  #onWritten: ((error?: Error | null) => void) | undefined = undefined
   #local: Endpoint | undefined = undefined
   #remote: Endpoint | undefined = undefined
   #facts: TlsFacts | undefined = undefined
@@ -114,8 +114,7 @@ export class StreamLink implements Link {
     if (flags & (SILENT | SWITCHING | HIGH)) return this.#writeOtherwise(bytes)
     const socket = this.#socket
     if (socket.writableLength + bytes.byteLength < this.#scope.writeHighBytes) {
-      socket.write(bytes)
-      return true
+      return socket.write(bytes) || this.#isAlive()
     }
     socket.write(bytes, this.#watch())
     return this.#mayGoOn()
@@ -128,8 +127,7 @@ export class StreamLink implements Link {
     // No character takes more than three bytes of UTF-8 for each of its UTF-16 units.
     if (socket.writableLength + text.length * 3 < this.#scope.writeHighBytes) {
       // What is ASCII is the same in Latin-1, which Node copies without looking at each character.
-      socket.write(text, Buffer.byteLength(text) === text.length ? 'latin1' : 'utf8')
-      return true
+      return socket.write(text, Buffer.byteLength(text) === text.length ? 'latin1' : 'utf8') || this.#isAlive()
     }
     return this.write(Buffer.from(text))
   }
@@ -146,7 +144,7 @@ export class StreamLink implements Link {
     // Counted while they were corked; now they may have gone, and then no drain is owed.
     if (socket.writableLength > this.#scope.writeLowBytes) return false
     this.#flags &= ~HIGH
-    return true
+    return this.#isAlive()
   }
 
   pause(): void {
@@ -273,13 +271,16 @@ export class StreamLink implements Link {
       if (this.buffered >= this.#scope.writeHighBytes) this.#flags |= HIGH
       return !(this.#flags & HIGH)
     }
-    this.#socket.write(bytes, this.#watch())
+    // Node would make an error for each.
+    if (!this.#socket.destroyed) this.#socket.write(bytes, this.#watch())
     return false
   }
 
   /** Node's own `drain` comes only when nothing waits any more; so writes near the mark tell when they have gone. */
-  #watch(): () => void {
-    this.#onWritten ??= () => {
+  #watch(): (error?: Error | null) => void {
+    this.#onWritten ??= (error) => {
+      // Failed writes have gone as well, but nothing more is to be said to this peer; its close is on the way.
+      if (error) return
       if (!(this.#flags & HIGH) || this.#flags & (GONE | SWITCHING)) return
       if (this.#socket.writableLength > this.#scope.writeLowBytes) return
       this.#flags &= ~HIGH
@@ -288,8 +289,15 @@ export class StreamLink implements Link {
     return this.#onWritten
   }
 
+  /** A failed write destroys the socket turns before it tells: a burst of requests would all be answered meanwhile, to nobody. */
+  #isAlive(): boolean {
+    if (!this.#socket.destroyed) return true
+    this.#flags |= HIGH
+    return false
+  }
+
   #mayGoOn(): boolean {
-    if (this.#socket.writableLength < this.#scope.writeHighBytes) return true
+    if (this.#socket.writableLength < this.#scope.writeHighBytes) return this.#isAlive()
     this.#flags |= HIGH
     return false
   }
@@ -354,6 +362,8 @@ export class StreamLink implements Link {
       const link = this[LINK]
       if (link === undefined || link.#flags & GONE) return
       link.#error ??= linkError(error, link.#remote)
+      // Until its close nothing more is asked to be sent: no drain comes.
+      link.#flags |= HIGH
       this.destroy()
     }
 

@@ -315,6 +315,29 @@ test('waitForConnections resolves when the count is met', async () => {
   await listener?.waitForConnections(0)
 })
 
+test('F5 what a deaf peer had asked for is not worked off once it has gone', async () => {
+  const answer = 'y'.repeat(16 * 1024)
+  let handled = 0
+  const { port, until } = await serve({
+    handler: () => {
+      handled++
+      return answer
+    },
+  })
+  const deaf = await Peer.open(port)
+  deaf.socket.pause()
+  const asked = 4_000
+  deaf.send('give\n'.repeat(asked))
+  await until('connection.paused', ({ cause }) => cause === 'write')
+  await turns(50)
+  const before = handled
+  assert.ok(before < asked / 2, `${before} of ${asked} were handled while nobody read`)
+  deaf.socket.resetAndDestroy()
+  await until('connection.closed')
+  // What is on its way when the reset comes: no more than the high mark lets out.
+  assert.ok(handled - before < 100, `${handled - before} were handled for nobody`)
+})
+
 test('F6 a handler that pauses its connection: the peer is held by the kernel, nothing piles up here', async () => {
   const { port, until, server } = await serve({
     handler: defineHandler({

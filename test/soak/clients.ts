@@ -134,6 +134,8 @@ const kinds = {
       for (let asked = 0; asked < 640; asked++) socket.write('give\n')
     }
     say({ open: count })
+    // A socket that neither reads nor writes keeps no process alive, and they would all be gone.
+    await told('never')
   },
 
   /** Reads a stream of lines with pauses; says how many bytes came. */
