@@ -940,6 +940,9 @@ export class Session implements Connection, Expiring, Holder {
     items: Iterable<unknown> | AsyncIterable<unknown>,
     own: { readonly pending?: Pending },
   ): Promise<undefined> {
+    const { clock } = this.#scope.host
+    let since = clock.now()
+    let count = 0
     for await (const item of items) {
       // Given up: what still comes would stand between other replies.
       if (own.pending?.isTold) return
@@ -951,6 +954,10 @@ export class Session implements Connection, Expiring, Holder {
       // A long stream that makes progress is no handler that hangs.
       if (own.pending !== undefined) this.#progressed(own.pending)
       if (this.#stops & WRITE_HIGH) await this.#mayGoOn()
+      // Promises alone let nobody else have a turn, and a generator has no others.
+      if ((++count & (YIELD_FRAMES - 1)) !== 0 || clock.now() - since <= YIELD_MS) continue
+      await new Promise<void>((resolve) => setImmediate(resolve))
+      since = clock.now()
     }
   }
 

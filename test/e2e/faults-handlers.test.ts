@@ -1,4 +1,4 @@
-/** Handlers, middleware and construction that fail, hostile payloads: F48–F51, F67–F69 of the catalogue. */
+/** Handlers, middleware and construction that fail, hostile payloads: F48–F52, F67–F69 of the catalogue. */
 
 import { type Connection, defineHandler, Handler, HandlerError, type MiddlewareSet, OnMessage } from 'gaidaros'
 import { test } from 'uvu'
@@ -141,6 +141,27 @@ test('F51 construction that fails six times costs six connections, not the liste
   await seventh.echoes('constructed')
   assert.is(count('handler.failed'), 6)
   seventh.leave()
+})
+
+test('F52 a generator without an end that never has to wait: others have their turn', async () => {
+  let isServed = false
+  let isStarved = false
+  function* endless() {
+    const until = performance.now() + 10_000
+    while (!isServed && !isStarved) {
+      yield undefined
+      isStarved = performance.now() > until
+    }
+  }
+  const { port } = await serve({ handler: (line: string) => (line === 'go' ? endless() : line) })
+  const greedy = await Peer.open(port)
+  greedy.send('go\n')
+  const honest = await Peer.open(port)
+  await honest.echoes('hello')
+  isServed = true
+  assert.not(isStarved, 'the generator had ten seconds for itself')
+  greedy.leave()
+  honest.leave()
 })
 
 test('F49 an error event on a socket nobody listens to is contained', async () => {
