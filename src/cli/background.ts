@@ -19,12 +19,12 @@ export class Background {
   /** @throws {BindError} when the log file cannot be opened. */
   constructor({ daemon, profile }: Pick<Configuration, 'daemon' | 'profile'>) {
     const { logFile, user, group } = daemonOf(daemon)
+    const ids = process.geteuid?.() === 0 ? idsOf({ user, group }) : undefined
     if (profile !== undefined && profile !== false)
-      this.#endProfile = startProfile(profile === true ? profileDirectory : profile, 'server')
+      this.#endProfile = startProfile(profile === true ? profileDirectory : profile, 'server', ids)
     if (logFile === undefined) return
     const log = new LogFile(logFile)
     this.#log = log
-    const ids = process.geteuid?.() === 0 ? idsOf({ user, group }) : undefined
     if (ids !== undefined) log.handOver(ids)
     const err = (text: string) => log.write(text)
     // Standard output stays, as long as somebody reads it.

@@ -8,6 +8,7 @@ import { createRequire } from 'node:module'
 import { join, resolve } from 'node:path'
 import { threadId } from 'node:worker_threads'
 import { ConfigError, toError } from './errors.js'
+import { handOver, type Ids } from './privileges.js'
 
 /** Where profiles go when nobody says where. */
 export const profileDirectory = '.'
@@ -17,14 +18,16 @@ export const profileDirectory = '.'
  *
  * @param directory - Made if it is not there.
  * @param what - A word of the file's name: `server`, `thread`, `process`.
+ * @param owner - Who will write there, once root is given up; a folder that was there before keeps its own.
  * @returns what ends it and writes `WHAT-PID-THREAD.cpuprofile`; at the end of the thread at the latest. Never throws.
  * @throws {ConfigError} `UNREADABLE` when the folder cannot be made.
  */
-export function startProfile(directory: string, what: string): () => void {
+export function startProfile(directory: string, what: string, owner?: Ids): () => void {
   // Its own folder at the end may be another one.
   const folder = resolve(directory)
   try {
-    mkdirSync(folder, { recursive: true })
+    const made = mkdirSync(folder, { recursive: true })
+    if (made !== undefined && owner !== undefined) handOver(folder, owner)
   } catch (cause) {
     const message = `profile: ${folder} cannot be made: ${toError(cause).message}`
     throw new ConfigError('UNREADABLE', message, { path: folder, cause })

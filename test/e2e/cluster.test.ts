@@ -12,6 +12,7 @@ import { type NatsServer, noNats, startNats, stopNats } from '../support/nats.js
 import { skip } from '../support/skip.js'
 
 const handlers = join(root, 'test/fixtures/placed-handlers.ts')
+const everywhere = join(root, 'test/fixtures/everywhere-handlers.ts')
 const folder = mkdtempSync(join(tmpdir(), 'gc-'))
 let nats: NatsServer
 const patient = { lostMs: 20_000 }
@@ -35,7 +36,7 @@ async function startNode(name: string, handler: string, ...args: string[]): Prom
       '--set',
       'cluster.lostMs=20000',
       '--handler',
-      `${handlers}#${handler}`,
+      handler.includes('#') ? handler : `${handlers}#${handler}`,
       ...args,
     ],
     { limitMs: 150_000 },
@@ -68,6 +69,38 @@ async function transcript(executor: NamedExecutor): Promise<string[]> {
   await server.stop()
   return heard
 }
+
+clusterTest(
+  'each of two server processes is a front: connections of both are handled, and operators see both',
+  async () => {
+    const node = await startNode('two', `${everywhere}#Where`)
+    const control = join(folder, 'two.sock')
+    const executor = JSON.stringify(cluster('two'))
+    const args = ['serve', '--listen', 'tcp://127.0.0.1:0', '--workers', '2', '--control', control]
+    const command = gaidaros([...args, '--handler', `${everywhere}#Where`, '--set', `executor=${executor}`], {
+      limitMs: 150_000,
+    })
+    const { default: port = 0 } = await command.ready()
+    const peers: Peer[] = []
+    for (let i = 0; i < 8; i++) peers.push(await Peer.open(port))
+    for (const peer of peers) for (let i = 0; i < 20; i++) peer.send('where\n')
+    for (const peer of peers) await eventually(() => peer.heard.split('\n').length === 21, 'all are answered', 60_000)
+    // By the node's process, whichever worker they came through.
+    for (const peer of peers) assert.match(peer.heard, new RegExp(`^(${node.child.pid}/\\d+\n){20}$`))
+    const asked = gaidaros(['status', '--json', '--control', control])
+    assert.is(await asked.ended, 0)
+    const status = JSON.parse(asked.stdout)
+    assert.equal(
+      status.workers.map(({ connections }: { connections: number }) => connections),
+      [4, 4],
+    )
+    const places = status.executors.flatMap((one: { places: { name: string }[] }) => one.places.map(({ name }) => name))
+    assert.is(new Set(places.map((name: string) => name.split('/')[0])).size, 2, places.join())
+    for (const peer of peers) peer.leave()
+    await end(command)
+    await end(node)
+  },
+)
 
 clusterTest('the same transcript as inline, under every executor a node may have', async () => {
   const expected = await transcript('inline')

@@ -1,10 +1,10 @@
 // time limit: 240 s
 /** What operators see of several server processes: one page each of metrics, health and the console; taps and kills by worker/id. */
 import { execFile } from 'node:child_process'
-import { connect } from 'node:net'
 import { promisify } from 'node:util'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { Browser } from '../support/browser.js'
 import { gaidaros, killAll } from '../support/command.js'
 import { eventually, Peer } from '../support/faults.js'
 import { type ReadFamily, readExposition, total } from '../support/prometheus.js'
@@ -51,6 +51,12 @@ async function toEach(port: number, count: number): Promise<Map<number, Peer>> {
   }
   assert.is(peers.size, count)
   return peers
+}
+
+/** As `eventually`, of what has to be asked for. */
+async function until(isSo: () => Promise<boolean>, what: string): Promise<void> {
+  const end = performance.now() + 20_000
+  while (!(await isSo())) if (performance.now() > end) throw new Error(`${what}: not so`)
 }
 
 type Families = ReadonlyMap<string, ReadFamily>
@@ -153,6 +159,167 @@ export default (line) => \`\${process.pid} \${line}\`\n`,
   }
 })
 
-void connect
-void gaidaros
+test('tap, kill and limit reach the right worker by worker/id; a worker that dies ends its taps', async () => {
+  const one = await serving({ workers: 2 })
+  const peers = await toEach(one.port, 2)
+  const { result } = await one.ask<{ connections: { id: string }[] }>('connections')
+  const ids = result.connections.map(({ id }) => id)
+  assert.equal(ids.map((id) => id.split('/')[0]).sort(), ['0', '1'])
+  // Two workers' connections may have the same id: only the worker tells them apart.
+  const taps = ids.map((id) => gaidaros(['tap', id, '--control', one.control], { limitMs: 60_000 }))
+  for (const tap of taps) await tap.shows(/tapping/)
+  const [first, second] = [...peers.values()] as [Peer, Peer]
+  first.send('from the first\n')
+  second.send('from the second\n')
+  const said = (text: string) => taps.findIndex(({ stdout }) => stdout.includes(text))
+  await eventually(() => said('from the first') >= 0 && said('from the second') >= 0, 'both are heard')
+  assert.not.equal(said('from the first'), said('from the second'))
+  for (const [i, id] of ids.entries()) assert.match(String(taps[i]?.stdout), new RegExp(`"tap":"${id}"`))
+
+  const at = said('from the first')
+  const killed = await one.ask<{ killed: number; connections: string[] }>('kill', {
+    connection: ids[at],
+    reason: 'test',
+  })
+  assert.equal(killed.result, { killed: 1, connections: [ids[at]] })
+  await first.over
+  assert.is(await taps[at]?.ended, 0)
+  assert.match(String(taps[at]?.stdout), /"closed":\{"code":"KILLED"/)
+  assert.match(String((await one.ask('kill', { connection: '1' })).error), /expected WORKER\/ID/)
+  assert.match(String((await one.ask('kill', { connection: '9/1' })).error), /no worker 9/)
+
+  const other = said('from the second')
+  const { workers } = await one.status()
+  const owner = workers.find(({ name }) => name === ids[other]?.split('/')[0])
+  process.kill(Number(owner?.pid), 'SIGKILL')
+  assert.is(await taps[other]?.ended, 0)
+  assert.match(String(taps[other]?.stdout), /"closed":\{"code":"WORKER_ENDED"/)
+  first.leave()
+  second.leave()
+  await one.settles(2)
+
+  // A limit holds for whoever takes a worker's place, too.
+  assert.is((await one.ask('limit', { path: 'limits.connections', value: 7 })).ok, true)
+  const [pid] = await one.pids()
+  process.kill(Number(pid), 'SIGKILL')
+  await until(async () => !(await one.pids()).includes(Number(pid)), 'it is gone')
+  await one.settles(2)
+  await until(async () => (await one.status()).listeners[0]?.limit === 14, 'both have it')
+  assert.is(await one.stop(), 0)
+})
+
+test('a worker that does not answer is said so, and not waited for', async () => {
+  const stuck = folder.write(
+    'stuck.mjs',
+    'export default (line) => { if (line === "hang") for (;;); return `${process.pid} ${line}` }\n',
+  )
+  const plugins = [
+    ['gaidaros/plugins/metrics', { port: 0 }],
+    ['gaidaros/plugins/health', { port: 0 }],
+  ]
+  const one = await serving({ handler: stuck, workers: { count: 2, stuckMs: 60_000 }, plugins })
+  const [metrics, health] = [await addressOf(one, 'metrics'), await addressOf(one, 'health')]
+  const peers = await toEach(one.port, 2)
+  const before = readExposition((await curl(metrics)).body)
+  const [[pid, peer]] = [...peers] as [[number, Peer]]
+  peer.send('hang\n')
+  await until(async () => {
+    const { workers } = await one.status()
+    return workers.some((worker) => worker.pid === pid && (worker as { isSilent?: true }).isSilent === true)
+  }, 'it is said')
+  const after = readExposition((await curl(metrics)).body)
+  assertNothingFell(before, after)
+  assert.is(total(after, 'gaidaros_worker_up'), 1)
+  const ready = await curl(`${health}/readyz`)
+  assert.is(ready.status, 503)
+  assert.match(ready.body, /worker \d: it has not answered/)
+  assert.match(
+    String((await one.ask('limit', { path: 'limits.connections', value: 9 })).error),
+    /not answered by worker/,
+  )
+  process.kill(pid, 'SIGKILL')
+  await one.settles(2)
+  for (const each of peers.values()) each.leave()
+  assert.is(await one.stop(), 0)
+})
+
+test('a server of one process keeps its pages and figures when a reload makes it a supervisor', async () => {
+  const file = config({})
+  const write = (plugins: unknown) =>
+    folder.write(file.slice(folder.path.length + 1), { listen: local, handler, plugins })
+  const metrics = ['gaidaros/plugins/metrics', { port: 0 }]
+  write([metrics])
+  const one = await Serving.start(folder, ['--config', file])
+  const address = await addressOf(one, 'metrics')
+  const peer = await Peer.open(one.port)
+  for (let i = 0; i < 5; i++) await peer.send(`${i}\n`).hears(` ${i}\n`)
+  const before = readExposition((await curl(address)).body)
+  assert.is(total(before, 'gaidaros_messages_received_total'), 5)
+  assert.is(before.has('gaidaros_worker_up'), false)
+  peer.leave()
+  assert.is((await one.ask('reload')).ok, true)
+  const after = readExposition((await curl(address)).body)
+  assertNothingFell(before, after)
+  assert.is(total(after, 'gaidaros_worker_up', { worker: '0' }), 1)
+  // What is configured otherwise begins anew; what is left out ends.
+  write([metrics, ['gaidaros/plugins/health', { port: 0 }]])
+  assert.is((await one.ask('reload')).ok, true)
+  const health = await addressOf(one, 'health')
+  assert.is((await curl(`${health}/readyz`)).status, 200)
+  write([])
+  assert.is((await one.ask('reload')).ok, true)
+  await curl(`${health}/livez`).then(
+    () => assert.unreachable('it is not configured any more'),
+    () => {},
+  )
+  assert.is(await one.stop(), 0)
+})
+
+test('the console shows and steers all workers, through a reload', async () => {
+  if (!hasTool('chromium')) return skip('console of workers in a browser', 'chromium is not installed')
+  const one = await serving({ workers: 2, plugins: [['gaidaros/plugins/console', { listen: local }]] })
+  const [, url = ''] = await one.command.shows(/console: (http:\/\/127\.0\.0\.1:\d+\/#token=\S{32})/)
+  const peers = await toEach(one.port, 2)
+  const browser = await Browser.start()
+  try {
+    const page = await browser.open(url)
+    await page.until(`document.body.dataset.state === 'live'`)
+    await page.until(`document.querySelectorAll('#connections tbody tr').length === 2`)
+    const texts = (of: string) => page.get<string>(`document.querySelector('${of}').textContent`)
+    const list = await texts('#connections tbody')
+    assert.match(list, /0\/\w+/)
+    assert.match(list, /1\/\w+/)
+    const whole = await page.get<string>('document.body.innerText')
+    assert.match(whole, /worker 0[\s\S]*worker 1/)
+    // By the same token as the page, an order that it gives.
+    const [, base = '', token = ''] = /^(.*)\/#token=(.*)$/.exec(url) ?? []
+    const { result } = await one.ask<{ connections: { id: string }[] }>('connections')
+    const body = JSON.stringify({ connection: result.connections[0]?.id, reason: 'x' })
+    const head = ['-H', `Authorization: Bearer ${token}`, '-H', 'Content-Type: application/json']
+    const { stdout } = await run('curl', ['-sS', '--max-time', '20', ...head, '-d', body, `${base}/api/kill`])
+    assert.equal(JSON.parse(stdout).result, { killed: 1, connections: [result.connections[0]?.id] })
+    await page.until(`document.querySelectorAll('#connections tbody tr').length === 1`)
+    for (const peer of peers.values()) peer.leave()
+    assert.is((await one.ask('reload')).ok, true)
+    const again = await Peer.open(one.port)
+    await again.send('a\n').hears(' a\n')
+    await page.until(
+      `document.body.dataset.state === 'live' && document.querySelectorAll('#connections tbody tr').length === 1`,
+    )
+    again.leave()
+  } finally {
+    await browser.stop()
+  }
+  assert.is(await one.stop(), 0)
+})
+
+test('logger: every worker writes to one stream, and says which it is', async () => {
+  const one = await serving({ workers: 2, plugins: [['gaidaros/plugins/logger', { level: 'debug' }]] })
+  const peers = await toEach(one.port, 2)
+  const lines = () => one.command.stderr.split('\n').filter((line) => line.startsWith('{') && line.endsWith('}')).map((line) => JSON.parse(line)) // biome-ignore format: one call
+  await eventually(() => new Set(lines().filter(({ event }) => event === 'connection.opened').map(({ worker }) => worker)).size === 2, 'both have written') // biome-ignore format: one call
+  for (const peer of peers.values()) peer.leave()
+  assert.is(await one.stop(), 0)
+})
+
 test.run()
