@@ -23,4 +23,9 @@ class NewsDesk {
   }
 }
 
-export default defineConfig({ listen: 'tcp://localhost:61613', protocol: 'stomp', handler: NewsDesk })
+export default defineConfig({
+  listen: 'tcp://localhost:61613',
+  protocol: 'stomp',
+  handler: NewsDesk,
+  limits: { frameBytes: 64 * 1024 },
+})

@@ -34,4 +34,5 @@ export default defineConfig({
   listen: ['udp://localhost:5353', 'tcp://localhost:5353'],
   protocol: 'dns',
   handler: Zone,
+  limits: { connections: 200, peers: 1_000 },
 })

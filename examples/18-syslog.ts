@@ -23,4 +23,5 @@ export default defineConfig({
   listen: ['udp://localhost:5514', 'tcp://localhost:5514'],
   protocol: 'syslog',
   handler: Collector,
+  limits: { connections: 200, peers: 1_000 },
 })

@@ -28,4 +28,9 @@ class Sensors {
   }
 }
 
-export default defineConfig({ listen: 'udp://localhost:5683', protocol: 'coap', handler: Sensors })
+export default defineConfig({
+  listen: 'udp://localhost:5683',
+  protocol: 'coap',
+  handler: Sensors,
+  limits: { peers: 1_000, replyRatio: 100 },
+})

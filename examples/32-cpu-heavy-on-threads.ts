@@ -23,6 +23,7 @@ export class Sums {
 const handler = `${fileURLToPath(import.meta.url)}#Sums`
 
 export default defineConfig({
+  limits: { connections: 100 },
   listeners: {
     inline: { endpoint: 'tcp://localhost:8080', handler },
     threads: {

@@ -18,6 +18,7 @@ export class CrashProne {
 }
 
 export default defineConfig({
+  limits: { connections: 100 },
   listen: 'tcp://localhost:8080',
   handler: `${fileURLToPath(import.meta.url)}#CrashProne`,
   // Hung for two seconds: killed, and replaced as well.

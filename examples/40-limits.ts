@@ -1,27 +1,16 @@
 /**
  * A listener for strangers: how many, how often, how slow, how much memory. `alarm.raised` says on standard error what is near its
- * limit; the limits change while it runs, on SIGUSR2.
+ * limit; limits change while it runs.
  *
  *   npx gaidaros serve --config examples/40-limits.ts
  *   for i in 1 2 3 4; do sleep 5 | ncat localhost 8080 & done     → the fourth is refused
+ *   npx gaidaros limit limits.serverConnections=100 --control ./limits.sock
  */
-import { type ConfiguredServer, defineConfig, definePlugin } from 'gaidaros'
-
-const raise = definePlugin({
-  name: 'raise',
-  setup(registry) {
-    registry.observer(() => ({
-      name: 'raise',
-      start(server) {
-        process.once('SIGUSR2', () => (server as ConfiguredServer).setLimits({ serverConnections: 100 }))
-      },
-    }))
-  },
-})
+import { defineConfig } from 'gaidaros'
 
 export default defineConfig({
   listen: 'tcp://localhost:8080',
-  plugins: [raise],
+  control: './limits.sock',
   middleware: [{ name: 'rate-limit', messages: 100, per: 'source' }],
   limits: {
     serverConnections: 3,

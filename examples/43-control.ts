@@ -28,5 +28,6 @@ if (process.argv.includes('serve')) {
 
 export default defineConfig({
   control,
+  limits: { connections: 100 },
   listeners: { public: { endpoint: 'tcp://localhost:8080', handler: (line: string) => line.toUpperCase() } },
 })

@@ -136,9 +136,9 @@ class Processes {
     child.on('exit', exit)
     return {
       pid: child.pid,
-      send(message, handle, done) {
-        if (!child.connected) return done()
-        child.send(message, handle as never, {}, () => done())
+      send(message, handle, done, keepsOpen = false) {
+        if (!child.connected) return done(new Error('its channel is closed'))
+        child.send(message, handle as never, { keepOpen: keepsOpen }, done)
       },
       kill: (signal) => void child.kill(signal),
     }
@@ -150,6 +150,8 @@ function begin(isRedirected: boolean): ChildProcess {
   const child = fork(fileURLToPath(new URL('./worker.js', import.meta.url)), [], {
     // Bytes stay bytes on the way.
     serialization: 'advanced',
+    // A debugger's port is one process's.
+    execArgv: process.execArgv.filter((argument) => !/^--(inspect|debug)/.test(argument)),
     stdio: ['ignore', output, output, 'ipc'],
   }).on('error', () => {})
   child.stdout?.on('data', (chunk) => process.stdout.write(chunk))

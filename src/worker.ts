@@ -43,6 +43,7 @@ let isLeaving = false
 
 tolerateOutput()
 process.on('message', (message: Message, handle: unknown) => {
+  if (message.t === 'c') took()
   if (!sockets.receive(message, handle)) hear(message, handle)
 })
 process.on('disconnect', () => {
@@ -53,6 +54,18 @@ process.on('disconnect', () => {
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR2'] as const) process.on(signal, () => {})
 process.on('uncaughtException', fail)
 process.on('unhandledRejection', fail)
+
+let taken = 0
+
+/** Said once a turn: until then the supervisor sends no more than a few. */
+function took(): void {
+  if (taken++ === 0) {
+    setImmediate(() => {
+      send({ t: 'took', count: taken })
+      taken = 0
+    })
+  }
+}
 
 function hear(message: Message, handle: unknown): void {
   switch (message.t) {
@@ -136,13 +149,16 @@ async function begin({ args, seed, slot, ticketKeys: keys }: Init): Promise<void
     workers: values.workers ?? 1,
     drainMs: values.drain?.timeoutMs ?? drainTimeoutMs,
     // What the others of this generation shall read, so that all serve the same, whatever becomes of the files.
-    seed: seed ?? seedOf(values),
+    seed: seed ?? seedOf(values, options),
   })
 }
 
 /** The configuration as options in code; undefined where there is code in it, which each process has to load itself. */
-function seedOf(values: ConfiguredServer['configuration']['values']): ServerOptions | undefined {
-  const seed = { ...values, config: false, env: {}, flags: [] } as ServerOptions
+function seedOf(
+  values: ConfiguredServer['configuration']['values'],
+  { modulesFrom = [], ownsContainer = true }: ServerOptions,
+): ServerOptions | undefined {
+  const seed = { ...values, config: false, env: {}, flags: [], modulesFrom, ownsContainer } as ServerOptions
   return isPortable(seed) ? seed : undefined
 }
 

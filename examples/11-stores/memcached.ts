@@ -38,4 +38,9 @@ class Cache {
   }
 }
 
-export default defineConfig({ listen: 'tcp://localhost:11211', protocol: 'memcached', handler: Cache })
+export default defineConfig({
+  listen: 'tcp://localhost:11211',
+  protocol: 'memcached',
+  handler: Cache,
+  limits: { connections: 1_000, frameBytes: 64 * 1024 },
+})

@@ -36,4 +36,9 @@ class Store {
   }
 }
 
-export default defineConfig({ listen: 'tcp://localhost:6379', protocol: 'resp', handler: Store })
+export default defineConfig({
+  listen: 'tcp://localhost:6379',
+  protocol: 'resp',
+  handler: Store,
+  limits: { connections: 1_000, frameBytes: 64 * 1024 },
+})

@@ -22,4 +22,9 @@ class House {
   }
 }
 
-export default defineConfig({ listen: 'tcp://localhost:1883', protocol: 'mqtt', handler: House })
+export default defineConfig({
+  listen: 'tcp://localhost:1883',
+  protocol: 'mqtt',
+  handler: House,
+  limits: { connections: 1_000, frameBytes: 64 * 1024 },
+})

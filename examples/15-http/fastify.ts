@@ -16,4 +16,5 @@ app.get('/hello/:name', async ({ params }) => ({ hello: (params as { name: strin
 export default defineConfig({
   listen: ['tcp://localhost:8080', 'unix:./web.sock'],
   protocol: { name: 'http', app },
+  limits: { connections: 1_000 },
 })

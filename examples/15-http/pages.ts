@@ -24,4 +24,9 @@ class GuestBook {
   }
 }
 
-export default defineConfig({ listen: 'tcp://localhost:8080', protocol: 'http', handler: GuestBook })
+export default defineConfig({
+  listen: 'tcp://localhost:8080',
+  protocol: 'http',
+  handler: GuestBook,
+  limits: { connections: 1_000, frameBytes: 64 * 1024 },
+})

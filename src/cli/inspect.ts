@@ -5,13 +5,17 @@
  */
 import { relative } from 'node:path'
 import { type LoadedConfiguration, loadConfiguration, ofListener, withOrigin } from '../core/config/index.js'
+import { refuseUnsupported, settleWorkers } from '../core/workers/options.js'
 import { defaultEndpoint, openServer, readConfiguration } from '../gaidaros.js'
 import type { Arguments } from './arguments.js'
 import { optionsOf } from './serve-options.js'
 
 export async function check(given: Arguments): Promise<number> {
   const options = optionsOf(given)
-  const server = await openServer(await readConfiguration(options), options, { place: 'command' })
+  const loaded = await readConfiguration(options)
+  const server = await openServer(loaded, options, { place: 'command' })
+  const workers = settleWorkers(loaded.values.workers)
+  if (workers !== undefined) refuseUnsupported(workers.balance)
   for (const { plan } of server.listeners) {
     for (const { transport, endpoint, options } of plan.bindings) {
       try {

@@ -132,12 +132,14 @@ export class HeldStream implements Source {
 
   async #open(): Promise<void> {
     this.#isOpening = true
+    let asked: Copy | undefined
     try {
       for (const socket of this.#sockets) {
         if (socket.server !== undefined || socket.holder === undefined) continue
         const copy = this.#copy
         // Nobody is there to take connections: the kernel keeps them until a worker comes.
         if (copy === undefined) return
+        asked = copy
         const handle = await copy(socket.holder)
         if (this.#isClosed || this.#stops.size > 0) {
           handle.close()
@@ -152,7 +154,8 @@ export class HeldStream implements Source {
     } finally {
       this.#isOpening = false
       if (this.#isClosed) for (const { server } of this.#sockets) server?.close()
-      else if (this.#stops.size > 0) this.#settle()
+      // Another worker has come while the one that was asked went.
+      else if (this.#stops.size > 0 || (this.#copy !== undefined && this.#copy !== asked)) this.#settle()
     }
   }
 

@@ -12,7 +12,7 @@ import { AcceptError, BindError, ConfigError } from '../core/errors.js'
 import type { SocketKind, SocketSource } from '../core/transport.js'
 import { Distribution, type Item, type Seat } from '../core/workers/distribution.js'
 import type { HeldSet, SocketHolder, SocketPort, Want } from '../core/workers/holder.js'
-import { type Balance, hasReusePort } from '../core/workers/options.js'
+import { type Balance, refuseUnsupported } from '../core/workers/options.js'
 import { type DatagramSeat, HeldDatagrams } from './held-datagrams.js'
 import { HeldStream, type NativeHandle } from './held-stream.js'
 import { type OpenedSockets, openSockets } from './open-sockets.js'
@@ -163,10 +163,16 @@ export class ServerSockets implements SocketHolder {
       serves: ({ source }) => keys.has(source),
       isFull: ({ source }) => port.isFull(listeners.get(source) ?? ''),
       waits: ({ source }) => waits.get(source) ?? false,
-      give: ({ source, socket }, done) => {
+      give: (item, done) => {
+        const { source, socket } = item
         this.#parts.count('workers.handed')
         // One that left while it waited is handed over all the same: what it sent before is still to be read.
-        port.send({ t: 'c', k: keys.get(source) }, socket, done)
+        port.give({ t: 'c', k: keys.get(source) }, socket, (fate) => {
+          // Ours is one of two descriptors; with a worker that has gone it is the last.
+          if (fate === 'unsent') this.#distribution.offer(item)
+          else socket.destroy()
+          done()
+        })
       },
     }
     this.#seats.set(port, { seat, set })
@@ -449,12 +455,6 @@ function refuseChange(old: Want, now: Want): void {
     const message = `${place}: is ${JSON.stringify(old.options[option])} where ${new Endpoint(now.endpoint)} is bound, and cannot become ${JSON.stringify(now.options[option])} by a reload; restart, or take another address`
     throw new ConfigError('BAD_VALUE', message, { place })
   }
-}
-
-function refuseUnsupported(balance: Balance): void {
-  if (balance !== 'reuse-port' || hasReusePort()) return
-  const message = `workers.balance: \`reuse-port\` needs Node 22.12 or newer (23.1 among 23), this is ${process.versions.node}; take \`kernel\` or \`round-robin\``
-  throw new ConfigError('BAD_VALUE', message, { place: 'workers.balance' })
 }
 
 /** Its listener is gone. */

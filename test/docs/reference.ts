@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url'
 import { commands, flagsOf } from '#src/cli/flags.js'
 import type { OptionField } from '#src/core/option-schema.js'
 import { limitRows, type OptionRow, serverLimitRows, socketRows, timeoutRows } from '#src/core/options.js'
+import { workerFields } from '#src/core/workers/options.js'
 import { framers, payloads } from '#src/plugins/codecs/index.js'
 import { consolePage } from '#src/plugins/console/index.js'
 import { cluster } from '#src/plugins/executors/cluster/front.js'
@@ -88,6 +89,12 @@ ${head}${rows(timeoutRows)}
 Each transport takes those it has, and refuses the rest by name.
 
 ${head}${rows(socketRows)}
+
+## workers
+
+Of the whole server: \`"workers": 4\`, or an object of these.
+
+${head}${fieldRows(workerFields)}
 
 ${sections('Transports: the `socket` key', [tcp, tls, unix, udp, memory] as never)}
 

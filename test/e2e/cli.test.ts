@@ -147,7 +147,7 @@ for (const [args, expected] of [
   [['serve', '--handler', './none.ts'], /there is no file .*none\.ts/],
   [['serve', '--eval', 'line =>'], /--eval: SyntaxError/],
   [['serve', '--config', './none.json'], /there is no configuration file .*none\.json/],
-  [['check', '--workers', 'many'], /workers.*expected/],
+  [['check', '--workers', '0'], /workers: expected count to be a number from 1 to 1024, or "auto"/],
   [['serve', '--executor', 'threads'], /unknown executor `threads`/],
 ] as const) {
   test(`${args.join(' ')}: exit 2, with what to do`, async () => {

@@ -184,7 +184,7 @@ test('10 injection with a database behind it', async () => {
   }
 })
 
-test('40: the fourth stranger is refused, until the limit is raised', async () => {
+test('40 the fourth stranger is refused, until the limit is raised', async () => {
   const command = example('40-limits.ts')
   const { default: port = 0 } = await command.ready()
   const peers = await Promise.all([1, 2, 3].map(() => Peer.open(port)))
@@ -192,21 +192,16 @@ test('40: the fourth stranger is refused, until the limit is raised', async () =
   const fourth = new Peer(port)
   await fourth.over
   await command.shows(/alarm\.raised alarm=connections/)
-  command.child.kill('SIGUSR2')
-  let isIn = false
-  while (!isIn) {
-    const next = new Peer(port)
-    isIn = await next.echoes('in').then(
-      () => true,
-      () => false,
-    )
-    next.leave()
-  }
+  const limit = gaidaros(['limit', 'limits.serverConnections=100', '--control', './limits.sock'], { cwd: folder })
+  assert.is(await limit.ended, 0, limit.stderr)
+  const next = await Peer.open(port)
+  await next.echoes('in')
+  next.leave()
   for (const peer of [...peers, fourth]) peer.leave()
   await stop(command)
 })
 
-test('41: metrics, health and logs', async () => {
+test('41 metrics, health and logs', async () => {
   const command = example('41-observability.ts', ['-q', ...local], { METRICS: '0', HEALTH: '0' })
   const { default: port = 0 } = await command.ready()
   const [, metrics = ''] = await command.shows(/"plugin":"metrics","address":"([^"]+)"/)
@@ -285,6 +280,25 @@ test('43 a watchman by the control socket', async () => {
   await peer.over
   await command.shows(/watchman: ended \w+/)
   peer.leave()
+  await stop(command)
+})
+
+test('30 workers answer in turn, and are reloaded', async () => {
+  const control = join(folder, 'workers.sock')
+  const command = example('30-workers.ts', [...local, '--control', control])
+  const { default: port = 0 } = await command.ready()
+  const ask = async () => {
+    const peer = await Peer.open(port)
+    await peer.send('hello\n').hears('hello, says process ')
+    await peer.hears('\n')
+    peer.leave()
+    return /process (\d+) to tcp/.exec(peer.heard)?.[1]
+  }
+  const before = new Set([await ask(), await ask(), await ask(), await ask()])
+  assert.is(before.size, 2)
+  const reload = gaidaros(['reload', '--control', control])
+  assert.is(await reload.ended, 0, reload.stderr)
+  assert.is(before.has(await ask()), false)
   await stop(command)
 })
 

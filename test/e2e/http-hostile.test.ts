@@ -139,7 +139,6 @@ withTool(
         peer.leave()
       } while (!isOver)
       assert.ok(answered > 0)
-      // biome-ignore lint/suspicious/noControlCharactersInRegex: it prints in colours
       const plain = (await attack.over).output.replace(/\x1b\[[\d;]*[A-Za-z]/g, '')
       const answers = [...plain.matchAll(/service available:\s*(YES|NO)/g)].map(([, answer]) => answer)
       assert.ok(answers.length > 0, plain)

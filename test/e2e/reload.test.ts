@@ -1,4 +1,4 @@
-// time limit: 300 s
+// time limit: 420 s
 /** Reload and takeover under load: F75 to F77 of the catalogue. No port is unbound, nothing that was accepted is lost. */
 import { createSocket } from 'node:dgram'
 import { existsSync, readFileSync, statSync } from 'node:fs'

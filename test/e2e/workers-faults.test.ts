@@ -23,8 +23,7 @@ for (const balance of ['round-robin', 'kernel']) {
     )
     const load = new Load(serving.port, 16)
     let killed = 0
-    const until = performance.now() + 5_000
-    while (performance.now() < until) {
+    while (killed < 12) {
       const pids = await serving.pids()
       const victim = pids[killed % Math.max(1, pids.length)]
       if (victim !== undefined) {
@@ -39,7 +38,6 @@ for (const balance of ['round-robin', 'kernel']) {
     await load.end()
     checkLedger(load, folder.read(`ledger-${balance}`))
     assert.equal(load.connectErrors, [])
-    assert.ok(killed >= 5, `killed ${killed}`)
     // Of each client at most the one message that it had under way, whenever its worker was killed.
     assert.ok(load.unknown.length <= 16 * killed, `${load.unknown.length} unknown for ${killed} killed`)
     assert.match(serving.command.stderr, /worker\.ended worker=\d pid=\d+ generation=1 reason=SIGKILL/)
@@ -200,7 +198,7 @@ test('workers that are full: newcomers are refused by them, or wait with the ker
       await peer.echoes('in')
       inside.push(peer)
     }
-    const fifth = await Peer.open(serving.port)
+    const fifth = new Peer(serving.port)
     fifth.send('fifth\n')
     if (whenFull === 'refuse') {
       await fifth.over

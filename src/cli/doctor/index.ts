@@ -6,7 +6,7 @@
 import { loadConfiguration } from '../../core/config/index.js'
 import { ConfigError, toError } from '../../core/errors.js'
 import { printable } from '../../core/printable.js'
-import { type ConfiguredServer, createServer } from '../../gaidaros.js'
+import { type ConfiguredServer, openServer, readConfiguration } from '../../gaidaros.js'
 import type { Arguments } from '../arguments.js'
 import { optionsOf } from '../serve-options.js'
 import { certificates } from './certificates.js'
@@ -84,7 +84,7 @@ async function examine(given: Arguments): Promise<Finding[]> {
   const { ok, error } = findingsOf('configuration')
   const options = optionsOf(given)
   try {
-    const server = await createServer(options)
+    const server = await openServer(await readConfiguration(options), options, { place: 'command' })
     const plans = [...server.listeners].map(({ plan }) => plan)
     const facts = factsOf(server.configuration, plans)
     const file = server.configuration.file ?? 'no configuration file'

@@ -23,8 +23,14 @@ export interface Want {
 /** A worker as the holder of sockets sees it. */
 export interface SocketPort {
   readonly slot: number
-  /** @param done - The other side has it, or never will. */
+  /** @param done - It has left, or never will. */
   send(message: object, handle?: unknown, done?: () => void): void
+  /**
+   * Hands a connection over; ours stays open until its fate is known, and is the caller's to close.
+   *
+   * @param done - `taken` there; `unsent`, and nobody has seen it; or `lost` with the worker, which may have read from it.
+   */
+  give(message: object, handle: unknown, done: (fate: 'taken' | 'unsent' | 'lost') => void): void
   /** Gives a second descriptor for the same socket. @throws when the worker is gone. */
   copy(handle: unknown): Promise<unknown>
   /** At its limit of connections. */

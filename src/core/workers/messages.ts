@@ -47,6 +47,7 @@ export type FromWorker =
   | { readonly t: 'answer'; readonly id: number; readonly result: unknown; readonly error: string | undefined }
   | { readonly t: 'dying'; readonly error: unknown }
   | ({ readonly t: 'drained' } & Pong)
+  | { readonly t: 'took'; readonly count: number }
   | { readonly t: 'junk' }
 
 export interface ReadyListener {
@@ -57,6 +58,7 @@ export interface ReadyListener {
 const kinds: readonly SocketKind[] = ['tcp', 'unix', 'udp', 'descriptor']
 const MOST_WANTS = 1_024
 const MOST_COUNTERS = 1_024
+const MOST_TAKEN = 65_536
 
 /** @returns undefined for what is none of these. */
 export function readMessage(given: unknown): FromWorker | undefined {
@@ -94,6 +96,8 @@ export function readMessage(given: unknown): FromWorker | undefined {
       return isCount(given.id) && (given.error === undefined || typeof given.error === 'string')
         ? { t, id: given.id, result: given.result, error: given.error }
         : undefined
+    case 'took':
+      return isCount(given.count) && given.count <= MOST_TAKEN ? { t, count: given.count } : undefined
     case 'junk':
       return { t }
     default:

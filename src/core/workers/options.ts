@@ -4,6 +4,7 @@
  * Room: core, contract. One table, as in core/options; the schema and the documentation are made from it.
  */
 import { availableParallelism } from 'node:os'
+import { ConfigError } from '../errors.js'
 import { nearest } from '../nearest.js'
 import type { OptionField } from '../option-schema.js'
 
@@ -95,4 +96,11 @@ export function settleWorkers(given: WorkersSetting | undefined): SettledWorkers
 export function hasReusePort(version = process.versions.node): boolean {
   const [major = 0, minor = 0] = version.split('.').map(Number)
   return major > 23 || (major === 23 && minor >= 1) || (major === 22 && minor >= 12)
+}
+
+/** @throws {ConfigError} for what this Node has not; never silently something else. */
+export function refuseUnsupported(balance: Balance): void {
+  if (balance !== 'reuse-port' || hasReusePort()) return
+  const message = `workers.balance: \`reuse-port\` needs Node 22.12 or newer (23.1 among 23), this is ${process.versions.node}; take \`kernel\` or \`round-robin\``
+  throw new ConfigError('BAD_VALUE', message, { place: 'workers.balance' })
 }

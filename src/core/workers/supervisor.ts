@@ -47,6 +47,10 @@ interface Generation {
 const PATIENCE_MS = 2_000
 /** After its last fault, until a supervisor believes that it is over. */
 const CALM_MS = 10_000
+/** With the end of a worker that had served, five ends. */
+const MANY_FAILURES = 4
+const FIRST_DELAY_MS = 1_000
+const MOST_DELAY_MS = 30_000
 /** Ticks missed by ourselves say nothing about workers. */
 const LATE = 2
 /** How often keys of TLS tickets are made anew. */
@@ -72,6 +76,9 @@ export class Supervisor implements WorkerOwner {
   #tickedAt = 0
   #crashedAt = Number.NEGATIVE_INFINITY
   #isCrashing = false
+  /** Starts that failed, one after another. */
+  #failures = 0
+  readonly #delayed = new Set<() => void>()
   #cutAt: ((timeoutMs: number) => void) | undefined
 
   constructor(parts: SupervisorParts) {
@@ -206,12 +213,13 @@ export class Supervisor implements WorkerOwner {
     for (const worker of workers) if (worker.state !== 'ended') this.#seat(worker, generation)
     for (const worker of before) worker.drain(generation.planned.drainMs, PATIENCE_MS)
     holder.keepOnly(generation.set)
-    this.#backoff.stop()
+    this.#cancelDelayed()
     for (let slot = 0; slot < generation.workers.count; slot++) if (!this.#seated.has(slot)) this.#replace(slot)
   }
 
   #seat(worker: Worker, { set }: Generation): void {
     this.#seated.set(worker.slot, worker)
+    this.#failures = 0
     this.#listeners = worker.listeners
     for (const listener of this.#suspended) worker.ask({ command: 'suspend', listener }).catch(() => {})
     set.seat(worker)
@@ -290,12 +298,30 @@ export class Supervisor implements WorkerOwner {
     const { slot } = worker
     if (!isFault) return this.#replace(slot)
     this.#crashedAt = this.clock.now()
-    this.#backoff.next(wasReady, () => this.#replace(slot))
-    const { delayMs } = this.#backoff
+    if (!wasReady) this.#failures++
+    let delayMs = 0
+    // By number, whatever the time between: on a busy machine each attempt takes long, and costs the others all the more.
+    if (this.#failures >= MANY_FAILURES) {
+      delayMs = Math.min(MOST_DELAY_MS, FIRST_DELAY_MS * 2 ** (this.#failures - MANY_FAILURES))
+      const cancel = this.clock.after(delayMs, () => {
+        this.#delayed.delete(cancel)
+        this.#replace(slot)
+      })
+      this.#delayed.add(cancel)
+    } else {
+      this.#backoff.next(wasReady, () => this.#replace(slot))
+      delayMs = this.#backoff.delayMs
+    }
     if (delayMs === 0) return
     this.#isCrashing = true
     this.count('workers.crash-loop')
     this.#parts.events.emit('workers.crashing', { worker: slot, delayMs })
+  }
+
+  #cancelDelayed(): void {
+    this.#backoff.stop()
+    for (const cancel of this.#delayed) cancel()
+    this.#delayed.clear()
   }
 
   // ── watching ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -416,7 +442,7 @@ export class Supervisor implements WorkerOwner {
     const wasReady = this.#state === 'ready'
     const began = this.clock.now()
     this.#enter('draining')
-    this.#backoff.stop()
+    this.#cancelDelayed()
     this.#cancelTick()
     const connections = [...this.#workers].reduce((sum, { last }) => sum + last.connections, 0)
     if (wasReady) events.emit('drain.started', { deadline: new Date(Date.now() + timeoutMs), connections })

@@ -13,8 +13,11 @@ import { type Init, type Planned, type Pong, type ReadyListener, readMessage } f
 /** A process with a channel over which descriptors travel. */
 export interface Child {
   readonly pid: number | undefined
-  /** @param done - The other side has it, or never will. */
-  send(message: object, handle: unknown, done: () => void): void
+  /**
+   * @param done - It has left, or with an error: it never will.
+   * @param keepsOpen - The handle stays ours too.
+   */
+  send(message: object, handle: unknown, done: (error: Error | null) => void, keepsOpen?: boolean): void
   kill(signal: 'SIGKILL' | 'SIGTERM'): void
 }
 
@@ -71,6 +74,8 @@ export class Worker implements SocketPort {
   readonly #owner: WorkerOwner
   readonly #child: Child
   readonly #full = new Set<string>()
+  /** On their way, oldest first. */
+  readonly #given: ((fate: 'taken' | 'unsent' | 'lost') => void)[] = []
   readonly #questions = new Map<number, Question>()
   readonly #copies = new Map<number, Question>()
   #state: WorkerState = 'loading'
@@ -118,6 +123,18 @@ export class Worker implements SocketPort {
   send(message: object, handle?: unknown, done: () => void = () => {}): void {
     if (this.#state === 'ended') return
     this.#child.send(message, handle, done)
+  }
+
+  give(message: object, handle: unknown, done: (fate: 'taken' | 'unsent' | 'lost') => void): void {
+    if (this.#state === 'ended') return done('unsent')
+    this.#given.push(done)
+    const sent = (error: Error | null) => {
+      const index = error === null ? -1 : this.#given.indexOf(done)
+      if (index === -1) return
+      this.#given.splice(index, 1)
+      done('unsent')
+    }
+    this.#child.send(message, handle, sent, true)
   }
 
   copy(handle: unknown): Promise<unknown> {
@@ -246,6 +263,9 @@ export class Worker implements SocketPort {
         this.#error = errorOf(message.error)
         this.#cause ??= 'uncaught error'
         return this.#owner.leaving(this)
+      case 'took':
+        for (let i = 0; i < message.count; i++) this.#given.shift()?.('taken')
+        return
       case 'junk':
         return this.#owner.count('workers.junk')
     }
@@ -272,6 +292,7 @@ export class Worker implements SocketPort {
       map.clear()
     }
     this.#owner.ended(this, end)
+    for (const done of this.#given.splice(0)) done('lost')
     this.#resolveEnded(end)
   }
 

@@ -24,6 +24,7 @@ const good: readonly FromWorker[] = [
   { t: 'answer', id: 4, result: [], error: undefined },
   { t: 'dying', error: 'x' },
   { t: 'drained', connections: 0, heapShare: 0.1, counters: {} },
+  { t: 'took', count: 2 },
   { t: 'junk' },
 ]
 
