@@ -14,7 +14,7 @@ import { optionSchema } from '../../core/option-schema.js'
 import { definePlugin, type PluginServices } from '../../core/plugin.js'
 import { metricsPage } from './metrics-page.js'
 import { type OperatorOptions, operatorFields } from './operator-http.js'
-import { type Family, Histogram, type Snapshot, Values } from './series.js'
+import { additive, type Family, Histogram, type Snapshot, Values } from './series.js'
 
 export { exposition } from './exposition.js'
 export { mergeSnapshots } from './merge.js'
@@ -351,7 +351,7 @@ function processFamilies(): Family[] {
   const info = new Values('version')
   info.set(1, process.version)
   return [
-    counter('process_cpu_seconds_total', 'CPU time of the process.', one((user + system) / 1e6)),
+    counter('process_cpu_seconds_total', 'CPU time of the process.', one(additive((user + system) / 1e6))),
     gauge(
       'process_start_time_seconds',
       'When the process began, since 1970.',

@@ -13,7 +13,7 @@ test('what is written is what the format says, down to the byte', () => {
   const values = new Values('listener', 'code')
   values.add(2, 'a"b\\c\nd', 'X')
   const histogram = new Histogram([0.1, 1], { listener: 'x' })
-  for (const value of [0.05, 0.1, 0.5, 7]) histogram.add(value)
+  for (const value of [0.0625, 0.09375, 0.5, 7]) histogram.add(value)
   const text = exposition(
     snapshot(
       [
@@ -41,7 +41,7 @@ a_total{listener="a\\"b\\\\c\\nd",code="X",worker="w1"} 2
 b_seconds_bucket{listener="x",worker="w1",le="0.1"} 2
 b_seconds_bucket{listener="x",worker="w1",le="1"} 3
 b_seconds_bucket{listener="x",worker="w1",le="+Inf"} 4
-b_seconds_sum{listener="x",worker="w1"} 7.65
+b_seconds_sum{listener="x",worker="w1"} 7.65625
 b_seconds_count{listener="x",worker="w1"} 4
 # HELP d g
 # TYPE d gauge
@@ -49,6 +49,21 @@ d{worker="w1"} +Inf
 `,
   )
   assert.is(total(readExposition(text), 'b_seconds'), 4)
+})
+
+test('a total does not depend on the order in which processes are added up: it could fall when one of them ends', () => {
+  const times = fc.array(fc.double({ min: 0, max: 1e3, noNaN: true }), { maxLength: 20 })
+  fc.assert(
+    fc.property(fc.array(times, { minLength: 2, maxLength: 6 }), (workers) => {
+      const snapshots = workers.map((given) => {
+        const histogram = new Histogram([1], {})
+        for (const time of given) histogram.add(time)
+        return snapshot([{ name: 's', help: '', type: 'histogram', bounds: [1], samples: [histogram.sample] }])
+      })
+      const sumOf = (of: readonly Snapshot[]) => (mergeSnapshots(of).families[0]?.samples[0] as { sum: number }).sum
+      assert.is(sumOf(snapshots.toReversed()), sumOf(snapshots))
+    }),
+  )
 })
 
 test('whatever the labels and values are, a strict reader reads back the same', () => {
