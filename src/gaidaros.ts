@@ -8,7 +8,8 @@ import 'reflect-metadata'
 import { dirname } from 'node:path'
 import { Script } from 'node:vm'
 import { type DependencyContainer, type InjectionToken, container as root } from 'tsyringe'
-import { type ClientConnection, openClient } from './core/client.js'
+import { registerBuiltIns } from './built-ins.js'
+import type { ClientConnection } from './core/client.js'
 import { type Clock, systemClock } from './core/clock.js'
 import { Companions } from './core/companions.js'
 import { findHandlers, loadExport, resolveHandler } from './core/config/handlers.js'
@@ -24,7 +25,7 @@ import type {
   TimeoutOptions,
 } from './core/configuration.js'
 import { type Provider, ServerContainer } from './core/container.js'
-import { Control, handlerOf } from './core/control.js'
+import type { Control } from './core/control.js'
 import { definitionOf, toDefinition } from './core/decorators.js'
 import { type Endpoint, parseEndpoint } from './core/endpoint.js'
 import { ConfigError, toError, WiringError } from './core/errors.js'
@@ -37,16 +38,17 @@ import {
   isHandlerDefinition,
   type Named,
 } from './core/handler.js'
-import { type HookedHandler, hooksHandler, scriptHandler } from './core/hooks.js'
+import type { HookedHandler } from './core/hooks.js'
 import type { Server } from './core/lifecycle.js'
 import { defaultLimits, defaultServerLimits, defaultTimeouts, drainTimeoutMs, type TlsOptions } from './core/options.js'
 import { writePidFile } from './core/pid-file.js'
 import { cameFrom, sourceOf } from './core/places/handler-source.js'
+import { seedOf } from './core/places/seed.js'
 import { isPortable } from './core/places/wire.js'
 import type { ListenerPlan } from './core/plan.js'
 import { Planner, settle } from './core/planner.js'
 import type { AnyPlugin, Companion, CompanionHost, Layer, Protocol } from './core/plugin.js'
-import { dropPrivileges, handOver, type Identity, idsOf } from './core/privileges.js'
+import type { Identity } from './core/privileges.js'
 import { checkOptions, ServerRegistry } from './core/registry.js'
 import { GaidarosServer } from './core/server.js'
 import type { StandardSchemaV1 } from './core/standard-schema.js'
@@ -67,24 +69,7 @@ import {
 } from './core/tokens.js'
 import type { SocketKind, SocketSource, TransportOptions } from './core/transport.js'
 import { settleWorkers } from './core/workers/options.js'
-import { seedOf } from './place-handlers.js'
-import { codecs, framers, payloads } from './plugins/codecs/index.js'
-import { cluster } from './plugins/executors/cluster/front.js'
-import { executors } from './plugins/executors/index.js'
-import { layers } from './plugins/layers/index.js'
-import { middleware } from './plugins/middleware/index.js'
-import { protocols } from './plugins/protocols/index.js'
-import { attached } from './transports/attached.js'
 import { descriptors } from './transports/descriptors.js'
-import { fd } from './transports/fd.js'
-import { memory } from './transports/memory.js'
-import { stdio } from './transports/stdio.js'
-import { systemd } from './transports/systemd.js'
-import { tcp } from './transports/tcp.js'
-import { tls } from './transports/tls.js'
-import { udp } from './transports/udp.js'
-import { unix } from './transports/unix.js'
-import { websocket } from './transports/websocket.js'
 import { version } from './version.js'
 
 /** Where is listened when nobody says where. */
@@ -292,7 +277,10 @@ export async function furnish(options: ServerOptions, read?: LoadedConfiguration
   registry.replacing('the application’s container', () => registerGiven(registry, given))
 
   const found = await traced(findHandlers(loaded, { definitionOf }))
-  const hooks = values.hooks === undefined ? undefined : await traced(hooksHandler(values.hooks, { load: loadModule }))
+  const hooks =
+    values.hooks === undefined
+      ? undefined
+      : await traced((await import('./core/hooks.js')).hooksHandler(values.hooks, { load: loadModule }))
   const fallback =
     hooks === undefined ? cameFrom(echo, { eval: 'message => message' }) : hooked(hooks, values.hooks as HookOptions)
   const injection = new ServerContainer({
@@ -308,7 +296,7 @@ export async function furnish(options: ServerOptions, read?: LoadedConfiguration
     ]),
   })
   const resolveRef = async (ref: HandlerRef | undefined, place: string): Promise<HandlerDefinition> => {
-    if (ref instanceof Script) return scriptHandler(ref)
+    if (ref instanceof Script) return (await import('./core/hooks.js')).scriptHandler(ref)
     if (isHandlerDefinition(ref) && sourceOf(ref) !== undefined) return ref
     const resolved = await resolveHandler(ref as string | HandlerLike | undefined, found, {
       definitionOf,
@@ -397,6 +385,7 @@ class Configured extends GaidarosServer implements PlacedServer {
   async becomeAnother(): Promise<void> {
     const identity = identityOf(this.configuration.values.daemon)
     if (identity === undefined) return
+    const { dropPrivileges, handOver, idsOf } = await import('./core/privileges.js')
     if (this.#place.place === 'worker') {
       dropPrivileges(identity)
       return
@@ -422,6 +411,7 @@ class Configured extends GaidarosServer implements PlacedServer {
       if (pidFile !== undefined) this.#removePidFile = writePidFile(pidFile)
     }
     if (path === undefined && this.#companions.length === 0) return
+    const { Control } = await import('./core/control.js')
     const control = new Control(this, version, redact === undefined ? {} : { redact })
     this.#beside.push(() => control.close())
     if (path !== undefined) await this.#listenForControl(path, control)
@@ -490,6 +480,7 @@ export async function companionsOf(entries: PluginEntries, events: EventHub): Pr
 
 /** A server of its own: it goes on answering while the one it steers is suspended or drains. */
 export async function listenForControl(path: string, control: Pick<Control, 'ask'>): Promise<Server> {
+  const { handlerOf } = await import('./core/control.js')
   const server = await createServer({
     config: false,
     env: {},
@@ -533,21 +524,6 @@ function hooked({ definition, codec }: HookedHandler, options: HookOptions): Han
 
 /** What answers where nobody said what to do: each message goes back. */
 const echo = defineHandler({ name: 'echo', message: (message: unknown) => message })
-
-/** @param shared - What the configuration says of the cluster. */
-function registerBuiltIns(registry: ServerRegistry, shared?: Configuration['cluster']): ServerRegistry {
-  for (const transport of [tcp, tls, udp, unix, memory, websocket, fd, systemd, stdio, attached])
-    registry.transport(transport as never)
-  for (const framer of framers) registry.framer(framer as never)
-  for (const payload of payloads) registry.payload(payload as never)
-  for (const codec of codecs) registry.codec(codec as never)
-  for (const step of middleware) registry.middleware(step as never)
-  for (const layer of layers) registry.layer(layer as never)
-  for (const protocol of protocols) registry.protocol(protocol as never)
-  for (const executor of executors) registry.executor(executor as never)
-  registry.executor(cluster(shared))
-  return registry
-}
 
 type Given = <T>(token: symbol) => readonly T[]
 
@@ -636,6 +612,7 @@ export async function connect(endpoint: string | Endpoint, options: ConnectOptio
   const registry = registerBuiltIns(new ServerRegistry({ events: new EventHub(), clock }))
   for (const plugin of options.plugins ?? []) await registry.plug(plugin, {})
   const parsed = parseEndpoint(endpoint, registry.schemes)
+  await registry.ready({ schemes: [parsed.scheme], layers: options.layers, protocols: [options.protocol] })
   const transport = registry.transportOf(parsed.scheme)
   const protocol =
     options.protocol === undefined ? undefined : registry.resolveProtocol(options.protocol, 'protocol').protocol
@@ -644,6 +621,7 @@ export async function connect(endpoint: string | Endpoint, options: ConnectOptio
   const socket = checkOptions(transport.options as StandardSchemaV1 | undefined, options.socket ?? {}, 'socket')
   const tlsOptions = options.tls === undefined ? {} : { tls: options.tls }
   const deadline = timeouts.connectMs === Number.POSITIVE_INFINITY ? [] : [AbortSignal.timeout(timeouts.connectMs)]
+  const { openClient } = await import('./core/client.js')
   return openClient({
     transport,
     endpoint: parsed,

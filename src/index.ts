@@ -62,6 +62,6 @@ export type { Capabilities, Link, LinkSink, Listener, Transport, TransportOption
 export type { Usage } from './core/usage.js'
 export { type ConfiguredServer, type ConnectOptions, connect, createServer, type ServerOptions } from './gaidaros.js'
 export { createNode, type NodeHandle, type NodeInput } from './node.js'
-export { PROXY, type ProxyFacts } from './plugins/layers/proxy-protocol.js'
+export { PROXY, type ProxyFacts } from './plugins/layers/proxy-facts.js'
 export { type AttachedServer, type AttachOptions, attach } from './transports/attached.js'
 export { WEBSOCKET, type WebSocketFacts } from './transports/websocket-facts.js'

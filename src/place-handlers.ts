@@ -4,7 +4,7 @@
 import { systemClock } from './core/clock.js'
 import { loadHandler } from './core/config/handlers.js'
 import { loadModule } from './core/config/index.js'
-import type { Configuration, HookOptions } from './core/configuration.js'
+import type { HookOptions } from './core/configuration.js'
 import { ServerContainer } from './core/container.js'
 import { definitionOf, toDefinition } from './core/decorators.js'
 import { WiringError } from './core/errors.js'
@@ -12,32 +12,9 @@ import { EventHub } from './core/events.js'
 import type { HandlerPlan } from './core/handler.js'
 import { evalHandler, hooksHandler } from './core/hooks.js'
 import type { HandlerSource } from './core/places/handler-source.js'
-import { isPortable } from './core/places/wire.js'
+import type { PlaceSeed } from './core/places/seed.js'
 import { ServerRegistry } from './core/registry.js'
 import { CLOCK, CONFIGURATION, EVENTS, REGISTRY } from './core/tokens.js'
-
-/** What handlers elsewhere stand on. */
-export interface PlaceSeed {
-  /** Relative names are meant from here. */
-  readonly directory: string
-  /** The configuration's values, as far as they are data. */
-  readonly values: Partial<Configuration>
-}
-
-/** Takes along what is data, all the way down. */
-export function seedOf(directory: string, values: Configuration): PlaceSeed {
-  return { directory, values: onlyData(values) as Partial<Configuration> }
-}
-
-function onlyData(value: unknown): unknown {
-  if (typeof value === 'function' || typeof value === 'symbol') return undefined
-  if (Array.isArray(value)) return value.map(onlyData).filter((one) => one !== undefined)
-  if (typeof value !== 'object' || value === null) return value
-  const prototype = Object.getPrototypeOf(value)
-  if (prototype !== Object.prototype && prototype !== null) return isPortable(value) ? value : undefined
-  const entries = Object.entries(value).map(([key, one]) => [key, onlyData(one)] as const)
-  return Object.fromEntries(entries.filter(([, one]) => one !== undefined))
-}
 
 export function openHandlers() {
   const events = new EventHub()

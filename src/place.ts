@@ -9,10 +9,11 @@ import { toError } from './core/errors.js'
 import type { Channel, ChannelSink } from './core/places/channel.js'
 import { pipeChannel } from './core/places/pipe-channel.js'
 import { Place } from './core/places/place.js'
+import type { PlaceSeed } from './core/places/seed.js'
 import { MOST_RECORD_BYTES, mostBatchBytes } from './core/places/wire.js'
 import { dropPrivileges } from './core/privileges.js'
 import { profileDirectory, startProfile } from './core/profile.js'
-import { openHandlers, type PlaceSeed } from './place-handlers.js'
+import { openHandlers } from './place-handlers.js'
 import { inheritedPipe } from './transports/inherited-pipe.js'
 
 const given = (isMainThread ? null : workerData) as { gaidaros?: string; messageBytes?: number } | null

@@ -155,7 +155,7 @@ export class Service implements Begun {
     )
   }
 
-  // ── one server in this process ─────────────────────────────────────────────────────────────────────────────────────
+  // -- one server in this process ------------------------------------------------------------------------------------
 
   async #serveHere(): Promise<void> {
     const { sockets } = this.#foundation
@@ -213,7 +213,7 @@ export class Service implements Begun {
     })
   }
 
-  // ── several, in their own ──────────────────────────────────────────────────────────────────────────────────────────
+  // -- several, in their own -----------------------------------------------------------------------------------------
 
   async #supervise(count: number): Promise<void> {
     const { values } = this.#loaded

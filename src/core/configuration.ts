@@ -66,12 +66,12 @@ export interface HookOptions {
   /** A class exported by it; one instance is made with `args`. */
   readonly class?: string
   readonly args?: readonly unknown[]
-  /** `(buffer) → boolean`: true when the buffer holds a whole request. */
+  /** `(buffer) -> boolean`: true when the buffer holds a whole request. */
   readonly endRequest?: HookRef
-  /** `(buffer) → [request, rest]`. */
+  /** `(buffer) -> [request, rest]`. */
   readonly splitRequest?: HookRef
   readonly decodeRequest?: HookRef
-  /** `(request) → reply | [reply, keepAlive]`: one reply, then closed, unless keepAlive is true. */
+  /** `(request) -> reply | [reply, keepAlive]`: one reply, then closed, unless keepAlive is true. */
   readonly handleRequest?: HookRef
   readonly encodeResponse?: HookRef
 }
@@ -136,7 +136,7 @@ export interface Configuration extends SharedOptions {
   readonly verbose?: number
 }
 
-/** Types a configuration in code: `export default defineConfig({ … })`. */
+/** Types a configuration in code: `export default defineConfig({ ... })`. */
 export function defineConfig(configuration: Configuration): Configuration {
   return configuration
 }

@@ -14,7 +14,7 @@ export type ConnectionState = 'opening' | 'open' | 'peer-ended' | 'ending' | 'cl
 export interface CloseReason {
   /**
    * `ENDED` (orderly), `SHUTDOWN` (drained), an error's code (`RESET`, `IDLE_TIMEOUT`, `SLOW_PEER`, `TOO_LARGE`,
-   * `HANDLER_FAILED` …), or what the application gave to `close` or `abort`.
+   * `HANDLER_FAILED` ...), or what the application gave to `close` or `abort`.
    */
   readonly code: string
   /** Who decided: the other side, the application's code, the framework (limits, deadlines, drain), or the network. */

@@ -50,7 +50,7 @@ const nothing = new Set<unknown>([
 ])
 
 /**
- * The parameters of a class, from `static inject = [TOKEN, …]`, else from what decorators recorded.
+ * The parameters of a class, from `static inject = [TOKEN, ...]`, else from what decorators recorded.
  *
  * @throws {WiringError} `UNKNOWN_DEPENDENCY` when it has parameters and nothing is known of them.
  */

@@ -1,7 +1,7 @@
 /**
  * The control socket's other end: what steers a running server.
  *
- * Room: core, mechanism. JSON lines over a Unix socket of mode 0600: `{ id, command, … }` is answered by
+ * Room: core, mechanism. JSON lines over a Unix socket of mode 0600: `{ id, command, ... }` is answered by
  * `{ id, ok: true, result }` or `{ id, ok: false, error }`. It is a Gaidaros handler like any other. Each command is a
  * function from server and request to plain data; `mergeAnswers` makes one answer of several processes' answers.
  */

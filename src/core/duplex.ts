@@ -114,7 +114,7 @@ export class ConnectionStream extends Duplex {
     done(error)
   }
 
-  // ── the connection's side ──────────────────────────────────────────────────────────────────────────────────────────
+  // -- the connection's side -----------------------------------------------------------------------------------------
 
   /** @internal */
   feed(bytes: Buffer): void {

@@ -11,7 +11,7 @@ import type { Endpoint } from './endpoint.js'
 
 /** Every event with its fields. The channel of `connection.opened` is `gaidaros.connection.opened`. */
 export interface Events {
-  /** `created → starting → ready → draining → stopped`. */
+  /** `created -> starting -> ready -> draining -> stopped`. */
   'server.state': { readonly from: string; readonly to: string }
   /** An address is bound; one event for each endpoint. */
   'listener.bound': { readonly listener: string; readonly endpoint: Endpoint }
@@ -84,7 +84,7 @@ export interface Events {
   }
   /**
    * It is gone. `reason`: `drained`, `exit 1`, a signal's name, `heap full`, `uncaught error`, `stuck`, `failed to start`,
-   * `never ready`, `rolled back` …; `connections` went with it, as last counted.
+   * `never ready`, `rolled back` ...; `connections` went with it, as last counted.
    */
   'worker.ended': {
     readonly worker: number

@@ -46,7 +46,7 @@ export interface TlsFacts {
 }
 
 export interface TlsCertificate {
-  /** Distinguished name parts, `{ CN: 'alice', O: … }`. */
+  /** Distinguished name parts, `{ CN: 'alice', O: ... }`. */
   readonly subject: Readonly<Record<string, string | string[]>>
   readonly issuer: Readonly<Record<string, string | string[]>>
   readonly subjectAltName: string | undefined

@@ -12,7 +12,7 @@ import { checkHandlerKeys } from './handler-options.js'
 import type { Middleware, MiddlewareSet } from './pipeline.js'
 import type { StandardSchemaV1 } from './standard-schema.js'
 
-/** A named thing with options: its name, or `{ name, …options }`. In code a ready object serves as well. */
+/** A named thing with options: its name, or `{ name, ...options }`. In code a ready object serves as well. */
 export type Named = string | ({ readonly name: string } & Readonly<Record<string, unknown>>)
 export type NamedExecutor = string | ({ readonly type: string } & Readonly<Record<string, unknown>>)
 export type CodecRef = Named | Codec<never, never> | Codec

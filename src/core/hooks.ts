@@ -45,7 +45,7 @@ export async function hooksHandler(
 }
 
 /**
- * The handler of `--eval 'line => …'`: a function, or `defineHandler` in an expression.
+ * The handler of `--eval 'line => ...'`: a function, or `defineHandler` in an expression.
  *
  * @throws {ConfigError} `BAD_USAGE` with the compiler's words.
  */

@@ -18,7 +18,7 @@ import type { ListenerPlan } from './plan.js'
 import type { LiveServerLimits } from './server-room.js'
 import type { Usage } from './usage.js'
 
-/** `created → starting → ready → draining → stopped`. */
+/** `created -> starting -> ready -> draining -> stopped`. */
 export type ServerState = 'created' | 'starting' | 'ready' | 'draining' | 'stopped'
 export type ListenerState = 'unbound' | 'listening' | 'suspended' | 'closed'
 

@@ -258,7 +258,7 @@ export class ServerListener implements ListenerHandle {
     return new Promise((resolve, reject) => this.#waiters.add({ isMet, resolve, reject }))
   }
 
-  // ── called by the sink ─────────────────────────────────────────────────────────────────────────────────────────────
+  // -- called by the sink --------------------------------------------------------------------------------------------
 
   /** Lets a link in as a session, or aborts it. */
   admit(link: Link, scope: SessionScope): Session | undefined {

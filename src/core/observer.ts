@@ -15,7 +15,7 @@ import type { Usage } from './usage.js'
 
 /** A server as observers see it. */
 export interface ObservedServer extends EventSource {
-  /** `created → starting → ready → draining → stopped`. */
+  /** `created -> starting -> ready -> draining -> stopped`. */
   readonly state: string
   readonly listeners: Iterable<ObservedListener>
   readonly connections: Iterable<Connection> & { readonly size: number }

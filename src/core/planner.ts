@@ -72,6 +72,7 @@ export class Planner {
     const at = `listeners.${name}`
     const where = (key: string) =>
       origin(['listeners', name, key]) ?? origin([key]) ?? (key in options || key in shared ? 'code' : 'default')
+    await this.#load(name, options)
     const choices = this.#choices(options, at)
     const limits = settle<Limits>(defaultLimits, shared.limits, options.limits)
     const timeouts = settle<Timeouts>(defaultTimeouts, shared.timeouts, options.timeouts)
@@ -104,6 +105,26 @@ export class Planner {
         },
       },
     }
+  }
+
+  /** What the listener names, and comes with Gaidaros, is loaded now. What its handlers name comes with them. */
+  async #load(name: string, options: ListenerOptions): Promise<void> {
+    const { registry, shared } = this.#parts
+    const protocol = options.protocol ?? shared.protocol
+    const endpoints = Array.isArray(options.endpoint) ? options.endpoint : [options.endpoint]
+    const schemes = (endpoints as (string | Endpoint)[]).map(
+      (text) => endpointAt(text, registry.schemes, `listeners.${name}.endpoint`).scheme,
+    )
+    await registry.ready({
+      schemes,
+      layers: options.layers ?? shared.layers,
+      protocols: Array.isArray(protocol) ? protocol : [protocol],
+      middleware: [...(shared.middleware ?? []), ...(options.middleware ?? [])],
+      executors: [options.executor, shared.executor],
+    })
+    if ((options.layers ?? shared.layers ?? []).length === 0) return
+    const over = schemes.flatMap((scheme) => registry.transportOf(scheme).over ?? [])
+    await registry.ready({ schemes: over.map(({ scheme }) => scheme), layers: over.map(({ layer }) => layer) })
   }
 
   /** The protocols of a listener, each with what it says of handler and codec; one without a protocol where none is named. */
@@ -164,6 +185,11 @@ export class Planner {
       handlerRef,
       choice.handler === undefined ? `${at}.handler` : `${choice.place}.handler`,
     )
+    const { messages } = definition
+    await registry.ready({
+      middleware: [...(definition.options.middleware ?? []), ...messages.flatMap((one) => one.middleware ?? [])],
+      executors: [definition.options.executor, ...messages.map((one) => one.executor)],
+    })
     const codecRef = choice.codec ?? options.codec ?? shared.codec
     const codec =
       protocol !== undefined && (codecRef === undefined || choice.place !== `${at}.protocol`)

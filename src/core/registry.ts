@@ -17,13 +17,26 @@ import type { AnyPlugin, Companion, Factory, Framing, Layer, PluginServices, Pro
 import { issuePath, type StandardSchemaV1 } from './standard-schema.js'
 import type { Transport } from './transport.js'
 
-/** A registered thing and who registered it. */
+/** A registered thing and who registered it; or how it is fetched when it is first named. */
 interface Entry<T> {
-  readonly thing: T
+  thing: T | undefined
   readonly by: string
+  readonly fetch?: (() => Promise<T>) | undefined
 }
 type Shelf<T> = Map<string, Entry<T>>
 type AnyFactory<T> = Factory<T, never>
+
+/** What can be registered before it is loaded. */
+export type OnDemandKind = 'layer' | 'protocol' | 'middleware' | 'executor'
+
+/** References as configuration and handlers hold them: names, names with options, things themselves. */
+export interface Wanted {
+  readonly schemes?: readonly string[]
+  readonly layers?: readonly unknown[] | undefined
+  readonly protocols?: readonly unknown[] | undefined
+  readonly middleware?: readonly unknown[] | undefined
+  readonly executors?: readonly unknown[] | undefined
+}
 
 export class ServerRegistry implements Registry {
   readonly #services: PluginServices
@@ -149,7 +162,48 @@ export class ServerRegistry implements Registry {
     return put(this.#companions, 'companion', companion.name, companion, this.#by, this)
   }
   get companions(): readonly Companion[] {
-    return [...this.#companions.values()].map(({ thing }) => thing)
+    return [...this.#companions.values()].map(({ thing }) => thing as Companion)
+  }
+
+  /**
+   * Registers what is loaded only when something names it; `ready()` does that. A server that needs none of it neither reads
+   * nor keeps its code.
+   */
+  onDemand<O>(kind: OnDemandKind, name: string, fetch: () => Promise<Factory<unknown, O>>): this {
+    shelve(this.#shelves[kind], kind, name, { thing: undefined, by: this.#by, fetch: fetch as never })
+    return this
+  }
+
+  transportOnDemand(
+    name: string,
+    schemes: readonly string[],
+    fetch: () => Promise<Transport<never> | Transport>,
+  ): this {
+    const entry: Entry<Transport> = { thing: undefined, by: this.#by, fetch: fetch as () => Promise<Transport> }
+    shelve(this.#transports, 'transport', name, entry)
+    for (const scheme of schemes) shelve(this.#schemes, 'scheme', scheme, entry)
+    return this
+  }
+
+  /** Loads what these name, where it has to be loaded. Whoever resolves a name has waited for this; unknown names are told then. */
+  async ready(wanted: Wanted): Promise<void> {
+    const { layer, protocol, middleware, executor } = this.#shelves
+    await Promise.all([
+      ...fetchAll(this.#schemes, wanted.schemes),
+      ...fetchAll(layer, wanted.layers),
+      ...fetchAll(protocol, wanted.protocols),
+      ...fetchAll(middleware, wanted.middleware),
+      ...fetchAll(executor, wanted.executors),
+    ])
+  }
+
+  get #shelves(): Record<OnDemandKind, Shelf<AnyFactory<unknown>>> {
+    return {
+      layer: this.#layers,
+      protocol: this.#protocols,
+      middleware: this.#middleware,
+      executor: this.#executors,
+    }
   }
 
   /** Runs `register` with leave to replace: for what the application itself put into its container. */
@@ -204,11 +258,11 @@ export class ServerRegistry implements Registry {
       return { name: 'given in code', codec: ref as Codec }
     const { name, ...options } = typeof ref === 'string' ? { name: ref } : (ref as Named & object)
     const whole = this.#codecs.get(name)
-    if (whole !== undefined) return { name, codec: this.#make(whole.thing, options, place) }
+    if (whole?.thing !== undefined) return { name, codec: this.#make(whole.thing, options, place) }
     const known: Shelf<unknown> = new Map<string, Entry<unknown>>([...this.#codecs, ...this.#framers])
-    if (!this.#framers.has(name)) find(known, 'codec', name, place)
+    const factory = find(known, 'codec', name, place) as AnyFactory<Framing>
     const { payload: payloadRef, ...framerOptions } = options as { payload?: Named }
-    const framing = this.#make((this.#framers.get(name) as Entry<AnyFactory<Framing>>).thing, framerOptions, place)
+    const framing = this.#make(factory, framerOptions, place)
     const chosen = payloadRef ?? framing.payload ?? 'bytes'
     const { name: payloadName, ...payloadOptions } = typeof chosen === 'string' ? { name: chosen } : chosen
     const payloadPlace = `${place}.payload`
@@ -262,19 +316,41 @@ export class ServerRegistry implements Registry {
 }
 
 function put<T, R>(shelf: Shelf<T>, kind: string, name: string, thing: T, by: string, result?: R): R {
-  const present = shelf.get(name)
-  if (present !== undefined && present.thing !== thing) {
-    throw new WiringError('DUPLICATE', `two things are the ${kind} \`${name}\`: one of ${present.by}, one of ${by}`, {
-      name,
-    })
-  }
-  shelf.set(name, { thing, by })
+  shelve(shelf, kind, name, { thing, by })
   return result as R
+}
+
+function shelve<T>(shelf: Shelf<T>, kind: string, name: string, entry: Entry<T>): void {
+  const present = shelf.get(name)
+  if (present !== undefined && (present.thing === undefined || present.thing !== entry.thing)) {
+    const message = `two things are the ${kind} \`${name}\`: one of ${present.by}, one of ${entry.by}`
+    throw new WiringError('DUPLICATE', message, { name })
+  }
+  shelf.set(name, entry)
+}
+
+function fetchAll<T>(shelf: Shelf<T>, refs: readonly unknown[] = []): Promise<void>[] {
+  return refs.flatMap((ref) => {
+    const name = nameOf(ref)
+    const entry = name === undefined ? undefined : shelf.get(name)
+    if (entry?.fetch === undefined || entry.thing !== undefined) return []
+    return entry.fetch().then((thing) => {
+      entry.thing ??= thing
+    })
+  })
+}
+
+/** `{ type }` is how executors are named. */
+function nameOf(ref: unknown): string | undefined {
+  if (typeof ref === 'string') return ref
+  const { name, type } = (typeof ref === 'object' && ref !== null ? ref : {}) as { name?: unknown; type?: unknown }
+  return [name, type].find((one) => typeof one === 'string') as string | undefined
 }
 
 function find<T>(shelf: Shelf<T>, kind: string, name: string, place: string): T {
   const entry = shelf.get(name)
-  if (entry !== undefined) return entry.thing
+  if (entry?.thing !== undefined) return entry.thing
+  if (entry !== undefined) throw new Error(`${kind} \`${name}\` is resolved before it is loaded: a defect of ours`)
   const near = nearest(name, shelf.keys())
   const known = [...shelf.keys()].join(', ') || 'none'
   const where = place === '' ? '' : `${place}: `

@@ -155,7 +155,7 @@ export class GaidarosServer implements Server {
     return this
   }
 
-  // ── start ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+  // -- start ---------------------------------------------------------------------------------------------------------
 
   get observers(): readonly Observer[] {
     return this.#parts.observers
@@ -227,7 +227,7 @@ export class GaidarosServer implements Server {
     return result
   }
 
-  // ── listeners at run time ──────────────────────────────────────────────────────────────────────────────────────────
+  // -- listeners at run time -----------------------------------------------------------------------------------------
 
   #add(plan: ListenerPlan): ServerListener {
     const isHandling = () => this.#isHandling
@@ -290,7 +290,7 @@ export class GaidarosServer implements Server {
     this.#listeners.delete(name)
   }
 
-  // ── stop ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+  // -- stop ----------------------------------------------------------------------------------------------------------
 
   stop(options: StopOptions = {}): Promise<void> {
     const timeoutMs = Math.min(options.timeoutMs ?? this.#parts.drainTimeoutMs, LONGEST_MS)

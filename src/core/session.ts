@@ -6,7 +6,7 @@
  *
  * Rules it keeps:
  * - a handler that returns a plain value runs synchronously, end to end, and its replies leave in one write a turn;
- * - whatever is a reason not to go on (a handler at work, a slow peer, a pause …) is one bit of `#stops`; zero means go;
+ * - whatever is a reason not to go on (a handler at work, a slow peer, a pause ...) is one bit of `#stops`; zero means go;
  * - one reason of closing, settled by whoever comes first; one `closed`, last.
  */
 import type { Duplex } from 'node:stream'
@@ -223,7 +223,7 @@ export class Session implements Connection, Expiring, Holder {
       this.#pace = new Pace(limits.minBytesPerSecond, timeouts.slowGraceMs)
   }
 
-  // ── what handlers see ──────────────────────────────────────────────────────────────────────────────────────────────
+  // -- what handlers see ---------------------------------------------------------------------------------------------
 
   /** Resolves after `closed`, when the close hook and the disposal of what was made for this connection are done. */
   get ended(): Promise<void> {
@@ -438,7 +438,7 @@ export class Session implements Connection, Expiring, Holder {
     this.#lastActivity = this.#scope.host.clock.now()
   }
 
-  // ── opening ────────────────────────────────────────────────────────────────────────────────────────────────────────
+  // -- opening -------------------------------------------------------------------------------------------------------
 
   /** Runs connection middleware and the handler's `open`. Called once, by the sink. */
   start(): void {
@@ -576,7 +576,7 @@ export class Session implements Connection, Expiring, Holder {
     return true
   }
 
-  // ── bytes in ───────────────────────────────────────────────────────────────────────────────────────────────────────
+  // -- bytes in ------------------------------------------------------------------------------------------------------
 
   /** Bytes from the link: `buffer[start, end)`. */
   data(buffer: Buffer, start: number, end: number): void {
@@ -752,7 +752,7 @@ export class Session implements Connection, Expiring, Holder {
     this.#link.resume()
   }
 
-  // ── messages ───────────────────────────────────────────────────────────────────────────────────────────────────────
+  // -- messages ------------------------------------------------------------------------------------------------------
 
   /** One frame's payload, `buffer[start, end)`, to the handler and its reply back. */
   #deliver(buffer: Buffer, start: number, end: number): void {
@@ -908,7 +908,7 @@ export class Session implements Connection, Expiring, Holder {
     if (host.events.wants('message.dropped')) host.events.emit('message.dropped', { connection: this, error })
   }
 
-  // ── replies ────────────────────────────────────────────────────────────────────────────────────────────────────────
+  // -- replies -------------------------------------------------------------------------------------------------------
 
   #answer(reply: unknown): void {
     if (reply === undefined) return
@@ -1023,7 +1023,7 @@ export class Session implements Connection, Expiring, Holder {
     if (this.#outbox.gathered > 0) this.#flushSoon()
   }
 
-  // ── bytes out ──────────────────────────────────────────────────────────────────────────────────────────────────────
+  // -- bytes out -----------------------------------------------------------------------------------------------------
 
   get #canWrite(): boolean {
     return !this.#hasEnded && !this.#isDiscarding && !this.#isClosed
@@ -1155,7 +1155,7 @@ export class Session implements Connection, Expiring, Holder {
     })
   }
 
-  // ── ending ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+  // -- ending --------------------------------------------------------------------------------------------------------
 
   /** The peer finished its side. */
   peerEnded(): void {
@@ -1281,7 +1281,7 @@ export class Session implements Connection, Expiring, Holder {
     this.#link.abort(error)
   }
 
-  // ── the operator ───────────────────────────────────────────────────────────────────────────────────────────────────
+  // -- the operator --------------------------------------------------------------------------------------------------
 
   /** @internal Adds what passed so far. */
   addTraffic(total: Traffic): void {
@@ -1353,7 +1353,7 @@ export class Session implements Connection, Expiring, Holder {
     }
   }
 
-  // ── failures ───────────────────────────────────────────────────────────────────────────────────────────────────────
+  // -- failures ------------------------------------------------------------------------------------------------------
 
   /** A frame that breaks a limit or the grammar: the framer is dead, the connection ends. */
   #refuse(error: Error): void {
@@ -1430,7 +1430,7 @@ export class Session implements Connection, Expiring, Holder {
     return error
   }
 
-  // ── deadlines ──────────────────────────────────────────────────────────────────────────────────────────────────────
+  // -- deadlines -----------------------------------------------------------------------------------------------------
 
   /** One armed time a connection: the nearest. Activity only stores when it was; what is due is found out here. */
   expire(now: number): void {
@@ -1561,7 +1561,7 @@ export class Session implements Connection, Expiring, Holder {
     this.#messageAbortion = undefined
   }
 
-  // ── memory ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+  // -- memory --------------------------------------------------------------------------------------------------------
 
   /** @internal Bytes held here: what came and waits, what is to be sent and waits. */
   get heldBytes(): number {
@@ -1603,7 +1603,7 @@ export class Session implements Connection, Expiring, Holder {
     this.#finish(error.code, 'server', error)
   }
 
-  // ── drain and close ────────────────────────────────────────────────────────────────────────────────────────────────
+  // -- drain and close -----------------------------------------------------------------------------------------------
 
   /** The server (or this listener) is ending: what was received whole is handled, then the connection is ended. */
   drain(deadline: Date, patienceMs = 0): void {

@@ -6,7 +6,7 @@
  */
 import type { Server as HttpServer, IncomingMessage } from 'node:http'
 import type { Server as NetServer, Socket } from 'node:net'
-import { TLSSocket, Server as TlsServer } from 'node:tls'
+import type { TLSSocket, Server as TlsServer } from 'node:tls'
 import type { ListenerOptions } from '../core/configuration.js'
 import { BindError, WiringError } from '../core/errors.js'
 import type { ListenerHandle, Server } from '../core/lifecycle.js'
@@ -71,6 +71,11 @@ function isHttp(server: AttachedServer): server is HttpServer {
   return 'headersTimeout' in server
 }
 
+/** Told by what it says of itself: to ask for its class would load Node's `tls` where nobody speaks it. */
+function isSecure(socket: Socket): socket is TLSSocket {
+  return (socket as Partial<TLSSocket>).encrypted === true
+}
+
 export const attached: Transport = {
   name: 'attached',
   schemes: ['attached'],
@@ -102,9 +107,7 @@ export const attached: Transport = {
       // Late replies to a peer that ended are lost otherwise.
       socket.allowHalfOpen = true
       guardErrors(socket)
-      listener.pass(socket, () =>
-        new StreamLink(socket, socket instanceof TLSSocket ? socket : undefined, scope).open(),
-      )
+      listener.pass(socket, () => new StreamLink(socket, isSecure(socket) ? socket : undefined, scope).open())
     }
     const takeUpgrade = (request: IncomingMessage, socket: Socket, head: Buffer) => {
       if (request.headers.upgrade?.toLowerCase() !== upgrade?.toLowerCase()) return
@@ -115,7 +118,7 @@ export const attached: Transport = {
       if (head.length > 0) socket.unshift(head)
       open(socket)
     }
-    const event = isHttp(server) ? 'upgrade' : server instanceof TlsServer ? 'secureConnection' : 'connection'
+    const event = isHttp(server) ? 'upgrade' : 'setTicketKeys' in server ? 'secureConnection' : 'connection'
     const take = event === 'upgrade' ? takeUpgrade : open
     server.on(event, take as never)
     return listener

@@ -309,7 +309,7 @@ export class ServerSockets implements SocketHolder {
     return this.#parts.inherited?.get(id)
   }
 
-  // ── a server in this process ───────────────────────────────────────────────────────────────────────────────────────
+  // -- a server in this process --------------------------------------------------------------------------------------
 
   /** Binds for a server in this process, which serves by itself until its sockets are handed on. */
   lend(key: string, kind: SocketKind, endpoint: Endpoint): SocketSource {

@@ -104,7 +104,7 @@ export class UdpLink implements Link, DatagramPeer {
     this.#remote = undefined
   }
 
-  // ── in ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+  // -- in ------------------------------------------------------------------------------------------------------------
 
   /** A datagram of this peer. */
   receive(datagram: Buffer): void {
@@ -150,7 +150,7 @@ export class UdpLink implements Link, DatagramPeer {
     }
   }
 
-  // ── out ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+  // -- out -----------------------------------------------------------------------------------------------------------
 
   /** One datagram. Over what the endpoint declares nothing is sent and the listener is told; the link lives. */
   write(bytes: Uint8Array): boolean {
@@ -205,7 +205,7 @@ export class UdpLink implements Link, DatagramPeer {
     this.#owner.losses.add(reason, this.address, this.port, cause)
   }
 
-  // ── the end ────────────────────────────────────────────────────────────────────────────────────────────────────────
+  // -- the end -------------------------------------------------------------------------------------------------------
 
   /** UDP has no end of its own: our side forgets the peer once everything written has gone. */
   end(): void {

@@ -105,7 +105,7 @@ export class UdpListener implements Listener, UdpLinkOwner {
     )
   }
 
-  // ── datagrams in ───────────────────────────────────────────────────────────────────────────────────────────────────
+  // -- datagrams in --------------------------------------------------------------------------------------------------
 
   #receive(bound: BoundSocket, address: string, port: number, datagram: Buffer): void {
     if (this.#keyOf !== undefined) {
@@ -193,7 +193,7 @@ export class UdpListener implements Listener, UdpLinkOwner {
     return true
   }
 
-  // ── pause ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+  // -- pause ---------------------------------------------------------------------------------------------------------
 
   pause(): void {
     this.#isPaused = true
@@ -233,7 +233,7 @@ export class UdpListener implements Listener, UdpLinkOwner {
     newcomers.splice(0, admitted)
   }
 
-  // ── the end of links ───────────────────────────────────────────────────────────────────────────────────────────────
+  // -- the end of links ----------------------------------------------------------------------------------------------
 
   #startSweeper(): void {
     if (this.#sweeper !== undefined || this.#sweepMs > LONGEST_TIMER_MS) return

@@ -164,7 +164,7 @@ export class WebSocketLink implements Link {
     return this.#tls as T | undefined
   }
 
-  // ── inside ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+  // -- inside --------------------------------------------------------------------------------------------------------
 
   #send(data: Uint8Array | string, mostBytes: number): boolean {
     const { ws } = this.#parts

@@ -2,7 +2,7 @@
  * Secrets in messages that an operator looks at.
  *
  * Room: core, mechanism of the control socket. Keys decide, not values: what stands under a key like `password` is hidden, in
- * objects, in pairs of a list (`AUTH secret`), and in text (`password=…`, `"token": "…"`, `Authorization: …`).
+ * objects, in pairs of a list (`AUTH secret`), and in text (`password=...`, `"token": "..."`, `Authorization: ...`).
  */
 
 /** Parts of keys whose values are hidden unless the configuration adds some; compared without case, `-` and `_`. */

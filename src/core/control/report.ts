@@ -11,9 +11,9 @@ import { brief, type ControlRequest, textOf } from './ask.js'
 export interface ObserverReport {
   /** Of no other process that this server had; one that takes another's place has its own. */
   readonly process: string
-  /** Its place among them, which the process that takes its place has too: `0`, `1`, …; undefined where the server is one process. */
+  /** Its place among them, which the process that takes its place has too: `0`, `1`, ...; undefined where the server is one process. */
   readonly worker: string | undefined
-  /** Of the process: `ready`, `draining`, …; `ended`: its last words, which are told for a minute. */
+  /** Of the process: `ready`, `draining`, ...; `ended`: its last words, which are told for a minute. */
   readonly state: string
   /** Undefined: it has not begun, has not answered in time, or has ended without a word. */
   readonly report: unknown

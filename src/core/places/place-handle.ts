@@ -219,7 +219,7 @@ export class PlaceHandle implements ChannelSink, RecordSink {
     pending.reject(error)
   }
 
-  // ── from the channel ───────────────────────────────────────────────────────────────────────────────────────────────
+  // -- from the channel ----------------------------------------------------------------------------------------------
 
   data(batch: Buffer): void {
     this.heardAt = this.#owner.clock.now()
@@ -343,7 +343,7 @@ export class PlaceHandle implements ChannelSink, RecordSink {
     return items
   }
 
-  // ── to the channel ─────────────────────────────────────────────────────────────────────────────────────────────────
+  // -- to the channel ------------------------------------------------------------------------------------------------
 
   #request(op: number, method: number, seat: number, value: unknown, isPatient: boolean): Promise<unknown> {
     if (this.#gone !== undefined) throw this.#lostError()

@@ -139,7 +139,7 @@ export class PlacedConnection implements Connection {
     throw new ConnectionError('NOT_SUPPORTED', message)
   }
 
-  // ── called by the place ────────────────────────────────────────────────────────────────────────────────────────────
+  // -- called by the place -------------------------------------------------------------------------------------------
 
   took(bytes: number): void {
     this.#messagesIn++

@@ -4,7 +4,7 @@
  * Room: core, mechanism. A record is a head of 16 bytes and a value; a batch is records one after another, made once a turn.
  * Text and bytes go as they are, because that is what most messages are; everything else by V8's structured clone.
  *
- *   op u8 | kind u8 | method u16 | seat u32 | number u32 | length u32 | value …      (little endian)
+ *   op u8 | kind u8 | method u16 | seat u32 | number u32 | length u32 | value ...      (little endian)
  */
 import { deserialize, serialize } from 'node:v8'
 import { ExecutorError, FrameError, toError } from '../errors.js'

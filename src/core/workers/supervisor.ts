@@ -140,7 +140,7 @@ export class Supervisor implements WorkerOwner {
     return this.#current?.planned.drainMs ?? 0
   }
 
-  // ── start ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+  // -- start ---------------------------------------------------------------------------------------------------------
 
   /**
    * @param count - Of workers, as far as is known; the first one says what is meant.
@@ -260,7 +260,7 @@ export class Supervisor implements WorkerOwner {
     this.#parts.events.emit('worker.ready', { worker: slot, pid, generation, afterMs })
   }
 
-  // ── replacing ──────────────────────────────────────────────────────────────────────────────────────────────────────
+  // -- replacing -----------------------------------------------------------------------------------------------------
 
   #replace(slot: number): void {
     this.#refill(slot).catch(() => {
@@ -357,7 +357,7 @@ export class Supervisor implements WorkerOwner {
     this.#delayed.clear()
   }
 
-  // ── watching ───────────────────────────────────────────────────────────────────────────────────────────────────────
+  // -- watching ------------------------------------------------------------------------------------------------------
 
   #tick(): void {
     const { heartbeatMs, stuckMs } = (this.#current as Generation).workers
@@ -378,7 +378,7 @@ export class Supervisor implements WorkerOwner {
     this.#cancelTick = this.clock.after(heartbeatMs, () => this.#tick())
   }
 
-  // ── reload ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+  // -- reload --------------------------------------------------------------------------------------------------------
 
   /**
    * Serves the configuration and handlers as they are now, without a moment in which nobody does.
@@ -420,7 +420,7 @@ export class Supervisor implements WorkerOwner {
     }
   }
 
-  // ── steering ───────────────────────────────────────────────────────────────────────────────────────────────────────
+  // -- steering ------------------------------------------------------------------------------------------------------
 
   /** Asks every worker that has begun to serve, those that drain too. Whoever does not answer in time is `silent`. */
   async askAll(request: ControlRequest, options: AskOptions = {}): Promise<Answers> {
@@ -499,7 +499,7 @@ export class Supervisor implements WorkerOwner {
     for (const worker of this.#workers) worker.send({ t: 'tickets', keys: this.#parts.ticketKeys() })
   }
 
-  // ── stop ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+  // -- stop ----------------------------------------------------------------------------------------------------------
 
   /** Drains all workers; a second call with a shorter time shortens it. */
   stop({ timeoutMs = this.drainMs, patienceMs = 0 }: StopOptions = {}): Promise<void> {

@@ -1,7 +1,7 @@
 /**
  * Frames between a mark that begins them and one that ends them.
  *
- * Room: plugins/codecs. STX/ETX devices, `$GPGGA…\r\n` of NMEA receivers, HL7's 0x0B … 0x1C 0x0D (MLLP).
+ * Room: plugins/codecs. STX/ETX devices, `$GPGGA...\r\n` of NMEA receivers, HL7's 0x0B ... 0x1C 0x0D (MLLP).
  */
 import type { FrameLimits, FrameReader } from '../../core/codec.js'
 import { optionSchema } from '../../core/option-schema.js'

@@ -61,7 +61,7 @@ export class Pool implements Executor, PlaceOwner, PlaceChooser {
     this.#backoff = new Backoff(services.clock)
   }
 
-  // ── the executor ───────────────────────────────────────────────────────────────────────────────────────────────────
+  // -- the executor --------------------------------------------------------------------------------------------------
 
   place(plan: HandlerPlan, placement: Placement): HandlerPlan {
     const { name, options } = plan.definition
@@ -129,7 +129,7 @@ export class Pool implements Executor, PlaceOwner, PlaceChooser {
     this.#backoff.stop()
   }
 
-  // ── choosing ───────────────────────────────────────────────────────────────────────────────────────────────────────
+  // -- choosing ------------------------------------------------------------------------------------------------------
 
   choose(connection: Connection): PlaceHandle {
     if (this.#isPerConnection) return this.#openFor()
@@ -191,7 +191,7 @@ export class Pool implements Executor, PlaceOwner, PlaceChooser {
     return best
   }
 
-  // ── places ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+  // -- places --------------------------------------------------------------------------------------------------------
 
   /** The chair a place sits on; one that replaces another takes its number. */
   readonly #numberOf = new Map<PlaceHandle, number>()

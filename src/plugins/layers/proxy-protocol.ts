@@ -6,12 +6,13 @@
  */
 import type { Endpoint } from '../../core/endpoint.js'
 import { ConfigError, HandshakeError, toError } from '../../core/errors.js'
-import { defineFeature, type FeatureToken } from '../../core/feature.js'
+import type { FeatureToken } from '../../core/feature.js'
 import { LayerLink, LayerSink } from '../../core/layer-link.js'
 import { isAddress, Networks, plainAddress } from '../../core/networks.js'
 import { optionSchema } from '../../core/option-schema.js'
 import type { Factory, Layer, LayerScope, PluginServices } from '../../core/plugin.js'
 import type { Link, LinkSink } from '../../core/transport.js'
+import { PROXY, type ProxyFacts } from './proxy-facts.js'
 import {
   type ProxyAddress,
   type ProxyHeader,
@@ -22,20 +23,7 @@ import {
   writeProxyHeader,
 } from './proxy-header.js'
 
-/** What the proxy said of a connection. */
-export interface ProxyFacts extends ProxyHeader {
-  /** The address that connected to us: the proxy. */
-  readonly proxy: Endpoint | undefined
-  /** PP2_TYPE_ALPN, PP2_TYPE_AUTHORITY and PP2_TYPE_UNIQUE_ID, where they were sent. */
-  readonly alpn: string | undefined
-  readonly authority: string | undefined
-  readonly uniqueId: Buffer | undefined
-  /** PP2_TYPE_SSL: what the proxy knows of a TLS connection that ends with it. */
-  readonly tls: ProxyTlsFacts | undefined
-}
-
-/** `connection.feature(PROXY)`; undefined where no header came. */
-export const PROXY: FeatureToken<ProxyFacts> = defineFeature<ProxyFacts>('proxy')
+export { PROXY, type ProxyFacts }
 
 export interface ProxyProtocolOptions {
   trusted: readonly string[] | undefined

@@ -2,7 +2,7 @@
  * `tls`: TLS over what is below it, by the transport's own upgrade.
  *
  * Room: plugins/layers. Where something has to stand before the handshake (a PROXY protocol header), or where TLS is not
- * everybody's: with `optional` one port serves those who begin a handshake and those who do not. Endpoints `tls://…` do
+ * everybody's: with `optional` one port serves those who begin a handshake and those who do not. Endpoints `tls://...` do
  * without it.
  */
 import { ConfigError, HandshakeError, toError } from '../../core/errors.js'

@@ -17,7 +17,7 @@ import { type Facts, safeRecord } from './record.js'
 const levelNames = ['error', 'warn', 'info', 'debug'] as const
 export type LogLevel = (typeof levelNames)[number]
 
-/** pino, bunyan, winston's child, console …: a method a level, given the facts and a message. */
+/** pino, bunyan, winston's child, console ...: a method a level, given the facts and a message. */
 export type AnyLogger = { readonly [Level in LogLevel]: (facts: object, message?: string) => unknown }
 
 export interface LoggerOptions {

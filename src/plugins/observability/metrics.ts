@@ -144,7 +144,7 @@ class Metrics implements Observer {
     for (const undo of this.#undo) undo()
   }
 
-  // ── while it runs ──────────────────────────────────────────────────────────────────────────────────────────────────
+  // -- while it runs -------------------------------------------------------------------------------------------------
 
   #listenTo(server: ObservedServer): void {
     this.#on(server, 'connection.opened', ({ connection }) => {
@@ -201,7 +201,7 @@ class Metrics implements Observer {
     return made
   }
 
-  // ── when somebody asks ─────────────────────────────────────────────────────────────────────────────────────────────
+  // -- when somebody asks --------------------------------------------------------------------------------------------
 
   report(): Snapshot {
     return this.snapshot()

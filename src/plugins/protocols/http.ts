@@ -53,7 +53,7 @@ export interface HttpRequest {
  * At a drain requests under way are answered with `Connection: close`, idle connections end at once.
  *
  * @example
- * protocol: { name: 'http', app: fastify }          // or an Express app, or (request, response) => …
+ * protocol: { name: 'http', app: fastify }          // or an Express app, or (request, response) => ...
  * protocol: { name: 'http', fetch: (request) => new Response('hello') }
  * { "listen": ["tcp://[::]:8080", "unix:./web.sock"], "protocol": "http", "handler": "./pages.ts" }
  */

@@ -60,13 +60,13 @@ const BAD_ADDRESS = 8
 const MOST_BYTES = 1_024
 
 /**
- * A proxy: `curl --socks5-hostname localhost:1080 …`.
+ * A proxy: `curl --socks5-hostname localhost:1080 ...`.
  *
  * Names are resolved here, and what they resolve to is held against `allow` and `deny`. The handshake has
  * `timeouts.handshakeMs`; after it bytes pass both ways with back-pressure, and `timeouts.idleMs` counts.
  *
  * @example
- * { "endpoint": "tcp://localhost:1080", "protocol": { "name": "socks5", "users": { "ada": "…" } } }
+ * { "endpoint": "tcp://localhost:1080", "protocol": { "name": "socks5", "users": { "ada": "..." } } }
  */
 export const socks5: Factory<Protocol, Socks5Options> = {
   name: 'socks5',

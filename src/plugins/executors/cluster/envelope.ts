@@ -4,7 +4,7 @@
  * Room: plugins/executors. Whoever may publish may publish anything: what is no envelope is dropped and counted, never
  * believed, and never an exception.
  *
- *   'G' 'N' | version u8 | kind u8 | number u32 | value u32 | length u32 | payload …      (little endian)
+ *   'G' 'N' | version u8 | kind u8 | number u32 | value u32 | length u32 | payload ...      (little endian)
  */
 
 /** A front asks for a link: the payload names it. The first envelope of every link. */

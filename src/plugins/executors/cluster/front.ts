@@ -99,7 +99,7 @@ export class Front implements Executor, PlaceOwner, PlaceChooser {
     this.mostRecordBytes = options.messageBytes
   }
 
-  // ── the executor ───────────────────────────────────────────────────────────────────────────────────────────────────
+  // -- the executor --------------------------------------------------------------------------------------------------
 
   place(plan: HandlerPlan, placement: Placement): HandlerPlan {
     const { name, options } = plan.definition
@@ -203,7 +203,7 @@ export class Front implements Executor, PlaceOwner, PlaceChooser {
     await this.#bus?.close()
   }
 
-  // ── choosing ───────────────────────────────────────────────────────────────────────────────────────────────────────
+  // -- choosing ------------------------------------------------------------------------------------------------------
 
   choose(connection: Connection): PlaceHandle {
     const place = this.#keyOf === undefined ? this.#leastLoaded() : this.#byKey(String(this.#keyOf(connection)))
@@ -269,7 +269,7 @@ export class Front implements Executor, PlaceOwner, PlaceChooser {
     return best
   }
 
-  // ── nodes ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+  // -- nodes ---------------------------------------------------------------------------------------------------------
 
   #heardOf(data: Uint8Array): void {
     const presence = readPresence(data)
@@ -410,7 +410,7 @@ export class Front implements Executor, PlaceOwner, PlaceChooser {
     else berth.link.take(envelope)
   }
 
-  // ── time, and NATS that comes and goes ─────────────────────────────────────────────────────────────────────────────
+  // -- time, and NATS that comes and goes ----------------------------------------------------------------------------
 
   #busChanged(isUp: boolean): void {
     const now = this.clock.now()
@@ -451,7 +451,7 @@ export class Front implements Executor, PlaceOwner, PlaceChooser {
     }
   }
 
-  // ── told by places ─────────────────────────────────────────────────────────────────────────────────────────────────
+  // -- told by places ------------------------------------------------------------------------------------------------
 
   asked(bytes: number): void {
     this.#waitingBytes += bytes

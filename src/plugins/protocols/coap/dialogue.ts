@@ -42,7 +42,7 @@ export interface CoapRequest {
 
 /** More than a payload. */
 export interface CoapReply {
-  /** `2.05`, `4.04` … Default: by method. */
+  /** `2.05`, `4.04` ... Default: by method. */
   readonly code?: string
   readonly payload?: string | Uint8Array
   readonly format?: number

@@ -7,7 +7,7 @@
 import { malformed } from '../text-support.js'
 
 export interface CoapOption {
-  /** `Uri-Path`, `ETag` …, or the number of one that has no name here. */
+  /** `Uri-Path`, `ETag` ..., or the number of one that has no name here. */
   readonly name: string
   readonly value: Buffer
 }

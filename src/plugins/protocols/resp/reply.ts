@@ -99,7 +99,7 @@ class Cursor {
   }
 }
 
-/** `WRONGTYPE Operation …`: the code, then the words. */
+/** `WRONGTYPE Operation ...`: the code, then the words. */
 function errorOf(text: string): RespError {
   const code = /^[A-Z][A-Z0-9_]*(?= |$)/.exec(text)?.[0] ?? ''
   return new RespError(code === '' ? text : text.slice(code.length + 1), code)

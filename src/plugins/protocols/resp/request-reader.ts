@@ -13,7 +13,7 @@ const DOLLAR = 0x24
 /** The least that a bulk string takes: `$0 CR LF CR LF`. */
 const LEAST_BULK = 6
 
-/** Frames are whole requests, `*3 … CR LF`; an inline command's frame is its line. Empty ones are frames too. */
+/** Frames are whole requests, `*3 ... CR LF`; an inline command's frame is its line. Empty ones are frames too. */
 export class RequestReader implements FrameReader {
   start = 0
   end = 0

@@ -1,0 +1,187 @@
+/**
+ * What a node of a cluster is made of; behind the door in node.ts, which loads it when there is one.
+ *
+ * It binds nothing. What a server may ask of it is what its own configuration has: names come from the wire, code never.
+ */
+
+import { randomBytes } from 'node:crypto'
+import { hostname } from 'node:os'
+import type { Configuration, HandlerRef, ListenerOptions } from './core/configuration.js'
+import { ConfigError } from './core/errors.js'
+import type { Executor } from './core/executor.js'
+import { runPlan } from './core/executor-plan.js'
+import type { HandlerDefinition, HandlerPlan, NamedExecutor } from './core/handler.js'
+import { defaultLimits, defaultTimeouts, drainTimeoutMs } from './core/options.js'
+import { cameFrom, sourceOf } from './core/places/handler-source.js'
+import type { PlacedConnection } from './core/places/placed-connection.js'
+import { settle } from './core/planner.js'
+import { furnish } from './gaidaros.js'
+import type { NodeHandle, NodeInput } from './node.js'
+import { chooseHandler, type NamedHandler, nameAbroad } from './plugins/executors/cluster/names.js'
+import { ClusterNode } from './plugins/executors/cluster/node.js'
+import { type ClusterOptions, checkCluster } from './plugins/executors/cluster/options.js'
+import { version } from './version.js'
+
+/** @throws {ConfigError | WiringError} as `createServer`. */
+export async function openNode({ log = () => {}, ...options }: NodeInput = {}): Promise<NodeHandle> {
+  const { loaded, clock, events, registry, places, injection, found, resolveRef, traced } = await furnish(options)
+  const { values } = loaded
+  const cluster = clusterOf(values)
+  const executorOf = executorsOf(values, (ref, place) => registry.resolveExecutor(ref, place).executor)
+  const limits = settle(defaultLimits, values.limits)
+  const timeouts = settle(defaultTimeouts, values.timeouts)
+  const handlers = await traced(collect(values, resolveRef, [...found.values()]))
+  await registry.ready({
+    executors: [
+      values.node?.executor,
+      ...handlers.flatMap(({ options, messages }) => [options.executor, ...messages.map((one) => one.executor)]),
+    ],
+  })
+  const executors = new Set<Executor>()
+  /** As `Planner` does it for a server. */
+  const planned = (definition: HandlerDefinition): HandlerPlan => {
+    const own = injection.plan(definition)
+    const { executor, place } = executorOf(definition)
+    if (executor === undefined) return own
+    executors.add(executor)
+    const placement = { place, source: sourceOf(definition), limits, timeouts }
+    const whole = executor.place?.(own, { ...placement, hooks: true })
+    if (whole === undefined) return runPlan(own, executor)
+    const hasSingles = cluster.affinity === 'none' || definition.messages.some((one) => one.executor !== undefined)
+    const single = hasSingles ? executor.place?.(own, { ...placement, hooks: false }) : undefined
+    if (single === undefined) return whole
+    return {
+      ...whole,
+      bind: (connection) => ((connection as PlacedConnection).hasHooks ? whole : single).bind(connection),
+      async release(connection) {
+        await whole.release(connection)
+        await single.release(connection)
+      },
+    }
+  }
+  const named = handlers.map((definition): NamedHandler<HandlerPlan> => {
+    const { name } = definition
+    const source = sourceOf(definition)
+    return { name, handler: planned(definition), abroad: source && nameAbroad(source, name, places.base) }
+  })
+
+  const name = values.node?.name ?? hostname().split('.')[0] ?? 'node'
+  const node = new ClusterNode({
+    options: cluster,
+    clock,
+    instance: `${name.replace(/[^A-Za-z0-9_-]/g, '-').slice(0, 40)}-${randomBytes(6).toString('base64url')}`,
+    host: hostname(),
+    version,
+    load: async (source) => {
+      const plan = chooseHandler(source, named)
+      await plan.prepare?.()
+      return plan
+    },
+    log,
+  })
+  events.on('executor.lost', ({ place, error, connections }) =>
+    log(`${place} is lost: ${error.message}; ${connections} connections were there`),
+  )
+  let stopping: Promise<number> | undefined
+  const release = async () => {
+    const deadline = clock.now() + 1_000
+    await Promise.all([...executors].map((executor) => executor.drain(deadline)))
+    await injection.dispose()
+  }
+  const self: NodeHandle = {
+    cluster: cluster.name,
+    instance: node.instance,
+    configuration: loaded,
+    get connections() {
+      return node.connections
+    },
+    async start() {
+      try {
+        for (const { handler } of named) await handler.prepare?.()
+        for (const executor of executors) await executor.start()
+        await node.join()
+      } catch (error) {
+        await node.leave(0)
+        await release()
+        throw error
+      }
+      return self
+    },
+    stop({ timeoutMs = values.drain?.timeoutMs ?? drainTimeoutMs } = {}) {
+      stopping ??= node.leave(timeoutMs).finally(release)
+      return stopping
+    },
+  }
+  return self
+}
+
+/** What an executor of the configuration says, under the top-level `cluster`, which `--cluster` sets. */
+function clusterOf(values: Configuration): ClusterOptions {
+  const said = [values.executor, ...Object.values(values.listeners ?? {}).map(({ executor }) => executor)].filter(
+    (one): one is NamedExecutor & object => typeof one === 'object' && (one as { type?: unknown }).type === 'cluster',
+  )
+  const own = said.map(({ type: _, ...options }: { type?: unknown }) => options)
+  const different = new Set(own.map((one) => JSON.stringify(one)))
+  const base = values.cluster
+  if (different.size > 1 && base === undefined) {
+    const message = `${different.size} executors of this configuration belong to clusters of different options; say in \`cluster\` which one the node joins`
+    throw new ConfigError('BAD_VALUE', message)
+  }
+  const under = typeof base === 'string' || Array.isArray(base) ? { servers: base } : base
+  return checkCluster({ ...(different.size === 1 ? own[0] : {}), ...(under as object | undefined) })
+}
+
+/** Where a handler runs here. What the configuration says of servers (`executor: cluster`) is not meant for a node. */
+function executorsOf(
+  { node }: Configuration,
+  resolve: (ref: NamedExecutor, place: string) => Executor | undefined,
+): (definition: HandlerDefinition) => Chosen {
+  const made = new Map<object, Chosen>()
+  const make = (owner: object, ref: NamedExecutor, place: string): Chosen => {
+    const known = made.get(owner)
+    if (known !== undefined) return known
+    const chosen = { place, executor: resolve(ref, place) }
+    made.set(owner, chosen)
+    return chosen
+  }
+  const isCluster = (ref: NamedExecutor) => (typeof ref === 'string' ? ref : ref.type) === 'cluster'
+  if (node?.executor !== undefined && isCluster(node.executor)) {
+    const message = 'node.executor: a node runs handlers itself; expected inline, task, thread-pool, process-pool …'
+    throw new ConfigError('BAD_VALUE', message)
+  }
+  return (definition) => {
+    if (node?.executor !== undefined) return make(made, node.executor, 'node.executor')
+    const { executor: own } = definition.options
+    if (own === undefined || isCluster(own)) return { place: 'node.executor', executor: undefined }
+    return make(definition, own, `handler ${definition.name}, executor`)
+  }
+}
+
+interface Chosen {
+  readonly place: string
+  readonly executor: Executor | undefined
+}
+
+/** Every handler that a server with this configuration could ask for. */
+async function collect(
+  values: Configuration,
+  resolve: (ref: HandlerRef | undefined, place: string) => Promise<HandlerDefinition>,
+  found: readonly { readonly definition: HandlerDefinition; readonly from: string }[],
+): Promise<HandlerDefinition[]> {
+  const all = new Set<HandlerDefinition>()
+  for (const { definition, from } of found)
+    all.add(from === 'code' ? definition : cameFrom(definition, { reference: from, name: definition.name }))
+  const refs = new Map<HandlerRef | undefined, string>()
+  const add = ({ handler, protocol }: Partial<ListenerOptions>, place: string) => {
+    const own = handler ?? values.handler
+    if (own !== undefined || found.length < 2) refs.set(own, `${place}.handler`)
+    for (const one of Array.isArray(protocol ?? values.protocol) ? ((protocol ?? values.protocol) as unknown[]) : []) {
+      const { handler: other } = (typeof one === 'object' && one !== null ? one : {}) as { handler?: HandlerRef }
+      if (other !== undefined) refs.set(other, `${place}.protocol`)
+    }
+  }
+  for (const [name, listener] of Object.entries(values.listeners ?? {})) add(listener, `listeners.${name}`)
+  if (Object.keys(values.listeners ?? {}).length === 0) add({}, 'node')
+  for (const [ref, place] of refs) all.add(await resolve(ref, place))
+  return [...all]
+}
