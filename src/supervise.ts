@@ -17,6 +17,7 @@ import {
   type Reports,
   requestForEach,
   type Status,
+  withFigures,
 } from './core/control.js'
 import { EventHub } from './core/events.js'
 import { type Answers, Supervisor, TICKETS_MS } from './core/workers/supervisor.js'
@@ -209,6 +210,7 @@ function targetOf(
     const connected = new Map(parts.map(({ worker, result }) => [worker, (result as Status).connections]))
     return {
       ...merged,
+      listeners: withFigures(merged.listeners, supervisor.figures),
       pid: process.pid,
       version,
       state: supervisor.state === 'ready' && supervisor.isCrashing ? 'not ready' : supervisor.state,

@@ -127,8 +127,9 @@ function statusText(status: Status): string {
   let out =
     `gaidaros ${version}, process ${pid}: ${state}, up ${seconds} s, ${connections} connection${connections === 1 ? '' : 's'}, ` +
     `${mib(memory.residentBytes)} resident\n\n${table(rows)}`
-  for (const { alarm, listener, since, value, limit } of status.alarms) {
-    out += `\nalarm: ${alarm}${listener === undefined ? '' : ` of ${printable(listener)}`}, ${value} of ${limit} since ${since}\n`
+  for (const { alarm, listener, worker, since, value, limit } of status.alarms) {
+    const whose = `${listener === undefined ? '' : ` of ${printable(listener)}`}${worker === undefined ? '' : ` in worker ${worker}`}`
+    out += `\nalarm: ${alarm}${whose}, ${value} of ${limit} since ${since}\n`
   }
   if (workers.length > 0) {
     const list = workers.map((one) => [

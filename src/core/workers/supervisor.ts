@@ -8,7 +8,9 @@
 import { Backoff } from '../backoff.js'
 import type { Clock } from '../clock.js'
 import type { ControlRequest } from '../control/ask.js'
+import { addFigures, figuresOf, type ListenerFigures } from '../control/figures.js'
 import type { ObserverReport, Reports } from '../control/report.js'
+import type { Status } from '../control/status.js'
 import { ShutdownError, toError, WiringError, WorkerError } from '../errors.js'
 import type { EventHub } from '../events.js'
 import type { StopOptions } from '../lifecycle.js'
@@ -89,6 +91,8 @@ export class Supervisor implements WorkerOwner {
   readonly #limits = new Map<string, ControlRequest>()
   /** Who has ended, and what it said last. */
   #departed: Departed[] = []
+  /** What those carried that have ended, of listeners that there still are. */
+  #past: readonly ListenerFigures[] = []
   #generations = 0
   #reloading: Promise<void> | undefined
   #stopping: Promise<void> | undefined
@@ -306,6 +310,8 @@ export class Supervisor implements WorkerOwner {
     const { holder, events, counters } = this.#parts
     holder.unseat(worker)
     for (const [name, count] of Object.entries(worker.last.counters)) counters[name] = (counters[name] ?? 0) + count
+    const isListed = new Set(this.listeners.map(({ name }) => name))
+    this.#past = addFigures([this.#past, worker.last.figures]).filter(({ name }) => isListed.has(name))
     const { slot, pid, generation } = worker
     if (end.wasReady) this.remember(processOf(worker), `${slot}`, worker.reports)
     const { status, signal, reason } = end
@@ -430,7 +436,9 @@ export class Supervisor implements WorkerOwner {
       this.workers.map(async (worker) => {
         if (worker.state !== 'ready' && worker.state !== 'draining') return
         try {
-          answers.push({ worker, answer: await worker.ask(request, options) })
+          const answer = await worker.ask(request, options)
+          if (request.command === 'status') worker.note(figuresOf((answer as Status).listeners))
+          answers.push({ worker, answer })
         } catch (error) {
           // It went meanwhile; what it refuses, all of them refuse.
           if ((worker.state as WorkerState) === 'ended') return
@@ -472,6 +480,11 @@ export class Supervisor implements WorkerOwner {
         report: reports[observer],
       })),
     ]
+  }
+
+  /** What all workers have carried, by listener: those that have ended too, and those that are silent as they said it last. */
+  get figures(): readonly ListenerFigures[] {
+    return addFigures([...this.workers.map(({ last }) => last.figures), this.#past])
   }
 
   /** Of a process that has served and serves no more. */
