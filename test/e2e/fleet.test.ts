@@ -412,7 +412,7 @@ test('the console shows, filters and steers all workers, and goes on through a r
 
     // Rates are of both: what the points of the chart add up to is what was asked.
     talk = new Talk(one.port, 8)
-    await page.until(`Number(document.querySelector('#legend-messages b').textContent) > 5`)
+    await page.until(`Number(document.querySelector('#legend-messages b').textContent.replaceAll(',', '')) > 5`)
     const cells = `[...document.querySelectorAll('#connections tbody tr')].map((row) => row.cells[0].textContent[0])`
     await page.until(`${cells}.includes('0') && ${cells}.includes('1')`)
 
@@ -420,9 +420,9 @@ test('the console shows, filters and steers all workers, and goes on through a r
     await page.until(`document.querySelectorAll('#places tbody tr').length >= 2`)
     await page.get(`void (window.rest = document.getElementById('facts').textContent)`)
     await page.until(`document.getElementById('facts').textContent !== rest`)
-    await page.until(`Number(document.querySelector('#legend-messages b').textContent) > 5`)
+    await page.until(`Number(document.querySelector('#legend-messages b').textContent.replaceAll(',', '')) > 5`)
     await page.until(`${cells}.includes('0') && ${cells}.includes('1')`)
-    assert.equal(await page.get('[...states]'), [], 'it was live all the time')
+    assert.equal(await page.get(`[...states].filter((state) => state !== 'live')`), [], 'it was live all the time')
 
     const [, base = '', token = ''] = /^(.*)\/#token=(.*)$/.exec(url) ?? []
     await talk.stop()
