@@ -199,6 +199,11 @@ const caused: readonly Caused[] = [
     finding: /^warning +plaintext +listeners\.default: tcp:\/\/0\.0\.0\.0:0 is plain text/m,
   },
   {
+    what: 'the same for several server processes',
+    args: () => ['--listen', 'tcp://0.0.0.0:0', '--set', 'workers=2'],
+    finding: /^warning +plaintext +listeners\.default: tcp:\/\/0\.0\.0\.0:0 is plain text/m,
+  },
+  {
     what: 'the console where others reach it',
     args: () => file({ plugins: [['gaidaros/plugins/console', { listen: 'tcp://0.0.0.0:0', allowPublic: true }]] }),
     finding: /^warning +operators +plugins: gaidaros\/plugins\/console: listens on tcp:\/\/0\.0\.0\.0:0/m,
