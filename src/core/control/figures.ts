@@ -5,7 +5,13 @@
  * leap when one that was silent answers again.
  */
 import { addBuckets, type Buckets } from './latency.js'
-import type { ListenerStatus, TrafficFacts } from './status.js'
+
+export interface TrafficFacts {
+  readonly bytesIn: number
+  readonly bytesOut: number
+  readonly messagesIn: number
+  readonly messagesOut: number
+}
 
 export interface ListenerFigures {
   readonly name: string
@@ -13,7 +19,8 @@ export interface ListenerFigures {
   readonly latency?: Buckets
 }
 
-export function figuresOf(listeners: readonly ListenerStatus[]): readonly ListenerFigures[] {
+/** Of a process, as its `status` says them. */
+export function figuresOf(listeners: readonly ListenerFigures[]): readonly ListenerFigures[] {
   return listeners.map(({ name, traffic, latency }) => ({ name, traffic, ...(latency && { latency }) }))
 }
 
@@ -28,10 +35,10 @@ export function addFigures(all: readonly (readonly ListenerFigures[])[]): readon
 }
 
 /** The same listeners, with these figures in place of their own. */
-export function withFigures(
-  listeners: readonly ListenerStatus[],
+export function withFigures<L extends ListenerFigures>(
+  listeners: readonly L[],
   figures: readonly ListenerFigures[],
-): readonly ListenerStatus[] {
+): readonly L[] {
   const known = new Map(figures.map((one) => [one.name, one]))
   return listeners.map((listener) => ({ ...listener, ...known.get(listener.name) }))
 }

@@ -6,16 +6,9 @@
  */
 import type { Load, PlaceLoad } from '../executor.js'
 import type { ListenerHandle, Server } from '../lifecycle.js'
-import { addTraffic } from './figures.js'
+import { addTraffic, type TrafficFacts } from './figures.js'
 import { addBuckets, type Buckets } from './latency.js'
 import type { LoopFacts } from './loop.js'
-
-export interface TrafficFacts {
-  readonly bytesIn: number
-  readonly bytesOut: number
-  readonly messagesIn: number
-  readonly messagesOut: number
-}
 
 export interface ListenerStatus {
   readonly name: string
