@@ -193,7 +193,7 @@ export class ServerRegistry implements Registry {
       ...fetchAll(layer, wanted.layers),
       ...fetchAll(protocol, wanted.protocols),
       ...fetchAll(middleware, wanted.middleware),
-      ...fetchAll(executor, wanted.executors),
+      ...fetchAll(executor, wanted.executors, 'type'),
     ])
   }
 
@@ -329,22 +329,16 @@ function shelve<T>(shelf: Shelf<T>, kind: string, name: string, entry: Entry<T>)
   shelf.set(name, entry)
 }
 
-function fetchAll<T>(shelf: Shelf<T>, refs: readonly unknown[] = []): Promise<void>[] {
+/** @param key - Where a reference with options has its name: executors are named by `type`, and may have an option `name`. */
+function fetchAll<T>(shelf: Shelf<T>, refs: readonly unknown[] = [], key: 'name' | 'type' = 'name'): Promise<void>[] {
   return refs.flatMap((ref) => {
-    const name = nameOf(ref)
-    const entry = name === undefined ? undefined : shelf.get(name)
+    const name = typeof ref === 'object' && ref !== null ? (ref as Partial<Record<string, unknown>>)[key] : ref
+    const entry = typeof name === 'string' ? shelf.get(name) : undefined
     if (entry?.fetch === undefined || entry.thing !== undefined) return []
     return entry.fetch().then((thing) => {
       entry.thing ??= thing
     })
   })
-}
-
-/** `{ type }` is how executors are named. */
-function nameOf(ref: unknown): string | undefined {
-  if (typeof ref === 'string') return ref
-  const { name, type } = (typeof ref === 'object' && ref !== null ? ref : {}) as { name?: unknown; type?: unknown }
-  return [name, type].find((one) => typeof one === 'string') as string | undefined
 }
 
 function find<T>(shelf: Shelf<T>, kind: string, name: string, place: string): T {
