@@ -4,6 +4,8 @@
 import type { LoadedConfiguration } from './core/config/index.js'
 import type { ServerOptions } from './gaidaros.js'
 
+export type NodeState = 'created' | 'starting' | 'ready' | 'draining' | 'stopped'
+
 /** A machine's part in a cluster. */
 export interface NodeHandle {
   /** The cluster's name. */
@@ -11,17 +13,21 @@ export interface NodeHandle {
   /** Its own: unlike any other's. */
   readonly instance: string
   readonly configuration: LoadedConfiguration
+  readonly state: NodeState
   /** Connections that have their handler here. */
   readonly connections: number
+  /** Resolves when it has left, whoever wanted it: with how many connections were cut at the deadline. */
+  readonly stopped: Promise<number>
   /**
    * Finds its handlers, starts its executor and joins.
    *
    * @throws {ConfigError} `BAD_VALUE` for a login or TLS that NATS does not take.
    * @throws {ConnectionError} `REFUSED` when no NATS server is reached.
+   * @throws {BindError} when its control socket or pid file (`node.control`) cannot be.
    */
   start(): Promise<this>
   /**
-   * Takes no new connections, lets those it has finish or move on, and leaves.
+   * Takes no new connections, lets those it has finish or move on, and leaves. A second call with a shorter time shortens it.
    *
    * @returns how many were cut at the deadline.
    */

@@ -55,7 +55,7 @@ test('what is named with options is loaded by its name, whatever the options are
   const known = registry()
   const executor = { type: 'cluster', name: 'a-cluster', servers: 'nats://127.0.0.1:1' }
   const layer = { name: 'throttle', type: 'gzip' }
-  await known.ready({ executors: [executor, { type: 'task', name: 'thread' }], layers: [layer], schemes: [undefined] })
+  await known.ready({ executors: [executor, { type: 'task', name: 'thread' }], layers: [layer] })
   assert.is(known.resolveExecutor(executor, 'test').executor?.name, 'cluster')
   const isLoaded = (resolve: () => unknown) => assert.throws(resolve, (error: Error) => !/defect/.test(error.message))
   isLoaded(() => known.resolveExecutor({ type: 'task', name: 'thread' }, 'test'))
