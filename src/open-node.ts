@@ -6,6 +6,7 @@
 
 import { randomBytes } from 'node:crypto'
 import { hostname } from 'node:os'
+import type { LoadedConfiguration } from './core/config/index.js'
 import type { Configuration, HandlerRef, ListenerOptions } from './core/configuration.js'
 import type { Control } from './core/control.js'
 import { ConfigError } from './core/errors.js'
@@ -17,12 +18,47 @@ import { writePidFile } from './core/pid-file.js'
 import { cameFrom, sourceOf } from './core/places/handler-source.js'
 import type { PlacedConnection } from './core/places/placed-connection.js'
 import { settle } from './core/planner.js'
-import { controlOf, furnish, listenForControl } from './gaidaros.js'
-import type { NodeHandle, NodeInput, NodeState } from './node.js'
+import { controlOf, furnish, listenForControl, type ServerOptions } from './gaidaros.js'
 import { chooseHandler, type NamedHandler, nameAbroad } from './plugins/executors/cluster/names.js'
 import { ClusterNode } from './plugins/executors/cluster/node.js'
 import { type ClusterOptions, checkCluster } from './plugins/executors/cluster/options.js'
 import { version } from './version.js'
+
+export type NodeState = 'created' | 'starting' | 'ready' | 'draining' | 'stopped'
+
+/** A machine's part in a cluster. */
+export interface NodeHandle {
+  /** The cluster's name. */
+  readonly cluster: string
+  /** Its own: unlike any other's. */
+  readonly instance: string
+  readonly configuration: LoadedConfiguration
+  readonly state: NodeState
+  /** Connections that have their handler here. */
+  readonly connections: number
+  /** Resolves when it has left, whoever wanted it: with how many connections were cut at the deadline. */
+  readonly stopped: Promise<number>
+  /**
+   * Finds its handlers, starts its executor and joins.
+   *
+   * @throws {ConfigError} `BAD_VALUE` for a login or TLS that NATS does not take.
+   * @throws {ConnectionError} `REFUSED` when no NATS server is reached.
+   * @throws {BindError} when its control socket or pid file (`node.control`) cannot be.
+   */
+  start(): Promise<this>
+  /**
+   * Takes no new connections, lets those it has finish or move on, and leaves. A second call with a shorter time shortens it.
+   *
+   * @returns how many were cut at the deadline.
+   */
+  stop(options?: { readonly timeoutMs?: number }): Promise<number>
+}
+
+/** What `createNode` takes: a configuration, and what only code can give. */
+export interface NodeInput extends ServerOptions {
+  /** Told of what an operator should know: NATS is away, is back. */
+  readonly log?: (what: string) => void
+}
 
 /** @throws {ConfigError | WiringError} as `createServer`. */
 export async function openNode({ log = () => {}, ...options }: NodeInput = {}): Promise<NodeHandle> {

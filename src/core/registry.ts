@@ -329,11 +329,12 @@ function shelve<T>(shelf: Shelf<T>, kind: string, name: string, entry: Entry<T>)
   shelf.set(name, entry)
 }
 
-/** @param key - Where a reference with options has its name: executors are named by `type`, and may have an option `name`. */
+/** @param key - Where options have the name beside them. */
 function fetchAll<T>(shelf: Shelf<T>, refs: readonly unknown[] = [], key: 'name' | 'type' = 'name'): Promise<void>[] {
   return refs.flatMap((ref) => {
-    const name = typeof ref === 'object' && ref !== null ? (ref as Partial<Record<string, unknown>>)[key] : ref
-    const entry = typeof name === 'string' ? shelf.get(name) : undefined
+    const entry = shelf.get(
+      typeof ref === 'object' && ref !== null ? ((ref as Record<string, string>)[key] as string) : (ref as string),
+    )
     if (entry?.fetch === undefined || entry.thing !== undefined) return []
     return entry.fetch().then((thing) => {
       entry.thing ??= thing
