@@ -323,3 +323,9 @@ export function checkLedger(load: Load, text: string): Set<string> {
   if (accounted !== load.sent.size) throw new Error(`sent ${load.sent.size}, accounted for ${accounted}`)
   return handled
 }
+
+/** Whether this Node can bind a port several times (its documentation: net, `reusePort`); elsewhere that balance is refused by name. */
+export const hasReusePort = (() => {
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
+  return major > 23 || (major === 23 && minor >= 1) || (major === 22 && minor >= 12)
+})()
