@@ -13,7 +13,7 @@ import {
   type ServerResponse,
   STATUS_CODES,
 } from 'node:http'
-import { Readable } from 'node:stream'
+import { type Duplex, Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import type { Codec } from '../../core/codec.js'
 import { FrameError, toError, UnroutedMessageError, WiringError } from '../../core/errors.js'
@@ -119,6 +119,13 @@ const refusals: Readonly<Record<string, number>> = {
   HPE_CHUNK_EXTENSIONS_OVERFLOW: 413,
 }
 
+// One property of the stream: a WeakMap would have to be gone through with each collection.
+const SEAT = Symbol('gaidaros.http.seat')
+
+interface Seated {
+  [SEAT]?: Seat
+}
+
 /** What hangs on a stream that Node takes for a socket. */
 interface Seat {
   readonly port: ProtocolPort
@@ -131,7 +138,6 @@ interface Seat {
 
 class HttpFront {
   readonly #server: Server
-  readonly #seats = new WeakMap<object, Seat>()
   readonly #options: HttpOptions
   /** Until the application is ready, connections wait. */
   #ready: PromiseLike<unknown> | undefined
@@ -153,7 +159,7 @@ class HttpFront {
         noDelay: false,
       },
       (request, response) => {
-        const seat = this.#seats.get(request.socket)
+        const seat = (request.socket as Seated)[SEAT]
         if (seat !== undefined) this.#begin(seat, response)
         listener(request, response)
       },
@@ -188,11 +194,11 @@ class HttpFront {
 
   #feed(port: ProtocolPort): void {
     const { connection } = port
-    const stream = port.stream()
+    const stream: Duplex & Seated = port.stream()
     const seat: Seat = { port, response: undefined, isDraining: false, work: undefined }
-    this.#seats.set(stream, seat)
+    stream[SEAT] = seat
     // A peer that leaves in the middle is no failure of ours.
-    stream.on('error', () => {})
+    stream.on('error', ignore)
     void port.draining.then(() => {
       seat.isDraining = true
       if (seat.response === undefined) connection.end()
@@ -203,7 +209,7 @@ class HttpFront {
   }
 
   #refuse(error: Error & { code?: string }, stream: object): void {
-    const seat = this.#seats.get(stream)
+    const seat = (stream as Seated)[SEAT]
     if (seat === undefined) return
     const { connection } = seat.port
     const status = refusals[error.code ?? ''] ?? 400
@@ -224,7 +230,7 @@ class HttpFront {
   }
 
   #answer(request: IncomingMessage, response: ServerResponse): void {
-    const seat = this.#seats.get(request.socket) as Seat
+    const seat = (request.socket as Seated)[SEAT] as Seat
     const { fetch } = this.#options
     if (fetch !== undefined) return void this.#fetched(fetch, request, response)
     const before = seat.work
@@ -261,6 +267,8 @@ class HttpFront {
     }
   }
 }
+
+function ignore(): void {}
 
 function finite(ms: number): number {
   return Number.isFinite(ms) ? ms : 0
