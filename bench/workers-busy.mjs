@@ -7,7 +7,7 @@ export default (line) => {
   return line
 }
 
-/** The sieve of Eratosthenes; in one place, so that it makes no garbage. */
+/** A sieve in one place, so that it makes no garbage; of small integers throughout (i * i would not be one). */
 function primes() {
   const { length } = isComposite
   isComposite.fill(0)
@@ -15,7 +15,7 @@ function primes() {
   for (let i = 2; i < length; i++) {
     if (isComposite[i] === 1) continue
     count++
-    for (let j = i * i; j < length; j += i) isComposite[j] = 1
+    for (let j = i + i; j < length; j += i) isComposite[j] = 1
   }
   return count
 }
