@@ -8,11 +8,11 @@ import { createServer as createHttpServer } from 'node:http'
 import { attach, createServer } from 'gaidaros'
 
 const http = createHttpServer((_request, response) => response.end('a page as ever\n'))
-http.listen(Number(process.env.PORT ?? 8080), 'localhost', () => console.log(`listening ${http.address().port}`))
 
 const server = await createServer({ config: false, listen: 'memory:inside', handler: (line) => line })
 await server.start()
 await attach(server, http, { upgrade: 'lines', handler: (line) => `${line}, by upgrade`, timeouts: { idleMs: 60_000 } })
+http.listen(Number(process.env.PORT ?? 8080), 'localhost', () => console.log(`listening ${http.address().port}`))
 
 process.once('SIGTERM', async () => {
   await server.stop()

@@ -6,6 +6,7 @@
 
 import { randomBytes } from 'node:crypto'
 import { hostname } from 'node:os'
+import type { LoadedConfiguration } from './core/config/index.js'
 import type { Configuration, HandlerRef, ListenerOptions } from './core/configuration.js'
 import { ConfigError } from './core/errors.js'
 import type { Executor } from './core/executor.js'
@@ -15,12 +16,41 @@ import { defaultLimits, defaultTimeouts, drainTimeoutMs } from './core/options.j
 import { cameFrom, sourceOf } from './core/places/handler-source.js'
 import type { PlacedConnection } from './core/places/placed-connection.js'
 import { settle } from './core/planner.js'
-import { furnish } from './gaidaros.js'
-import type { NodeHandle, NodeInput } from './node.js'
+import { furnish, type ServerOptions } from './gaidaros.js'
 import { chooseHandler, type NamedHandler, nameAbroad } from './plugins/executors/cluster/names.js'
 import { ClusterNode } from './plugins/executors/cluster/node.js'
 import { type ClusterOptions, checkCluster } from './plugins/executors/cluster/options.js'
 import { version } from './version.js'
+
+/** A machine's part in a cluster. */
+export interface NodeHandle {
+  /** The cluster's name. */
+  readonly cluster: string
+  /** Its own: unlike any other's. */
+  readonly instance: string
+  readonly configuration: LoadedConfiguration
+  /** Connections that have their handler here. */
+  readonly connections: number
+  /**
+   * Finds its handlers, starts its executor and joins.
+   *
+   * @throws {ConfigError} `BAD_VALUE` for a login or TLS that NATS does not take.
+   * @throws {ConnectionError} `REFUSED` when no NATS server is reached.
+   */
+  start(): Promise<this>
+  /**
+   * Takes no new connections, lets those it has finish or move on, and leaves.
+   *
+   * @returns how many were cut at the deadline.
+   */
+  stop(options?: { readonly timeoutMs?: number }): Promise<number>
+}
+
+/** What `createNode` takes: a configuration, and what only code can give. */
+export interface NodeInput extends ServerOptions {
+  /** Told of what an operator should know: NATS is away, is back. */
+  readonly log?: (what: string) => void
+}
 
 /** @throws {ConfigError | WiringError} as `createServer`. */
 export async function openNode({ log = () => {}, ...options }: NodeInput = {}): Promise<NodeHandle> {

@@ -59,7 +59,8 @@ export class Service implements Begun {
   #names: ServerNames | undefined
   /** The plugins of those companions, as text. */
   #hosted = ''
-  #reloading: Promise<unknown> | undefined
+  /** Workers are about to take over from the server of this process. */
+  #becoming: Promise<unknown> | undefined
   #isStopping = false
 
   /** @throws {BindError} when a log file cannot be opened. */
@@ -113,7 +114,7 @@ export class Service implements Begun {
   async ended(): Promise<void> {
     await this.#server?.stopped
     // The server has gone because workers have come.
-    await this.#reloading?.catch(() => {})
+    await this.#becoming?.catch(() => {})
     await this.#supervision?.supervisor.stopped
   }
 
@@ -318,23 +319,38 @@ export class Service implements Begun {
   async #reload(): Promise<unknown> {
     let result: Promise<unknown> = Promise.resolve()
     const run = () => {
-      const done = this.#supervision === undefined ? this.#become() : this.#supervision.supervisor.reload()
-      result = done.then(() => this.#refreshCompanions())
+      result = this.#reloadOnce().then(() => this.#refreshCompanions())
       return result.catch(() => {})
     }
     await this.#background.reloads(run)
     return result
   }
 
-  #become(): Promise<unknown> {
-    this.#reloading ??= this.#becomeSupervisor().finally(() => {
-      if (this.#supervision === undefined) this.#reloading = undefined
-    })
-    return this.#reloading
+  #reloadOnce(): Promise<unknown> {
+    return this.#supervision?.supervisor.reload() ?? this.#become()
   }
 
-  /** Workers serve from now on, on the same sockets; whoever is connected here is served to the end. */
-  async #becomeSupervisor(): Promise<void> {
+  async #become(): Promise<void> {
+    if (this.#becoming !== undefined) {
+      // It may have read already what has changed since: this one follows.
+      await this.#becoming.catch(() => {})
+      await this.#reloadOnce()
+      return
+    }
+    const becoming = this.#becomeSupervisor()
+    this.#becoming = becoming
+    const leave = await becoming.finally(() => {
+      this.#becoming = undefined
+    })
+    await leave()
+  }
+
+  /**
+   * Workers serve from now on, on the same sockets.
+   *
+   * @returns what ends the server of this process: whoever is connected here is served to the end.
+   */
+  async #becomeSupervisor(): Promise<() => Promise<void>> {
     const server = this.#server
     if (server?.state !== 'ready' || this.#isStopping) throw new Error(`a server that is ${this.state} is not reloaded`)
     const { events, sockets, counters } = this.#foundation
@@ -361,10 +377,12 @@ export class Service implements Begun {
     const workers = supervision.supervisor.workers.length
     events.emit('reload.finished', { generation: 1, workers, durationMs: Math.round(performance.now() - began) })
     counters.reloads = (counters.reloads ?? 0) + 1
-    await server.stop({ timeoutMs: this.#drainTimeoutMs, patienceMs: PATIENCE_MS })
-    supervision.supervisor.remember(`${process.pid}`, FORMER, lastReportsOf(server))
-    for (const [name, count] of Object.entries(server.counters)) counters[name] = (counters[name] ?? 0) + count
-    this.#server = undefined
+    return async () => {
+      await server.stop({ timeoutMs: this.#drainTimeoutMs, patienceMs: PATIENCE_MS })
+      supervision.supervisor.remember(`${process.pid}`, FORMER, lastReportsOf(server))
+      for (const [name, count] of Object.entries(server.counters)) counters[name] = (counters[name] ?? 0) + count
+      this.#server = undefined
+    }
   }
 }
 

@@ -11,7 +11,7 @@ import type { Endpoint } from './endpoint.js'
 
 /** Every event with its fields. The channel of `connection.opened` is `gaidaros.connection.opened`. */
 export interface Events {
-  /** `created -> starting -> ready -> draining -> stopped`. */
+  /** `created` to `starting`, `ready`, `draining`, `stopped`. */
   'server.state': { readonly from: string; readonly to: string }
   /** An address is bound; one event for each endpoint. */
   'listener.bound': { readonly listener: string; readonly endpoint: Endpoint }

@@ -43,8 +43,8 @@ export interface SessionPlan {
   readonly connectionPipeline: Pipeline<ConnectionContext> | undefined
   /** For methods without middleware of their own. */
   readonly messagePipeline: Pipeline<MessageContext> | undefined
-  /** For those with, by route; the key undefined is `@OnMessage()`. */
-  readonly methodPipelines: ReadonlyMap<string | undefined, Pipeline<MessageContext>> | undefined
+  /** For those that have another, by route; the key undefined is `@OnMessage()`; null where nothing stands before the method. */
+  readonly methodPipelines: ReadonlyMap<string | undefined, Pipeline<MessageContext> | null> | undefined
   /** Told of each message that was handled, where somebody measures. */
   readonly probe: Probe | undefined
 }

@@ -224,6 +224,14 @@ export class Planner {
     const { handler, executors } = this.#placeHandler(definition, executor, placement, at)
     const onMessage = (steps: readonly PlacedMiddleware[]) =>
       compose(steps.flatMap(({ set }) => (set.message === undefined ? [] : [set.message])))
+    const methodPipelines = new Map<string | undefined, NonNullable<ReturnType<typeof onMessage>> | null>()
+    const without = middleware.filter(({ level }) => level !== 'protocol')
+    for (const { route } of definition.messages) {
+      const steps = methods.get(route) ?? []
+      const isPassed = own?.message !== undefined && route !== undefined && protocol?.protocol.passes?.(route) === true
+      if (steps.length === 0 && !isPassed) continue
+      methodPipelines.set(route, onMessage([...(isPassed ? without : middleware), ...steps]) ?? null)
+    }
     const plan: SessionPlan = {
       codec: codec.codec,
       handler,
@@ -236,15 +244,7 @@ export class Planner {
       ),
       messagePipeline: onMessage(middleware),
       probe: joinProbes(registry.observers.flatMap((observer) => observer.probe?.(name) ?? [])),
-      methodPipelines:
-        methods.size === 0
-          ? undefined
-          : new Map(
-              [...methods].map(([route, steps]) => [
-                route,
-                onMessage([...middleware, ...steps]) as NonNullable<ReturnType<typeof onMessage>>,
-              ]),
-            ),
+      methodPipelines: methodPipelines.size === 0 ? undefined : methodPipelines,
     }
     const codecReason =
       protocol !== undefined && codec.name === protocol.name

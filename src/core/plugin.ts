@@ -99,6 +99,11 @@ export interface Protocol {
    */
   readonly middleware?: MiddlewareSet
   /**
+   * Messages of this route, where the handler has a method of its own for it, need none of the steps at message level: they
+   * are left out, which a protocol of many small messages feels. Default: none.
+   */
+  passes?(route: string): boolean
+  /**
    * How messages are handled where the handler does not say: `concurrent` for protocols whose replies name their requests.
    * Default: `serial`.
    */

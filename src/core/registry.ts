@@ -193,7 +193,7 @@ export class ServerRegistry implements Registry {
       ...fetchAll(layer, wanted.layers),
       ...fetchAll(protocol, wanted.protocols),
       ...fetchAll(middleware, wanted.middleware),
-      ...fetchAll(executor, wanted.executors),
+      ...fetchAll(executor, wanted.executors, 'type'),
     ])
   }
 
@@ -329,22 +329,17 @@ function shelve<T>(shelf: Shelf<T>, kind: string, name: string, entry: Entry<T>)
   shelf.set(name, entry)
 }
 
-function fetchAll<T>(shelf: Shelf<T>, refs: readonly unknown[] = []): Promise<void>[] {
+/** @param key - Where options have the name beside them. */
+function fetchAll<T>(shelf: Shelf<T>, refs: readonly unknown[] = [], key: 'name' | 'type' = 'name'): Promise<void>[] {
   return refs.flatMap((ref) => {
-    const name = nameOf(ref)
-    const entry = name === undefined ? undefined : shelf.get(name)
+    const entry = shelf.get(
+      typeof ref === 'object' && ref !== null ? ((ref as Record<string, string>)[key] as string) : (ref as string),
+    )
     if (entry?.fetch === undefined || entry.thing !== undefined) return []
     return entry.fetch().then((thing) => {
       entry.thing ??= thing
     })
   })
-}
-
-/** `{ type }` is how executors are named. */
-function nameOf(ref: unknown): string | undefined {
-  if (typeof ref === 'string') return ref
-  const { name, type } = (typeof ref === 'object' && ref !== null ? ref : {}) as { name?: unknown; type?: unknown }
-  return [name, type].find((one) => typeof one === 'string') as string | undefined
 }
 
 function find<T>(shelf: Shelf<T>, kind: string, name: string, place: string): T {

@@ -780,9 +780,15 @@ export class Session implements Connection, Expiring, Holder {
     this.#messagesIn++
     let route: string | undefined
     let method = handler.message
+    /** The route, if the method is its own. */
+    let own: string | undefined
     if (handler.routes !== undefined) {
       route = codec.route?.(message)
-      if (route !== undefined) method = handler.routes.get(route) ?? method
+      const found = route === undefined ? undefined : handler.routes.get(route)
+      if (found !== undefined) {
+        method = found
+        own = route
+      }
     }
     // A protocol may answer by itself what the handler has no method for.
     if (method === undefined && plan.protocol?.middleware?.message === undefined) {
@@ -791,11 +797,8 @@ export class Session implements Connection, Expiring, Holder {
     }
     this.#isInHandler = true
     try {
-      const pipeline =
-        plan.methodPipelines === undefined
-          ? plan.messagePipeline
-          : (plan.methodPipelines.get(handler.routes?.has(route as string) ? route : undefined) ?? plan.messagePipeline)
-      if (pipeline === undefined) reply = (method as NonNullable<typeof method>)(message, this)
+      const pipeline = pipelineOf(plan, own)
+      if (pipeline === null) reply = (method as NonNullable<typeof method>)(message, this)
       else reply = pipeline(new Turn(this, message, route, end - start, method), runMethod)
     } catch (thrown) {
       this.#isInHandler = false
@@ -823,13 +826,13 @@ export class Session implements Connection, Expiring, Holder {
     this.#messagesIn++
     const isRouted = route !== undefined && handler.routes?.has(route)
     const method = isRouted ? handler.routes?.get(route) : handler.message
-    const pipeline = plan.methodPipelines?.get(isRouted ? route : undefined) ?? plan.messagePipeline
+    const pipeline = pipelineOf(plan, isRouted ? route : undefined)
     const { probe } = plan
     const since = probe === undefined ? 0 : this.#scope.host.clock.now()
     let reply: unknown
     try {
       const turn = new Turn(this, message, route, frameBytes, method)
-      reply = pipeline === undefined ? runMethod(turn) : pipeline(turn, runMethod)
+      reply = pipeline === null ? runMethod(turn) : pipeline(turn, runMethod)
     } catch (thrown) {
       probe?.handled(since)
       return this.#failedFor(thrown)
@@ -1760,6 +1763,12 @@ const partLater = (session: Session): void => {
 }
 
 const flushQueued = (session: Session): void => session.flushNow()
+
+/** What stands before a method; null: nothing. @param route - Where the method is for that alone. */
+function pipelineOf({ messagePipeline, methodPipelines }: SessionPlan, route: string | undefined) {
+  const own = methodPipelines?.get(route)
+  return own === undefined ? (messagePipeline ?? null) : own
+}
 
 function codeOf(error: Error, otherwise: string): string {
   return error instanceof GaidarosError ? error.code : otherwise

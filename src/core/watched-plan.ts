@@ -56,7 +56,8 @@ function throughEach(plan: SessionPlan, around: (pipeline: MessagePipeline | und
     ...plan,
     messagePipeline: around(messagePipeline),
     methodPipelines:
-      methodPipelines && new Map([...methodPipelines].map(([route, pipeline]) => [route, around(pipeline)] as const)),
+      methodPipelines &&
+      new Map([...methodPipelines].map(([route, pipeline]) => [route, around(pipeline ?? undefined)] as const)),
   }
 }
 

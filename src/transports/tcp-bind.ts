@@ -8,7 +8,7 @@ import type { Endpoint } from '../core/endpoint.js'
 import { BindError } from '../core/errors.js'
 import type { TransportOptions } from '../core/transport.js'
 import { bindError, platformCode } from './platform-errors.js'
-import { bindServer, closeServers, portOf, serverOptions, type TcpOptions } from './stream-options.js'
+import { bindServer, closeServers, inheritKeepAlive, portOf, serverOptions, type TcpOptions } from './stream-options.js'
 
 const BACKLOG = 511
 /** A port that was free on one loopback address may be taken on the other; so often another one is tried. */
@@ -49,6 +49,7 @@ async function bind(host: string, port: number, options: TcpOptions): Promise<Se
   const { backlog = BACKLOG, ipv6Only = false, reusePort = false } = options
   const server = createServer(serverOptions(options))
   await bindServer(server, { host, port, backlog, ipv6Only, ...(reusePort ? { reusePort } : {}) })
+  inheritKeepAlive(server)
   return server
 }
 

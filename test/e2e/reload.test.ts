@@ -197,6 +197,21 @@ for (const [what, workers] of [
   })
 }
 
+test('a reload that is asked for while the first one is under way follows it: nothing changed meanwhile is missed', async () => {
+  const handler = folder.write(`${name('handler')}.mjs`, answering('one'))
+  const file = folder.write(`${name('config')}.json`, { listen: local, handler })
+  const serving = await Serving.start(folder, ['--config', file])
+  const started = serving.command.shows(/reload\.started generation=1/)
+  const followed = serving.command.shows(/reload\.finished generation=2/)
+  serving.command.child.kill('SIGHUP')
+  await started
+  folder.write(handler.split('/').at(-1) as string, answering('two'))
+  serving.command.child.kill('SIGHUP')
+  await followed
+  assert.is(await once(serving.port, 'hello'), 'hello two')
+  assert.is(await serving.stop(), 0)
+})
+
 test('F77 a new worker that is never ready is ended, and everything is as before, what was newly bound too', async () => {
   const handler = folder.write(`${name('handler')}.mjs`, answering('old'))
   const workers = { count: 2, readyMs: 1_500 }

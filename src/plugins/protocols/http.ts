@@ -13,7 +13,7 @@ import {
   type ServerResponse,
   STATUS_CODES,
 } from 'node:http'
-import { Readable } from 'node:stream'
+import { type Duplex, Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import type { Codec } from '../../core/codec.js'
 import { FrameError, toError, UnroutedMessageError, WiringError } from '../../core/errors.js'
@@ -119,6 +119,13 @@ const refusals: Readonly<Record<string, number>> = {
   HPE_CHUNK_EXTENSIONS_OVERFLOW: 413,
 }
 
+// One property of the stream: a WeakMap would have to be gone through with each collection.
+const SEAT = Symbol('gaidaros.http.seat')
+
+interface Seated {
+  [SEAT]?: Seat
+}
+
 /** What hangs on a stream that Node takes for a socket. */
 interface Seat {
   readonly port: ProtocolPort
@@ -136,7 +143,6 @@ interface Seat {
 
 class HttpFront {
   readonly #server: Server
-  readonly #seats = new WeakMap<object, Seat>()
   readonly #options: HttpOptions
   /** Until the application is ready, connections wait. */
   #ready: PromiseLike<unknown> | undefined
@@ -160,7 +166,7 @@ class HttpFront {
         requireHostHeader: false,
       },
       (request, response) => {
-        const seat = this.#seats.get(request.socket)
+        const seat = (request.socket as Seated)[SEAT]
         if (seat === undefined || seat.isOver) return
         this.#begin(seat, response)
         if (request.headers.host === undefined && request.httpVersion === '1.1') this.#refuseHostless(seat, response)
@@ -197,7 +203,7 @@ class HttpFront {
 
   #feed(port: ProtocolPort): void {
     const { connection } = port
-    const stream = port.stream()
+    const stream: Duplex & Seated = port.stream()
     const seat: Seat = {
       port,
       response: undefined,
@@ -207,9 +213,9 @@ class HttpFront {
       isDraining: false,
       work: undefined,
     }
-    this.#seats.set(stream, seat)
+    stream[SEAT] = seat
     // A peer that leaves in the middle is no failure of ours.
-    stream.on('error', () => {})
+    stream.on('error', ignore)
     void port.draining.then(() => {
       seat.isDraining = true
       if (seat.response === undefined) connection.end()
@@ -221,7 +227,7 @@ class HttpFront {
 
   /** What cannot be read is answered in its turn: behind the replies to what came before it, and then the connection ends. */
   #refuse(error: Error & { code?: string }, stream: object): void {
-    const seat = this.#seats.get(stream)
+    const seat = (stream as Seated)[SEAT]
     // Node tells again for each chunk that comes meanwhile.
     if (seat === undefined || seat.isRefused) return
     seat.isRefused = true
@@ -258,7 +264,7 @@ class HttpFront {
   }
 
   #answer(request: IncomingMessage, response: ServerResponse): void {
-    const seat = this.#seats.get(request.socket) as Seat
+    const seat = (request.socket as Seated)[SEAT] as Seat
     const { fetch } = this.#options
     if (fetch !== undefined) return void this.#fetched(fetch, request, response)
     const before = seat.work
@@ -299,6 +305,8 @@ class HttpFront {
     seat.isOver = (response as { _last?: boolean })._last === true
   }
 }
+
+function ignore(): void {}
 
 function finite(ms: number): number {
   return Number.isFinite(ms) ? ms : 0

@@ -126,6 +126,27 @@ test('options: defaults, ranges, and the nearest known name', () => {
   assert.match(validate({ receiveBuffer: 1 }).issues?.[0]?.message ?? '', /unknown option/)
 })
 
+test('keep-alive runs on what was accepted, with the delay that was asked for, and nowhere when it is off', async () => {
+  if (process.platform !== 'linux') return console.log('skip: /proc/net/tcp is Linux only')
+  for (const [keepAlive, least, most] of [
+    [undefined, 5_000, 6_000],
+    [5_000, 300, 500],
+    [false, 0, 0],
+  ] as const) {
+    const sink = new Recorder()
+    const listener = await tcp.listen(ANY, keepAlive === undefined ? {} : { keepAlive }, sink)
+    const raw = await rawConnect({ host: '127.0.0.1', port: listener.endpoint.port as number })
+    await sink.until(() => sink.peers.length === 1)
+    // proc(5), /proc/net/tcp: `tr` is 2 while a keep-alive timer runs, `tm->when` its hundredths of a second.
+    const port = (listener.endpoint.port as number).toString(16).toUpperCase().padStart(4, '0')
+    const line = readFileSync('/proc/net/tcp', 'utf8').match(new RegExp(`0100007F:${port} \\S+ 01 \\S+ (\\d+):(\\S+)`))
+    assert.is(line?.[1], keepAlive === false ? '00' : '02', `${keepAlive}`)
+    const when = Number.parseInt(line?.[2] as string, 16)
+    assert.ok(when >= least && when <= most, `${keepAlive}: ${when}`)
+    await close(listener, raw)
+  }
+})
+
 test('a pause holds newcomers unread, resume serves 10 of 10 (F22)', async () => {
   const sink = new Recorder()
   sink.onData = ({ link }, chunk) => void link.write(chunk)

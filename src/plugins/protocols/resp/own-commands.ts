@@ -64,6 +64,9 @@ export class OwnCommands {
     this.versionOf = versionOf
   }
 
+  /** A method of the handler's for this command has nothing to expect of us. */
+  readonly passes = (command: string): boolean => this.#authenticate === undefined && !this.#commands.has(command)
+
   /** Message middleware. Synchronous for whatever is not ours. */
   readonly step = (context: MessageContext, next: () => unknown): unknown => {
     const { command, args } = context.message as RespCommand<string | Buffer>

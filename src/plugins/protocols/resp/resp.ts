@@ -69,6 +69,7 @@ export const resp: Factory<Protocol, RespOptions> = {
       clientCodec: clientCodec(strings),
       needs: { ordered: true, reliable: true, stream: true },
       middleware: { name: 'resp', message: own.step },
+      passes: own.passes,
       detect,
       errorReply,
       survives,
