@@ -58,7 +58,10 @@ function generated(random: Random): Buffer {
 }
 
 test('100,000 datagrams: typed errors, answers that are CoAP, with the id and token of what they answer', () => {
-  const protocol = coap.create({ blockBytes: 64, ackMs: 1_000 } as never, { clock: systemClock } as never)
+  const protocol = coap.create(
+    { blockBytes: 64, ackMs: 1_000, observers: 100 } as never,
+    { clock: systemClock } as never,
+  )
   const step = protocol.middleware?.message as unknown as (context: object, next: () => unknown) => unknown
   const { codec } = protocol
   const seen = { refused: 0, silent: 0, reset: 0, answered: 0, failed: 0, handled: 0 }
@@ -131,7 +134,10 @@ test('100,000 datagrams: typed errors, answers that are CoAP, with the id and to
 })
 
 test('more than 64 options are a format error: what is walked for each request is bounded', () => {
-  const { codec } = coap.create({ blockBytes: 64, ackMs: 1_000 } as never, { clock: systemClock } as never)
+  const { codec } = coap.create(
+    { blockBytes: 64, ackMs: 1_000, observers: 100 } as never,
+    { clock: systemClock } as never,
+  )
   const read = (count: number) => {
     const options = Array.from({ length: count }, () => ({ name: 'Uri-Path', value: Buffer.from('a') }))
     const bytes = coapPacket.generate({ code: '0.01', messageId: 1, options } as never, 65_535)

@@ -173,7 +173,14 @@ example(
     const url = `coap://127.0.0.1:${port}/sensors/kitchen`
     await run('coap-client-notls', ['-m', 'put', '-e', '21', url])
     assert.is((await run('coap-client-notls', ['-B', '5', url])).output.trim(), '21')
+    const observer = begin('coap-client-notls', ['-s', '15', '-w', url])
+    await eventually(() => observer.output === '21\n', `the first: ${observer.output}`)
+    await run('coap-client-notls', ['-m', 'put', '-e', '22', url])
+    await eventually(() => observer.output === '21\n22\n', `the change: ${observer.output}`)
     await run('coap-client-notls', ['-m', 'delete', url])
+    await eventually(() => /4\.04/.test(observer.output), `the end: ${observer.output}`)
+    observer.child.kill('SIGTERM')
+    await observer.over
     assert.match((await run('coap-client-notls', ['-B', '5', url])).output, /4\.04/)
   },
   udp,
