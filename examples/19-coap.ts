@@ -6,25 +6,28 @@
  *   npx gaidaros serve --config examples/19-coap.ts
  *   coap-client-notls -m put -e 21 coap://localhost/sensors/kitchen
  *   coap-client-notls coap://localhost/sensors/kitchen   → 21
+ *   coap-client-notls -s 60 -w coap://localhost/sensors/kitchen   → 21, and what it becomes (RFC 7641)
  */
-import { defineConfig, Handler, OnMessage } from 'gaidaros'
-import { CoapError, type CoapRequest } from 'gaidaros/plugins/coap'
+import { type Connection, defineConfig, Handler, OnMessage } from 'gaidaros'
+import { CoapError, type CoapRequest, notify } from 'gaidaros/plugins/coap'
 
 @Handler()
 class Sensors {
   readonly #values = new Map<string, Buffer>()
 
   @OnMessage('GET') read({ path }: CoapRequest) {
-    return this.#values.get(path) ?? null
+    const payload = this.#values.get(path)
+    return payload === undefined ? null : { payload, observable: true }
   }
 
-  @OnMessage('PUT') write({ path, payload }: CoapRequest) {
+  @OnMessage('PUT') write({ path, payload }: CoapRequest, connection: Connection) {
     if (this.#values.size >= 1_000 && !this.#values.has(path)) throw new CoapError('5.03', 'no room for another sensor')
     this.#values.set(path, payload)
+    notify(connection, path, { payload, observable: true })
   }
 
-  @OnMessage('DELETE') forget({ path }: CoapRequest) {
-    this.#values.delete(path)
+  @OnMessage('DELETE') forget({ path }: CoapRequest, connection: Connection) {
+    if (this.#values.delete(path)) notify(connection, path, null)
   }
 }
 

@@ -24,7 +24,7 @@ import type { ListenerHandle, ListenerState } from './lifecycle.js'
 import type { Limits, TlsIdentity } from './options.js'
 import type { Binding, ListenerPlan, SessionPlan } from './plan.js'
 import { Session, type SessionHost, type SessionScope, type Traffic } from './session.js'
-import type { Link, LinkSink, Listener } from './transport.js'
+import type { Link, LinkSink, Listener, TransportOptions } from './transport.js'
 import { timedPlan } from './watched-plan.js'
 
 /** A bound listener tells its server of sessions that ended. */
@@ -115,7 +115,7 @@ export class ServerListener implements ListenerHandle {
       for (const binding of this.plan.bindings) {
         const sink = new ListenerSink(this, binding, this.#owner)
         this.#sinks.push(sink)
-        const listener = await binding.transport.listen(binding.endpoint, binding.options, this.#layered(sink, binding))
+        const listener = await binding.transport.listen(...this.#listening(sink, binding))
         this.#bound.push(listener)
         // In the very turn in which it was bound: nobody has been accepted yet.
         if (this.#waits !== 0) listener.pause()
@@ -137,19 +137,16 @@ export class ServerListener implements ListenerHandle {
     for (const endpoint of this.#endpoints) events.emit('listener.bound', { listener: this.name, endpoint })
   }
 
-  #layered(sink: LinkSink, { layers, endpoint, capabilities, options }: Binding): LinkSink {
-    if (layers.length === 0) return sink
+  /** Layers stand on what the transport opens; those of its preamble it puts beneath its own handshake. */
+  #listening(sink: LinkSink, binding: Binding): [Endpoint, TransportOptions, LinkSink] {
+    const { layers, preambles, endpoint, capabilities, options } = binding
+    if (layers.length === 0) return [endpoint, options, sink]
     const { limits, timeouts } = this.plan
-    const { kind } = capabilities
-    return stack(layers, sink, {
-      side: 'accepted',
-      endpoint,
-      listener: this.name,
-      kind,
-      limits,
-      timeouts,
-      tls: options.tls,
-    })
+    const scope = { side: 'accepted', endpoint, listener: this.name, limits, timeouts, tls: options.tls } as const
+    const above = stack(layers.slice(preambles), sink, { ...scope, kind: capabilities.kind })
+    if (preambles === 0) return [endpoint, options, above]
+    const preamble = (gate: LinkSink) => stack(layers.slice(0, preambles), gate, { ...scope, kind: 'stream' })
+    return [endpoint, { ...options, preamble }, above]
   }
 
   /** Frees the addresses; connections stay. */

@@ -25,6 +25,8 @@ export interface Binding {
   readonly capabilities: Capabilities
   /** From the wire inwards. */
   readonly layers: readonly PlacedLayer[]
+  /** How many of them, from the wire, stand before the transport's own handshake (`Transport.preambles`). */
+  readonly preambles: number
   /** The transport as the endpoint names it, where another one stands in for it (`Transport.over`). */
   readonly name: string
 }

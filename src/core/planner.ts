@@ -365,8 +365,11 @@ export class Planner {
           ? {}
           : { sockets: sockets(`${name}/${index}`, transport.binds, endpoint) }
       const transportOptions: TransportOptions = { ...(checked as object), ...tls, ...elsewhere, limits, timeouts }
-      const capabilities = checkStack(layers, transport.capabilities(endpoint, transportOptions), asked.name, place)
-      return { endpoint, transport, options: transportOptions, capabilities, layers, name: asked.name }
+      const offered = transport.capabilities(endpoint, transportOptions)
+      const preambles = transport.preambles ? leadingPreambles(layers) : 0
+      checkStack(layers.slice(0, preambles), { ...offered, kind: 'stream', upgrade: [] }, asked.name, place)
+      const capabilities = checkStack(layers.slice(preambles), offered, asked.name, place)
+      return { endpoint, transport, options: transportOptions, capabilities, layers, preambles, name: asked.name }
     })
   }
 
@@ -383,8 +386,7 @@ export class Planner {
       const message = `${place}: layer ${asked.over.layer} stands in the endpoint's scheme \`${asked.name}\` already; name it once`
       throw new ConfigError('BAD_VALUE', message, { transport: asked.name })
     }
-    const first = layers.findIndex(({ layer }) => layer.stage !== 'preamble')
-    const count = first === -1 ? layers.length : first
+    const count = leadingPreambles(layers)
     if (count === 0) return { transport: asked, layers }
     const between = registry.resolveLayer(asked.over.layer, place)
     return {
@@ -413,6 +415,12 @@ export class Planner {
       set: this.#parts.registry.resolveMiddleware(ref, `${place}[${index}]`),
     }))
   }
+}
+
+/** How many there are before the first of another stage. */
+function leadingPreambles(layers: readonly PlacedLayer[]): number {
+  const first = layers.findIndex(({ layer }) => layer.stage !== 'preamble')
+  return first === -1 ? layers.length : first
 }
 
 function endpointAt(text: string | Endpoint, schemes: Iterable<string>, place: string): Endpoint {

@@ -25,6 +25,11 @@ export interface Transport<Options = unknown> {
    */
   readonly over?: { readonly scheme: string; readonly layer: string }
   /**
+   * Its links begin with a handshake of its own, over a stream that layers of the stage `preamble` can stand on: they are
+   * handed over as `TransportOptions.preamble`. Left out: layers stand on its links alone.
+   */
+  readonly preambles?: true
+  /**
    * The kind of socket it listens on, where that may be bound by somebody else: with several server processes by their
    * supervisor, which hands it over as `TransportOptions.sockets`. Left out: each process binds for itself.
    */
@@ -61,6 +66,11 @@ export type TransportOptions<Options = unknown> = Options & {
   readonly timeouts?: Readonly<Timeouts>
   /** Present where somebody else has bound the endpoint: `listen` takes these in place of binding. Only with `binds`. */
   readonly sockets?: SocketSource
+  /**
+   * What each accepted stream goes through before the transport's own handshake, such as a PROXY protocol header. The links
+   * it opens above know better than the socket who the peer is. Only with `preambles`, and where there is something.
+   */
+  preamble?(above: LinkSink): LinkSink
 }
 
 /** `descriptor`: a stream socket that the process was started with, whatever it is. */

@@ -228,6 +228,16 @@ export class StreamLink implements Link {
     return socket
   }
 
+  /** Gives the socket back, paused, with what was given back to it. From now on this link tells nobody anything. */
+  release(): Socket {
+    const socket = this.#socket
+    socket.pause()
+    socket.off('data', onData).off('end', onEnd).off('error', onError).off('close', onClose)
+    socket[LINK] = undefined
+    this.#flags |= CLOSED
+    return socket
+  }
+
   // -- inside --------------------------------------------------------------------------------------------------------
 
   #read(): void {

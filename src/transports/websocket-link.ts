@@ -26,6 +26,8 @@ export interface WebSocketParts {
   /** The TCP socket beneath; the same without TLS. */
   readonly raw: Socket
   readonly facts: WebSocketFacts
+  /** What knows better than the socket who the peer is. */
+  readonly front?: Link | undefined
 }
 
 // Whose socket this is: one property in place of a closure per event and link.
@@ -104,15 +106,18 @@ export class WebSocketLink implements Link {
   /** Made when first read; undefined when that is after the close. */
   get local(): Endpoint | undefined {
     if (this.#local === undefined) {
-      const { localAddress: host, localPort: port } = this.#parts.raw
-      if (host !== undefined) this.#local = new Endpoint({ scheme: this.#scope.scheme, host, port })
+      const { raw, front } = this.#parts
+      const { localAddress: host, localPort: port } = raw
+      if (front !== undefined) this.#local = front.local
+      else if (host !== undefined) this.#local = new Endpoint({ scheme: this.#scope.scheme, host, port })
     }
     return this.#local
   }
 
   /** Made when first read; undefined when that is after the close. */
   get remote(): Endpoint | undefined {
-    this.#remote ??= remoteOf(this.#parts.raw, this.#scope.scheme)
+    const { raw, front } = this.#parts
+    this.#remote ??= front === undefined ? remoteOf(raw, this.#scope.scheme) : front.remote
     return this.#remote
   }
 
@@ -157,9 +162,9 @@ export class WebSocketLink implements Link {
   }
 
   feature<T>(token: FeatureToken<T>): T | undefined {
-    const { facts, socket, raw } = this.#parts
+    const { facts, socket, raw, front } = this.#parts
     if (token.feature === WEBSOCKET.feature) return facts as T
-    if (token.feature !== TLS.feature || socket === raw) return undefined
+    if (token.feature !== TLS.feature || socket === raw) return front?.feature?.(token)
     if (this.#tls === undefined && !socket.destroyed) this.#tls = tlsFacts(socket as TLSSocket)
     return this.#tls as T | undefined
   }

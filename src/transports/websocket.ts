@@ -10,7 +10,7 @@
  */
 import type { Socket } from 'node:net'
 import type { TlsOptions } from '../core/options.js'
-import type { Capabilities, Transport } from '../core/transport.js'
+import type { Capabilities, Link, LinkSink, Transport, TransportOptions } from '../core/transport.js'
 import { remoteOf } from './stream-link.js'
 import { StreamListener } from './stream-listener.js'
 import { bindTcp } from './tcp-bind.js'
@@ -42,6 +42,7 @@ export const websocket: Transport<WebSocketOptions> = {
   name: 'websocket',
   schemes: ['ws', 'wss'],
   binds: 'tcp',
+  preambles: true,
   options: webSocketOptions,
   capabilities: () => capabilities,
 
@@ -55,21 +56,32 @@ export const websocket: Transport<WebSocketOptions> = {
     // Before the bind: with a bad certificate nothing is bound.
     const handshakes = endpoint.scheme === 'wss' ? await tlsHandshakes(options.tls) : undefined
     const { WebSocketUpgrades } = await import('./websocket-upgrades.js')
+    const preambles = options.preamble === undefined ? undefined : await preamblesOf(options.preamble, options, sink)
     const upgrades = new WebSocketUpgrades(library, wsOptions(options), endpoint, options)
     const bound = await bindTcp(endpoint, options)
     const scope = webSocketScope(bound.endpoint, 'accepted', options, sink)
     const { backlog = 511, noDelay = true } = options
-    const fault = (error: Error, raw: Socket) => sink.fault?.(error, remoteOf(raw, scope.scheme))
-    const upgrade = (raw: Socket, socket: Socket, upgradeMs: number) => {
+    const fault = (error: Error, raw: Socket, front: Link | undefined) =>
+      sink.fault?.(error, front === undefined ? remoteOf(raw, scope.scheme) : front.remote)
+    const upgrade = (raw: Socket, socket: Socket, front: Link | undefined, upgradeMs: number) => {
       upgrades.begin(socket, upgradeMs, (error, accept) => {
-        if (accept === undefined) return fault(error, raw)
+        if (accept === undefined) return fault(error, raw, front)
         listener.pass(raw, () => {
           accept((ws, facts) => {
             // The library turns it on.
             if (!noDelay) raw.setNoDelay(false)
-            new WebSocketLink({ ws, socket, raw, facts }, scope).open()
+            new WebSocketLink({ ws, socket, raw, facts, front }, scope).open()
           })
         })
+      })
+    }
+    const begin = (raw: Socket, front: Link | undefined) => {
+      const { handshakeMs } = scope
+      if (handshakes === undefined) return upgrade(raw, raw, front, handshakeMs)
+      const since = performance.now()
+      handshakes.begin(raw, handshakeMs, (error, secured) => {
+        if (secured === undefined) fault(error, raw, front)
+        else upgrade(raw, secured, front, Math.max(1, handshakeMs - (performance.now() - since)))
       })
     }
     const listener: StreamListener = new StreamListener({
@@ -80,13 +92,8 @@ export const websocket: Transport<WebSocketOptions> = {
       accept(raw) {
         // Asked for now, so that Node still knows it when the handshake has failed.
         void raw.remoteAddress
-        const { handshakeMs } = scope
-        if (handshakes === undefined) return upgrade(raw, raw, handshakeMs)
-        const since = performance.now()
-        handshakes.begin(raw, handshakeMs, (error, secured) => {
-          if (secured === undefined) fault(error, raw)
-          else upgrade(raw, secured, Math.max(1, handshakeMs - (performance.now() - since)))
-        })
+        if (preambles === undefined) begin(raw, undefined)
+        else preambles.begin(raw, bound.endpoint, begin)
       },
     })
     return listener
@@ -99,4 +106,10 @@ export const websocket: Transport<WebSocketOptions> = {
 async function tlsHandshakes(tls: TlsOptions | undefined) {
   const { TlsHandshakes } = await import('./tls-handshakes.js')
   return TlsHandshakes.prepare(tls)
+}
+
+/** Streams with something in front are the exception. */
+async function preamblesOf(wrap: NonNullable<TransportOptions['preamble']>, options: TransportOptions, sink: LinkSink) {
+  const { Preambles } = await import('./stream-preamble.js')
+  return new Preambles(wrap, options, sink)
 }

@@ -127,6 +127,35 @@ test('24 compression', async () => {
   await stop(command)
 })
 
+test('29 pcap: tshark reads what was said over TLS', async () => {
+  if (!hasTool('tshark') || !hasTool('ncat')) return skip('29 pcap', 'tshark or ncat is not installed')
+  const command = example('29-pcap.ts', ['--listen', 'tls://127.0.0.1:0'])
+  const { default: port } = await command.ready()
+  const said = await talk('ncat', ['--ssl', '127.0.0.1', String(port)], 'hello\n', /day/)
+  assert.is(said, 'hello, and good day\n')
+  await stop(command)
+  const fields = ['-T', 'fields', '-e', 'data.text', '-o', 'data.show_as_text:TRUE']
+  const { stdout } = await run('tshark', ['-r', join(folder, 'talk.pcap'), ...fields])
+  assert.match(stdout, /hello\S*\n[\s\S]*hello, and good day/)
+})
+
+test('31 TLS by name: openssl asks for names, takes a session elsewhere; ALPN chooses', async () => {
+  if (!hasTool('openssl') || !hasTool('curl')) return skip('31 TLS by name', 'openssl or curl is not installed')
+  const endpoints = ['one', 'two'].flatMap((name) => ['--set', `listeners.${name}.endpoint=tls://127.0.0.1:0`])
+  const command = example('31-tls-names.ts', endpoints)
+  const { one, two } = await command.ready()
+  const ask = (port: number | undefined, ...args: string[]) =>
+    talk('openssl', ['s_client', '-connect', `127.0.0.1:${port}`, ...args], 'hello\n', /hello to/)
+  assert.match(await ask(one, '-servername', 'a.wild.test'), /subject=.*wild\.test[\s\S]*hello to a\.wild\.test/)
+  assert.match(await ask(one, '-noservername'), /subject=.*localhost[\s\S]*hello to nobody/)
+  const { stdout } = await run('curl', ['-sk', '--max-time', '10', `https://127.0.0.1:${one}/`])
+  assert.is(stdout, 'a page\n')
+  const session = join(folder, 'it.pem')
+  assert.match(await ask(one, '-tls1_2', '-sess_out', session), /^New, /m)
+  assert.match(await ask(two, '-tls1_2', '-sess_in', session), /^Reused, /m)
+  await stop(command)
+})
+
 test('25 systemd: the first peer starts it, by the folder’s own configuration', async () => {
   if (!hasTool('systemd-socket-activate')) return skip('25 systemd', 'systemd-socket-activate is not installed')
   const home = join(folder, 'greeter')

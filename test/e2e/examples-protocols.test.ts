@@ -173,11 +173,59 @@ example(
     const url = `coap://127.0.0.1:${port}/sensors/kitchen`
     await run('coap-client-notls', ['-m', 'put', '-e', '21', url])
     assert.is((await run('coap-client-notls', ['-B', '5', url])).output.trim(), '21')
+    const observer = begin('coap-client-notls', ['-s', '15', '-w', url])
+    await eventually(() => observer.output === '21\n', `the first: ${observer.output}`)
+    await run('coap-client-notls', ['-m', 'put', '-e', '22', url])
+    await eventually(() => observer.output === '21\n22\n', `the change: ${observer.output}`)
     await run('coap-client-notls', ['-m', 'delete', url])
+    await eventually(() => /4\.04/.test(observer.output), `the end: ${observer.output}`)
+    observer.child.kill('SIGTERM')
+    await observer.over
     assert.match((await run('coap-client-notls', ['-B', '5', url])).output, /4\.04/)
   },
   udp,
 )
+
+example('ncat', '28-json-rpc.ts', async (port) => {
+  const ncat = begin('ncat', ['127.0.0.1', port])
+  const say = (message: unknown) => ncat.child.stdin?.write(`${JSON.stringify(message)}\n`)
+  const heard = () =>
+    ncat.output
+      .split('\n')
+      .slice(0, -1)
+      .map((line) => JSON.parse(line))
+  const hears = (count: number) => eventually(() => heard().length === count, `${count} messages: ${ncat.output}`)
+  const jsonrpc = '2.0'
+  say({ jsonrpc, id: 1, method: 'add', params: [2, 3] })
+  await hears(1)
+  say([
+    { jsonrpc, method: 'post', params: ['tea is ready'] },
+    { jsonrpc, id: 2, method: 'list' },
+    { jsonrpc, id: 3, method: 'nobody' },
+  ])
+  await hears(2)
+  say({ jsonrpc, method: 'post', params: ['it is cold'] })
+  say({ jsonrpc, id: 4, method: 'sign' })
+  await hears(3)
+  const { id, method } = heard()[2]
+  assert.is(method, 'name')
+  say({ jsonrpc, id, result: 'Ada' })
+  await hears(4)
+  say({ jsonrpc, id: 5, method: 'list' })
+  await hears(5)
+  assert.equal(heard(), [
+    { jsonrpc, id: 1, result: 5 },
+    [
+      { jsonrpc, id: 2, result: ['tea is ready'] },
+      { jsonrpc, id: 3, error: { code: -32_601, message: 'Method not found' } },
+    ],
+    { jsonrpc, method: 'name', id },
+    { jsonrpc, id: 4, result: 'thank you, Ada' },
+    { jsonrpc, id: 5, result: ['tea is ready', 'it is cold', 'signed: Ada'] },
+  ])
+  ncat.child.stdin?.end()
+  await ncat.over
+})
 
 test('the cache answers plain lines', async () => {
   const command = gaidaros([

@@ -62,6 +62,41 @@ test('what two servers could read in two ways is refused', async () => {
   }
 })
 
+test('what is refused is answered in its turn, and nothing behind a goodbye is handled', async () => {
+  const { asked, handler } = pages()
+  const good = (path: string) => `GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`
+  for (const listen of ['tcp://127.0.0.1:0', 'layered']) {
+    const layers = listen === 'layered' ? [{ name: 'throttle', read: 50_000_000 }] : []
+    const { port, until } = await serve({ handler, protocol: 'http', layers, limits: { frameBytes: 100 } } as never)
+    const large = `POST /large HTTP/1.1\r\nHost: x\r\nContent-Length: 101\r\n\r\n${'y'.repeat(101)}`
+    for (const [what, sent, statuses, paths, code] of [
+      ['noise behind requests', `${good('/1')}${good('/2')}noise\r\n\r\n`, [200, 200, 400], ['/1', '/2'], 'MALFORMED'],
+      [
+        'noise in a body',
+        `${good('/1')}POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz`,
+        [200, 400],
+        ['/1'],
+        'MALFORMED',
+      ],
+      ['no Host', `${good('/1')}GET /2 HTTP/1.1\r\n\r\n${good('/3')}`, [200, 400], ['/1'], 'ENDED'],
+      ['a large body', `${good('/1')}${large}${good('/3')}`, [200, 413], ['/1'], 'ENDED'],
+    ] as const) {
+      asked.length = 0
+      const peer = await Peer.open(port)
+      await peer.send(sent).over
+      const said = [...peer.heard.matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, status]) => Number(status))
+      assert.equal(said, statuses, `${listen}, ${what}: ${peer.heard}`)
+      assert.equal(
+        asked.map(({ path }) => path),
+        paths,
+        what,
+      )
+      peer.leave()
+      assert.is((await until('connection.closed')).reason.code, code, what)
+    }
+  }
+})
+
 test('2,000 headers and more are all there, or refused; never silently fewer', async () => {
   const { handler, asked } = pages()
   const { port, until } = await serve({ handler, protocol: 'http' })

@@ -8,10 +8,11 @@ import { join } from 'node:path'
 import { connect as connectTls } from 'node:tls'
 import * as zlib from 'node:zlib'
 import { brotliCompressSync, createGzip, deflateSync, gzipSync } from 'node:zlib'
-import { type Connection, connect, PROXY, TLS } from 'gaidaros'
+import { type Connection, connect, PROXY, TLS, WEBSOCKET } from 'gaidaros'
 import { generate } from 'selfsigned'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import WebSocket from 'ws'
 import { eventually, memory, Peer, serve, stopAll } from '../support/faults.js'
 import { withTool } from '../support/programs.js'
 import { skip } from '../support/skip.js'
@@ -159,6 +160,118 @@ withTool('haproxy', 'HAProxy before us, and TLS behind its header', async () => 
   const line = await new Promise<string>((resolve) => socket.once('data', (chunk) => resolve(String(chunk))))
   assert.match(line, /^hello from (tls|tcp):\/\/127\.0\.0\.1:\d+ v2 tls TLSv1\.3\n$/)
   socket.destroy()
+})
+
+const heard = (socket: WebSocket) =>
+  new Promise<string>((resolve, reject) => {
+    socket.once('message', (data) => resolve(String(data)))
+    socket.once('error', reject)
+    socket.once('unexpected-response', (_, { statusCode }) => reject(new Error(String(statusCode))))
+  })
+
+withTool('haproxy', 'HAProxy before WebSockets, plain and over TLS: the handler knows the peer', async () => {
+  const pems = await generate([{ name: 'commonName', value: 'localhost' }], { keySize: 2048 })
+  for (const scheme of ['ws', 'wss']) {
+    const { port, until } = await serve({
+      listen: `${scheme}://127.0.0.1:0/chat`,
+      ...(scheme === 'wss' ? { tls: { cert: pems.cert, key: pems.private } } : {}),
+      codec: 'line',
+      handler: (text: string, connection: Connection) =>
+        `${who(text, connection)} at ${connection.feature(WEBSOCKET)?.path}`,
+      layers: [{ name: 'proxy-protocol', trusted }],
+    } as never)
+    const front = await haproxy(port, 'send-proxy-v2')
+    const open = (path: string) =>
+      new WebSocket(`${scheme}://127.0.0.1:${front}${path}`, { localAddress: '127.0.0.9', rejectUnauthorized: false })
+    for (let i = 0; i < 3; i++) {
+      const socket = open('/chat')
+      socket.once('open', () => socket.send('hello'))
+      const tls = scheme === 'wss' ? 'TLSv1.3' : 'none'
+      assert.match(
+        await heard(socket),
+        new RegExp(`^hello from ${scheme}://127\\.0\\.0\\.9:\\d+ v2 tls ${tls} at /chat$`),
+      )
+      socket.close()
+      await until('connection.closed', ({ reason }) => reason.code === 'ENDED')
+    }
+    // Who was refused is told by the same name.
+    assert.is(await heard(open('/elsewhere')).catch(({ message }) => message), '404')
+    const { remote } = await until('listener.fault', ({ error }) => /404/.test(String(error)))
+    assert.is(remote?.host, '127.0.0.9')
+  }
+})
+
+test('a WebSocket behind a header in any cut; without one, or from a stranger, there is no handshake', async () => {
+  const text = {
+    codec: 'line',
+    handler: (said: string, { remote }: Connection) => `${said} from ${remote}`,
+    listen: 'ws://127.0.0.1:0',
+  }
+  const { port, until } = await serve({
+    ...text,
+    layers: [{ name: 'proxy-protocol', trusted, timeoutMs: 300 }],
+  } as never)
+  const header = 'PROXY TCP4 192.0.2.7 192.0.2.1 4000 443\r\n'
+  const ask = `GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n`
+  // "hi", masked by nothing.
+  const hi = Buffer.of(0x81, 0x82, 0, 0, 0, 0, 0x68, 0x69)
+  const all = Buffer.concat([Buffer.from(header + ask), hi])
+  const cuts = [
+    [],
+    [header.length],
+    [10, header.length + 3],
+    [header.length - 1, all.length - 4],
+    [...all.keys()].slice(1),
+  ]
+  for (const at of cuts) {
+    const peer = await Peer.open(port)
+    for (const [i, from] of [0, ...at].entries()) {
+      peer.send(all.subarray(from, at[i] ?? all.length))
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    await peer.hears('hi from ws://192.0.2.7:4000')
+    assert.match(peer.heard, /^HTTP\/1\.1 101/)
+    peer.leave()
+    await until('connection.closed')
+  }
+  for (const [what, sent, code] of [
+    ['no header', ask, 'HANDSHAKE_FAILED'],
+    ['half a header', header.slice(0, 20), 'HANDSHAKE_TIMEOUT'],
+    ['nothing', '', 'HANDSHAKE_TIMEOUT'],
+  ] as const) {
+    const peer = (await Peer.open(port)).send(sent)
+    await peer.over
+    assert.is(peer.heard, '', what)
+    const { error } = await until('listener.fault')
+    assert.is((error as { code?: string }).code, code, what)
+  }
+  const closed = await serve({ ...text, layers: [{ name: 'proxy-protocol', trusted: ['192.0.2.0/24'] }] } as never)
+  // It may be cut before it knows that it is connected.
+  const stranger = new Peer(closed.port).send(all)
+  await stranger.over
+  assert.is(stranger.heard, '')
+  await closed.until('listener.fault', ({ error }) => /none of the trusted/.test(String(error)))
+})
+
+test('layers that change bytes have no place on WebSockets, in front or behind', async () => {
+  for (const [layers, expected] of [
+    [['gzip'], /gzip needs a stream of bytes/],
+    [['tls'], /tls needs a stream of bytes/],
+    [['gzip', { name: 'proxy-protocol', trusted }], /needs a stream of bytes/],
+    [
+      [
+        { name: 'proxy-protocol', trusted },
+        { name: 'proxy-protocol', trusted },
+      ],
+      /stands there twice/,
+    ],
+    [['proxy-protocol'], /needs `trusted`/],
+  ] as const) {
+    const failed = await serve({ listen: 'ws://127.0.0.1:0', codec: 'line', handler: who, layers } as never).catch(
+      (error) => error,
+    )
+    assert.match(String(failed), expected, String(layers))
+  }
 })
 
 if (!hasTool('nginx')) test('nginx before us', () => skip('nginx', 'nginx is not installed'))

@@ -6,12 +6,12 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { generate, parse } from 'coap-packet'
-import { defineHandler } from 'gaidaros'
-import { CoapError, type CoapRequest } from 'gaidaros/plugins/coap'
+import { type Connection, defineHandler } from 'gaidaros'
+import { CoapError, type CoapRequest, notify } from 'gaidaros/plugins/coap'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { eventually, serve, stopAll } from '../support/faults.js'
-import { endPrograms, run, withTool } from '../support/programs.js'
+import { begin, endPrograms, run, withTool } from '../support/programs.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'gc-'))
 const sockets = new Set<Socket>()
@@ -176,6 +176,127 @@ test('pings and what is no CoAP are reset; answers are never answered', async ()
   const stranger = await device(port)
   stranger.send(Buffer.from('00010002', 'hex'))
   assert.match((await until('frame.refused')).error.message, /a CoAP header of version 1/)
+})
+
+/** A thermometer that can be observed, and set from beside. */
+async function thermometer(options: object = {}, more: object = {}) {
+  let value = '20'
+  let known: Connection | undefined
+  let asked = 0
+  const handler = defineHandler({
+    name: 'Thermometer',
+    routes: {
+      GET: ({ path }: CoapRequest, connection: Connection) => {
+        known = connection
+        asked++
+        return { payload: value, observable: path !== '/fixed' }
+      },
+    },
+  })
+  const protocol = { name: 'coap', ...options }
+  const watched = await serve({ listen: 'udp://127.0.0.1:0', handler, protocol, ...more } as never)
+  const set = (now: string | null, path = '/t') => {
+    if (now !== null) value = now
+    return notify(known as Connection, path, now)
+  }
+  return { ...watched, set, asked: () => asked }
+}
+const observe = (value: number, path: string, messageId: number, token = 'obs') =>
+  get(path, messageId, {
+    token: Buffer.from(token),
+    options: [
+      { name: 'Observe', value: Buffer.from(value === 0 ? [] : [value]) },
+      { name: 'Uri-Path', value: Buffer.from(path) },
+    ],
+  })
+type Packet = ReturnType<typeof parse>
+const sequenceOf = ({ options }: Packet) => {
+  const found = options.find(({ name }) => String(name) === 'Observe')
+  return found === undefined ? undefined : Number.parseInt(`0${found.value.toString('hex')}`, 16)
+}
+const acknowledge = ({ messageId }: Packet, how: object = { ack: true }) =>
+  generate({ code: '0.00', messageId, ...how })
+
+withTool('coap-client-notls', 'coap-client -s is told of changes, and takes its wish back (RFC 7641)', async () => {
+  const { port, set, asked } = await thermometer({ blockBytes: 64 })
+  const client = begin('coap-client-notls', ['-s', '3', '-w', '-B', '10', `coap://127.0.0.1:${port}/t`])
+  await eventually(() => client.output === '20\n', `heard ${client.output}`)
+  assert.is(set('21'), 1)
+  await eventually(() => client.output === '20\n21\n', `heard ${client.output}`)
+  // In blocks: the client asks for the rest.
+  const long = 'z'.repeat(200)
+  set(long)
+  await eventually(() => client.output === `20\n21\n${long}\n`, `heard ${client.output}`)
+  assert.is(asked(), 1)
+  // When its time is over it asks once more, with Observe 1.
+  await client.over
+  await eventually(() => set('22') === 0, 'taken back')
+})
+
+test('notifications: confirmable, in order, one at a time, the newest', async () => {
+  const { port, set } = await thermometer()
+  const { send, heard, hears } = await device(port)
+  send(observe(0, 't', 1))
+  const first = await hears(1)
+  assert.equal([first.ack, String(first.payload), sequenceOf(first)], [true, '20', 1])
+  set('21')
+  set('22')
+  set('23')
+  const second = await hears(2)
+  assert.equal([second.confirmable, String(second.token), String(second.payload)], [true, 'obs', '21'])
+  send(acknowledge(second))
+  const third = await hears(3)
+  assert.is(String(third.payload), '23')
+  assert.ok((sequenceOf(third) as number) > (sequenceOf(second) as number))
+  send(acknowledge(third))
+  // The same token again: one observation all the same.
+  send(observe(0, 't', 2))
+  assert.ok((sequenceOf(await hears(4)) as number) > (sequenceOf(third) as number))
+  assert.is(set('24'), 1)
+  send(acknowledge(await hears(5)))
+  // What is no success is the last, and has no place in the order.
+  set(null)
+  const last = await hears(6)
+  assert.equal([last.code, sequenceOf(last)], ['4.04', undefined])
+  send(acknowledge(last))
+  send(observe(1, 't', 3))
+  await hears(7)
+  assert.is(set('25'), 0)
+  assert.is(heard.length, 7)
+})
+
+test('an observation ends by Observe 1, by a reset, and with its connection', async () => {
+  const { port, set, until, server } = await thermometer({}, { timeouts: { idleMs: 300 } })
+  const { send, hears } = await device(port)
+  send(observe(0, 't', 1))
+  await hears(1)
+  send(observe(1, 't', 2))
+  assert.is(sequenceOf(await hears(2)), undefined)
+  assert.is(set('21'), 0)
+  send(observe(0, 't', 3))
+  await hears(3)
+  assert.is(set('22'), 1)
+  send(acknowledge(await hears(4), { reset: true }))
+  await eventually(() => set('23') === 0, 'forgotten')
+  send(observe(0, 't', 4))
+  await hears(5)
+  await until('connection.closed')
+  assert.is(server.connections.size, 0)
+  await eventually(() => set('24') === 0, 'gone with it')
+})
+
+test('who is not observable is read as ever; so is one more than are kept', async () => {
+  const { port, set } = await thermometer({ observers: 2 })
+  const { send, hears } = await device(port)
+  send(observe(0, 'fixed', 1))
+  assert.is(sequenceOf(await hears(1)), undefined)
+  for (const [i, token] of ['a', 'b', 'c'].entries()) {
+    send(observe(0, 't', 2 + i, token))
+    const said = await hears(2 + i)
+    assert.equal([String(said.payload), sequenceOf(said) !== undefined], ['20', i < 2])
+  }
+  assert.is(set('21'), 2)
+  assert.is(set('21', '/elsewhere'), 0)
 })
 
 test('proxying is refused, and so are block sizes that do not exist', async () => {

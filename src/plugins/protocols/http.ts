@@ -129,8 +129,13 @@ interface Seated {
 /** What hangs on a stream that Node takes for a socket. */
 interface Seat {
   readonly port: ProtocolPort
-  /** The response under way. */
+  /** The response under way: of several, the last. */
   response: ServerResponse | undefined
+  /** The one before it, for clients that do not wait. */
+  earlier: ServerResponse | undefined
+  isRefused: boolean
+  /** A reply has said `Connection: close`: what came behind its request is not handled (RFC 9112, 9.6). */
+  isOver: boolean
   isDraining: boolean
   /** The decorated handler at work: one request at a time, in their order, though several have come. */
   work: Promise<void> | undefined
@@ -157,11 +162,15 @@ class HttpFront {
         maxHeaderSize: headerBytes,
         // The transport did what was asked for.
         noDelay: false,
+        // Node would answer, and let through what came behind the request.
+        requireHostHeader: false,
       },
       (request, response) => {
         const seat = (request.socket as Seated)[SEAT]
-        if (seat !== undefined) this.#begin(seat, response)
-        listener(request, response)
+        if (seat === undefined || seat.isOver) return
+        this.#begin(seat, response)
+        if (request.headers.host === undefined && request.httpVersion === '1.1') this.#refuseHostless(seat, response)
+        else listener(request, response)
       },
     )
     // Node leaves out what comes behind the 2,000th without a word; `headerBytes` bounds them.
@@ -195,7 +204,15 @@ class HttpFront {
   #feed(port: ProtocolPort): void {
     const { connection } = port
     const stream: Duplex & Seated = port.stream()
-    const seat: Seat = { port, response: undefined, isDraining: false, work: undefined }
+    const seat: Seat = {
+      port,
+      response: undefined,
+      earlier: undefined,
+      isRefused: false,
+      isOver: false,
+      isDraining: false,
+      work: undefined,
+    }
     stream[SEAT] = seat
     // A peer that leaves in the middle is no failure of ours.
     stream.on('error', ignore)
@@ -208,20 +225,37 @@ class HttpFront {
     this.#server.emit('connection', stream)
   }
 
+  /** What cannot be read is answered in its turn: behind the replies to what came before it, and then the connection ends. */
   #refuse(error: Error & { code?: string }, stream: object): void {
     const seat = (stream as Seated)[SEAT]
-    if (seat === undefined) return
-    const { connection } = seat.port
-    const status = refusals[error.code ?? ''] ?? 400
-    const isAnswered = seat.response?.headersSent === true || error.code === 'ECONNRESET'
-    if (!isAnswered) {
-      const head = `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`
-      void connection.write(Buffer.from(head))
+    // Node tells again for each chunk that comes meanwhile.
+    if (seat === undefined || seat.isRefused) return
+    seat.isRefused = true
+    const { response, earlier } = seat
+    // In the body of a request the refusal is that one's reply.
+    const isOwn = response !== undefined && !response.req.complete
+    const awaited = isOwn ? earlier : response
+    const say = () => {
+      const { connection } = seat.port
+      const status = refusals[error.code ?? ''] ?? 400
+      if (!(isOwn && response.headersSent) && error.code !== 'ECONNRESET') {
+        const head = `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`
+        void connection.write(Buffer.from(head))
+      }
+      void connection.close(status === 408 ? 'TIMEOUT' : status === 400 ? 'MALFORMED' : 'TOO_LARGE')
     }
-    void connection.close(status === 408 ? 'TIMEOUT' : status === 400 ? 'MALFORMED' : 'TOO_LARGE')
+    if (awaited === undefined || awaited.closed || error.code === 'ECONNRESET') say()
+    else awaited.once('close', say)
+  }
+
+  /** RFC 9112, 3.2. */
+  #refuseHostless(seat: Seat, response: ServerResponse): void {
+    seat.isOver = true
+    response.writeHead(400, { connection: 'close', 'content-length': 0 }).end()
   }
 
   #begin(seat: Seat, response: ServerResponse): void {
+    seat.earlier = seat.response
     seat.response = response
     if (seat.isDraining) response.setHeader('Connection', 'close')
     response.once('close', () => {
@@ -256,7 +290,9 @@ class HttpFront {
     }
   }
 
-  async #handled({ port }: Seat, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  async #handled(seat: Seat, request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { port } = seat
+    if (seat.isOver) return
     try {
       const body = await bodyOf(request, port.limits.frameBytes)
       const message = toMessage(request, body)
@@ -265,6 +301,8 @@ class HttpFront {
     } catch (thrown) {
       fail(response, toError(thrown))
     }
+    // Node's own word for it, since Node 0.3: whoever said `Connection: close`, the handler, HTTP/1.0 or a refusal.
+    seat.isOver = (response as { _last?: boolean })._last === true
   }
 }
 
@@ -358,7 +396,7 @@ function fail(response: ServerResponse, error: Error): void {
   if (cause instanceof UnroutedMessageError) status = 405
   else if (cause instanceof FrameError) status = cause.code === 'TOO_LARGE' ? 413 : 400
   // What is left of a body that was refused is not read.
-  const isRefused = status === 413
-  response.writeHead(status, { 'content-type': 'text/plain', ...(isRefused ? { connection: 'close' } : {}) })
-  response.end(`${STATUS_CODES[status]}\n`)
+  if (status === 413) response.setHeader('connection', 'close')
+  response.setHeader('content-type', 'text/plain')
+  response.writeHead(status).end(`${STATUS_CODES[status]}\n`)
 }

@@ -19,7 +19,9 @@ import { type Library, type Received, readPacket } from './packet.js'
  * without a payload; `CoapError` says another code. What nobody takes is 4.05, what throws 5.00 without its words, an option
  * that is critical and unknown 4.02. A request that comes twice is handled once. Confirmable requests are acknowledged with the
  * answer; a handler that takes longer than `ackMs` gets an acknowledgement of its own, and its answer follows. Large bodies go
- * both ways in blocks. A ping, and what is no CoAP, is answered with a reset; answers are never answered.
+ * both ways in blocks. What a GET returns with `observable: true` may be observed (RFC 7641): `notify(connection, path, reply)`
+ * tells of changes, until the client takes it back, resets a notification, or answers none of five; or its connection ends, for
+ * which `timeouts.idleMs` counts. A ping, and what is no CoAP, is answered with a reset; answers are never answered.
  *
  * @throws {WiringError} `BAD_PLUGIN` without the package `coap-packet`. Reach: the start.
  * @example
@@ -39,6 +41,11 @@ export const coap: Factory<Protocol, CoapOptions> = {
       min: 1,
       default: 1_000,
       why: 'A handler that takes longer gets a separate answer; clients ask again after two seconds.',
+    },
+    observers: {
+      unit: 'count',
+      default: 1_000,
+      why: 'Observations at a time, of all clients, 64 of each; one more reads the resource and is not told of changes. 0: none.',
     },
   }),
   create(options, services) {

@@ -9,6 +9,7 @@ import { toError, UnroutedMessageError } from '../../../core/errors.js'
 import type { PluginServices } from '../../../core/plugin.js'
 import { isThenable, kindOf, unfitReply } from '../text-support.js'
 import { type Block, blockValue, readBlock, Transfers } from './blocks.js'
+import { type Observation, Observers } from './observers.js'
 import {
   type CoapOption,
   type CoapOptionToSend,
@@ -22,6 +23,7 @@ import {
 export interface CoapOptions {
   readonly blockBytes: 16 | 32 | 64 | 128 | 256 | 512 | 1024
   readonly ackMs: number
+  readonly observers: number
 }
 
 /** What `@OnMessage('GET')` gets. */
@@ -47,6 +49,8 @@ export interface CoapReply {
   readonly payload?: string | Uint8Array
   readonly format?: number
   readonly options?: readonly CoapOptionToSend[]
+  /** A client that asks to observe what it reads is told of changes, by `notify`. Of successful replies to GET alone. */
+  readonly observable?: boolean
 }
 
 /** Thrown by a handler: the answer has this code, and the words as its payload. */
@@ -116,6 +120,25 @@ interface Peer {
   lastId: number
 }
 
+const dialogues = new WeakMap<Connection, Dialogue>()
+
+/**
+ * Tells everybody who observes a resource how it is now (RFC 7641).
+ *
+ * Each gets the newest it can take: one that has not acknowledged what came before is told when it has. A reply that is no
+ * success, such as `null`, is the last one.
+ *
+ * @param connection - Any of the server in question: its observers are told, whoever they are.
+ * @param path - As `CoapRequest.path` has it.
+ * @param reply - What GET would return.
+ * @returns how many are told.
+ * @example
+ * notify(connection, '/sensors/kitchen', '21')
+ */
+export function notify(connection: Connection, path: string, reply: unknown): number {
+  return dialogues.get(connection)?.notify(path, reply) ?? 0
+}
+
 /** Bytes that are an answer. */
 export class Answer {
   constructor(readonly bytes: Buffer) {}
@@ -128,18 +151,29 @@ export class Dialogue {
   readonly #peers = new WeakMap<Connection, Peer>()
   /** The request whose handling threw: the error reply needs its id and token. */
   readonly #failing = new WeakMap<Error, Received>()
+  readonly #observers: Observers
 
   constructor(options: CoapOptions, services: PluginServices, library: Library) {
     this.#options = options
     this.#services = services
     this.#library = library
+    this.#observers = new Observers(
+      options.observers,
+      services.clock,
+      (observation, reply, sequence) => this.#notification(observation, reply, sequence),
+      (connection, bytes) => connection.send(new Answer(bytes)),
+    )
+  }
+
+  notify(path: string, said: unknown): number {
+    return this.#observers.notify(path, replyOf(said, 'GET'))
   }
 
   step(context: MessageContext, next: () => unknown): unknown {
     const received = context.message as Received
     const { type, code, messageId, isBad } = received
-    // An answer, or somebody's refusal of one of ours: nothing here waits for it, and answering it would make a loop.
-    if (type === 'ack' || type === 'rst') return undefined
+    // Of a notification; answering it would make a loop.
+    if (type === 'ack' || type === 'rst') return this.#observers.heard(context.connection, type === 'rst', messageId)
     const isRequest = !isBad && code.startsWith('0.') && code !== '0.00'
     if (!isRequest) return type === 'con' ? this.#empty('rst', messageId) : undefined
     const peer = this.#peerOf(context.connection)
@@ -228,6 +262,10 @@ export class Dialogue {
       if (typeof whole === 'string') return { code: whole, options: more } satisfies CoapReply
       payload = whole
     }
+    const { connection } = context
+    const observe = method === 'GET' ? optionNumber(find('Observe')) : undefined
+    // RFC 7641, 2: 1 ends it. What begins it anew ends what was before, whatever the handler says now.
+    if (observe !== undefined) this.#observers.cancel(connection, received.token)
     context.message = {
       method,
       path,
@@ -238,7 +276,15 @@ export class Dialogue {
       options: received.options,
       confirmable: received.type === 'con',
     } satisfies CoapRequest
-    const finish = (said: unknown) => this.#fit(peer, key, replyOf(said, method), wanted, more)
+    const finish = (said: unknown) => {
+      const reply = replyOf(said, method)
+      if (observe === 0 && reply.observable && reply.code?.startsWith('2')) {
+        const token = Buffer.from(received.token)
+        const sequence = this.#observers.add({ connection, token, path, key, wanted })
+        if (sequence !== undefined) more.push({ name: 'Observe', value: sequence })
+      }
+      return this.#fit(peer, key, reply, wanted, more)
+    }
     const said = next()
     return isThenable(said) ? Promise.resolve(said).then(finish) : finish(said)
   }
@@ -279,22 +325,34 @@ export class Dialogue {
   }
 
   #answer(peer: Peer, { type, messageId, token }: Received, said: unknown, isSeparate: boolean): Answer {
-    const { code = '2.05', payload, format, options = [] } = said as CoapReply
     const isPiggybacked = type === 'con' && !isSeparate
-    const bytes = writePacket(
-      {
-        type: isPiggybacked ? 'ack' : 'non',
-        messageId: isPiggybacked ? messageId : this.#nextId(peer),
-        code,
-        token: Buffer.from(token),
-        options: format === undefined ? options : [...options, { name: 'Content-Format', value: format }],
-        payload: typeof payload === 'string' ? Buffer.from(payload) : payload,
-      } satisfies ToSend,
-      this.#library,
-    )
+    const id = isPiggybacked ? messageId : this.#nextId(peer)
+    const head = { type: isPiggybacked ? 'ack' : 'non', messageId: id, token: Buffer.from(token) } as const
+    const bytes = this.#write(head, said as CoapReply)
     const exchange = peer.exchanges.get(messageId)
     if (exchange !== undefined) exchange.reply = bytes
     return new Answer(bytes)
+  }
+
+  #notification({ connection, token, key, wanted }: Observation, reply: CoapReply, sequence: number) {
+    const peer = this.#peerOf(connection)
+    const id = this.#nextId(peer)
+    const observe = { name: 'Observe', value: sequence }
+    // What ends it has no place in the order (RFC 7641, 4.2).
+    const more = reply.code?.startsWith('2') ? [observe] : []
+    const said = this.#fit(peer, key, reply, wanted, more)
+    return { id, bytes: this.#write({ type: 'con', messageId: id, token }, said) }
+  }
+
+  #write(head: Pick<ToSend, 'type' | 'messageId' | 'token'>, said: CoapReply): Buffer {
+    const { code = '2.05', payload, format, options = [] } = said
+    const packet: ToSend = {
+      ...head,
+      code,
+      options: format === undefined ? options : [...options, { name: 'Content-Format', value: format }],
+      payload: typeof payload === 'string' ? Buffer.from(payload) : payload,
+    }
+    return writePacket(packet, this.#library)
   }
 
   #empty(type: 'ack' | 'rst', messageId: number): Answer {
@@ -306,6 +364,7 @@ export class Dialogue {
     if (peer === undefined) {
       peer = { exchanges: new Map(), transfers: new Transfers(), lastId: Math.floor(Math.random() * 65_536) }
       this.#peers.set(connection, peer)
+      dialogues.set(connection, this)
     }
     return peer
   }
