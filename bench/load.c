@@ -6,10 +6,11 @@
  *
  *   cc -O2 -o load load.c [-DWITH_TLS -lssl -lcrypto]
  *   ./load --port P | --unix PATH [--udp | --tls] --framing line|len4|nest --conns N --depth D --size BYTES
- *          [--secs S --warm S | --count N] [--pid P]
+ *          [--secs S --warm S | --count N] [--pid P]...
  *
  * --count sends exactly so many messages, spread over the connections, and waits for every acknowledgement.
- * --pid reports the CPU time and memory of the server while the clock ran. Prints one line of JSON.
+ * --pid reports the CPU time and memory of the server while the clock ran, of all its processes where it is given again;
+ * ownMicros is the time of the load itself. Prints one line of JSON.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -35,7 +36,7 @@ static SSL_CTX *tls_context;
 enum framing { LINE, LEN4, NEST };
 struct options {
   const char *unix_path;
-  int port, udp, tls, conns, depth, size, pid;
+  int port, udp, tls, conns, depth, size, pids[16], pid_count;
   enum framing framing;
   double secs, warm;
   uint64_t count;
@@ -203,7 +204,7 @@ static int open_socket(void) {
   if (r < 0) { perror("connect"); exit(2); }
   return fd;
 }
-static double cpu_of(int pid) {
+static double cpu_of_one(int pid) {
   char path[64], line[1024];
   snprintf(path, sizeof path, "/proc/%d/stat", pid);
   FILE *f = fopen(path, "r");
@@ -213,6 +214,16 @@ static double cpu_of(int pid) {
   unsigned long user = 0, kernel = 0;
   sscanf(p + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &kernel);
   return (double)(user + kernel) / (double)sysconf(_SC_CLK_TCK);
+}
+static double cpu_of_server(void) {
+  double sum = 0;
+  for (int i = 0; i < o.pid_count; i++) sum += cpu_of_one(o.pids[i]);
+  return sum;
+}
+static double cpu_of_load(void) {
+  struct rusage usage;
+  getrusage(RUSAGE_SELF, &usage);
+  return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) + (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
 }
 static long rss_of(int pid) {
   char path[64], line[256];
@@ -247,7 +258,7 @@ int main(int argc, char **argv) {
     else if (!strcmp(a, "--secs")) o.secs = atof(v);
     else if (!strcmp(a, "--warm")) o.warm = atof(v);
     else if (!strcmp(a, "--count")) o.count = strtoull(v, NULL, 10);
-    else if (!strcmp(a, "--pid")) o.pid = atoi(v);
+    else if (!strcmp(a, "--pid") && o.pid_count < 16) o.pids[o.pid_count++] = atoi(v);
     else return usage(a);
   }
   if (o.size < 24 || o.size > (1 << 20) - 8) return usage("--size must be 24 to 1048568");
@@ -285,7 +296,7 @@ int main(int argc, char **argv) {
     watch(c, 0);
   }
   uint64_t began = now_ns(), measured = began, counted = 0;
-  double cpu = cpu_of(o.pid);
+  double cpu = cpu_of_server(), own = cpu_of_load();
   int is_warm = o.count > 0;
   for (int i = 0; i < o.conns; i++) fill(&all[i]);
   uint64_t last = began, last_replies = 0;
@@ -303,7 +314,8 @@ int main(int argc, char **argv) {
       memset(histogram, 0, sizeof histogram);
       measured = now;
       counted = replies;
-      cpu = cpu_of(o.pid);
+      cpu = cpu_of_server();
+      own = cpu_of_load();
     }
     if (o.count && replies == o.count) break;
     if (!o.count && is_warm && now - measured > (uint64_t)(o.secs * 1e9)) break;
@@ -315,8 +327,11 @@ int main(int argc, char **argv) {
   }
   double secs = (double)(now_ns() - measured) / 1e9;
   uint64_t done = replies - counted;
-  printf("{\"replies\":%llu,\"secs\":%.3f,\"rate\":%.0f,\"errors\":%llu,\"lost\":%llu,\"p50\":%.3f,\"p99\":%.3f,\"cpuMicros\":%.3f,\"rssKb\":%ld,\"error\":\"%s\"}\n",
+  double each = 1e6 / (double)(done ? done : 1);
+  long rss = 0;
+  for (int i = 0; i < o.pid_count; i++) rss += rss_of(o.pids[i]);
+  printf("{\"replies\":%llu,\"secs\":%.3f,\"rate\":%.0f,\"errors\":%llu,\"lost\":%llu,\"p50\":%.3f,\"p99\":%.3f,\"cpuMicros\":%.3f,\"ownMicros\":%.3f,\"rssKb\":%ld,\"error\":\"%s\"}\n",
          (unsigned long long)done, secs, (double)done / secs, (unsigned long long)errors, (unsigned long long)lost, quantile(0.5), quantile(0.99),
-         o.pid ? (cpu_of(o.pid) - cpu) * 1e6 / (double)(done ? done : 1) : 0, o.pid ? rss_of(o.pid) : 0, first_error);
+         (cpu_of_server() - cpu) * each, (cpu_of_load() - own) * each, rss, first_error);
   return errors > 0;
 }

@@ -1,8 +1,8 @@
 /**
  * Measures Gaidaros against hand-written node:net in the same run: `npm run bench`, or one part of it:
  *
- *   npm run bench -- [rate] [idle] [start] [pieces] [executors] [nestjs] [volume] [cluster] [layers] [metrics] [protocols]
- *                    [--rounds N] [--only line-50x1,…]
+ *   npm run bench -- [rate] [idle] [start] [pieces] [executors] [nestjs] [volume] [workers] [cluster] [layers] [metrics]
+ *                    [protocols] [--rounds N] [--only line-50x1,…]
  *
  * `rate`, `idle`, `start`, `pieces` are the default. `nestjs` installs its peer in bench/nestjs first. The server is pinned to
  * one core, the load to another (taskset, where there is one); rounds interleave the servers, and a row is the median of the
@@ -63,6 +63,7 @@ try {
   if (wants('pieces')) await pieces()
   if (wants('executors')) await executors()
   if (wants('volume')) await volume()
+  if (wants('workers')) await (await import('./workers.mjs')).workersRow(rounds, load)
   if (wants('cluster')) await (await import('./cluster.mjs')).clusterRow(rounds)
   if (wants('layers')) execFileSync('node', [join(here, 'layers.mjs'), ...args], { stdio: 'inherit' })
   if (wants('metrics')) await metrics()

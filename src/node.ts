@@ -1,9 +1,9 @@
 /**
  * A door of its own: a node of a cluster, which runs the handlers of its configuration for servers elsewhere.
  */
-import type { NodeHandle, NodeInput } from './open-node.js'
+import type { NodeHandle, NodeInput, NodeState } from './open-node.js'
 
-export type { NodeHandle, NodeInput }
+export type { NodeHandle, NodeInput, NodeState }
 
 /**
  * Makes a node; `start()` joins.

@@ -8,19 +8,23 @@ import { randomBytes } from 'node:crypto'
 import { hostname } from 'node:os'
 import type { LoadedConfiguration } from './core/config/index.js'
 import type { Configuration, HandlerRef, ListenerOptions } from './core/configuration.js'
+import type { Control } from './core/control.js'
 import { ConfigError } from './core/errors.js'
 import type { Executor } from './core/executor.js'
 import { runPlan } from './core/executor-plan.js'
 import type { HandlerDefinition, HandlerPlan, NamedExecutor } from './core/handler.js'
 import { defaultLimits, defaultTimeouts, drainTimeoutMs } from './core/options.js'
+import { writePidFile } from './core/pid-file.js'
 import { cameFrom, sourceOf } from './core/places/handler-source.js'
 import type { PlacedConnection } from './core/places/placed-connection.js'
 import { settle } from './core/planner.js'
-import { furnish, type ServerOptions } from './gaidaros.js'
+import { controlOf, furnish, listenForControl, type ServerOptions } from './gaidaros.js'
 import { chooseHandler, type NamedHandler, nameAbroad } from './plugins/executors/cluster/names.js'
 import { ClusterNode } from './plugins/executors/cluster/node.js'
 import { type ClusterOptions, checkCluster } from './plugins/executors/cluster/options.js'
 import { version } from './version.js'
+
+export type NodeState = 'created' | 'starting' | 'ready' | 'draining' | 'stopped'
 
 /** A machine's part in a cluster. */
 export interface NodeHandle {
@@ -29,17 +33,21 @@ export interface NodeHandle {
   /** Its own: unlike any other's. */
   readonly instance: string
   readonly configuration: LoadedConfiguration
+  readonly state: NodeState
   /** Connections that have their handler here. */
   readonly connections: number
+  /** Resolves when it has left, whoever wanted it: with how many connections were cut at the deadline. */
+  readonly stopped: Promise<number>
   /**
    * Finds its handlers, starts its executor and joins.
    *
    * @throws {ConfigError} `BAD_VALUE` for a login or TLS that NATS does not take.
    * @throws {ConnectionError} `REFUSED` when no NATS server is reached.
+   * @throws {BindError} when its control socket or pid file (`node.control`) cannot be.
    */
   start(): Promise<this>
   /**
-   * Takes no new connections, lets those it has finish or move on, and leaves.
+   * Takes no new connections, lets those it has finish or move on, and leaves. A second call with a shorter time shortens it.
    *
    * @returns how many were cut at the deadline.
    */
@@ -112,24 +120,69 @@ export async function openNode({ log = () => {}, ...options }: NodeInput = {}): 
   events.on('executor.lost', ({ place, error, connections }) =>
     log(`${place} is lost: ${error.message}; ${connections} connections were there`),
   )
-  let stopping: Promise<number> | undefined
+  let state: NodeState = 'created'
+  let resolveStopped: (cut: number | Promise<number>) => void = () => {}
+  const stopped = new Promise<number>((resolve) => {
+    resolveStopped = resolve
+  })
+  // Whoever has called stop() is told as well.
+  stopped.catch(() => {})
+  const beside: (() => void | Promise<void>)[] = []
   const release = async () => {
     const deadline = clock.now() + 1_000
     await Promise.all([...executors].map((executor) => executor.drain(deadline)))
     await injection.dispose()
+    state = 'stopped'
+    // The control socket last: whoever waits there for the end sees it go.
+    for (const end of beside.splice(0)) await end()
+  }
+  const began = performance.now()
+  const control = async (): Promise<Pick<Control, 'ask'>> => {
+    const { nodeControl } = await import('./core/control/node.js')
+    const facts = () => ({
+      version,
+      state,
+      uptimeMs: performance.now() - began,
+      connections: node.connections,
+      executors: [...executors],
+      node: {
+        cluster: cluster.name,
+        instance: node.instance,
+        servers: node.fronts,
+        running: node.running,
+        handled: node.handled,
+        dropped: node.dropped,
+        isConnected: node.isConnected,
+      },
+    })
+    return nodeControl(facts, (given) => self.stop(given))
   }
   const self: NodeHandle = {
     cluster: cluster.name,
     instance: node.instance,
     configuration: loaded,
+    stopped,
+    get state() {
+      return state
+    },
     get connections() {
       return node.connections
     },
     async start() {
+      const { path, pidFile } = controlOf(values.node?.control)
+      state = 'starting'
       try {
+        if (pidFile !== undefined) beside.push(writePidFile(pidFile))
         for (const { handler } of named) await handler.prepare?.()
         for (const executor of executors) await executor.start()
         await node.join()
+        if (path !== undefined) {
+          const server = await listenForControl(path, await control())
+          beside.push(() => server.stop({ timeoutMs: 1_000 }))
+        }
+        // Somebody may have wanted the end meanwhile.
+        if (self.state === 'starting') state = 'ready'
+        else if (self.state === 'stopped') for (const end of beside.splice(0)) await end()
       } catch (error) {
         await node.leave(0)
         await release()
@@ -138,8 +191,11 @@ export async function openNode({ log = () => {}, ...options }: NodeInput = {}): 
       return self
     },
     stop({ timeoutMs = values.drain?.timeoutMs ?? drainTimeoutMs } = {}) {
-      stopping ??= node.leave(timeoutMs).finally(release)
-      return stopping
+      const leaving = node.leave(timeoutMs)
+      if (state === 'draining' || state === 'stopped') return stopped
+      state = 'draining'
+      resolveStopped(leaving.finally(release))
+      return stopped
     },
   }
   return self

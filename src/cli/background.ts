@@ -39,6 +39,7 @@ export class Background {
   /** Everything is bound, and has been told. */
   ready(): void {
     void this.#notifier.say('READY=1', `MAINPID=${process.pid}`)
+    this.#notifier.watch()
     const waiter = theWaiter()
     if (waiter === undefined) return
     waiter.ready()
@@ -48,13 +49,23 @@ export class Background {
 
   /** The configuration, or a part of it, is read again. */
   async reloads(reload: () => unknown): Promise<void> {
-    void this.#notifier.say('RELOADING=1')
+    // CLOCK_MONOTONIC, by which `Type=notify-reload` tells this reload from an earlier one.
+    void this.#notifier.say('RELOADING=1', `MONOTONIC_USEC=${process.hrtime.bigint() / 1_000n}`)
     await reload()
     void this.#notifier.say('READY=1')
   }
 
   stopping(): void {
     void this.#notifier.say('STOPPING=1')
+  }
+
+  /** What another program needs in its environment to become the service. */
+  get heritage(): NodeJS.ProcessEnv {
+    return this.#notifier.heritage
+  }
+  /** It has: that this process ends now is not the service's end. */
+  handedOn(): void {
+    this.#notifier.mute()
   }
 
   /** The end. */

@@ -144,6 +144,19 @@ const joining: readonly Flag[] = [
   },
   { name: 'name', value: 'NAME', path: 'node.name', what: "first part of the node's name; default: the host's" },
   {
+    name: 'control',
+    value: 'PATH',
+    isOptional: true,
+    path: 'node.control.path',
+    what: 'answer status, drain and stop at a Unix socket; default ./gaidaros.sock',
+  },
+  {
+    name: 'pid-file',
+    value: 'FILE',
+    path: 'node.control.pidFile',
+    what: 'write the process id there; the control socket stands beside it',
+  },
+  {
     name: 'modules-from',
     value: 'FOLDER',
     repeats: true,

@@ -16,25 +16,20 @@ export async function node(given: Arguments): Promise<number> {
   try {
     const log = given.flags.quiet ? () => {} : (what: string) => logLine(`gaidaros: ${printable(what)}`)
     const made = await createNode({ ...optionsOf(given), log })
-    let cut = 0
     let isStarted = false
-    const stopped = new Promise<void>((resolve, reject) => {
-      endings.begun = {
-        isLoading: false,
-        get isStarting() {
-          return !isStarted
-        },
-        get state() {
-          return isStarted ? 'ready' : 'starting'
-        },
-        drainMs: made.configuration.values.drain?.timeoutMs ?? drainTimeoutMs,
-        stop: () =>
-          made.stop().then((count) => {
-            cut = count
-            resolve()
-          }, reject),
-      }
-    })
+    endings.begun = {
+      isLoading: false,
+      get isStarting() {
+        return !isStarted
+      },
+      get state() {
+        return made.state
+      },
+      drainMs: made.configuration.values.drain?.timeoutMs ?? drainTimeoutMs,
+      async stop() {
+        await made.stop()
+      },
+    }
     try {
       await made.start()
     } catch (error) {
@@ -43,7 +38,8 @@ export async function node(given: Arguments): Promise<number> {
     }
     isStarted = true
     if (!endings.isAsked) process.stdout.write(`joined ${made.cluster} as ${made.instance}\nready\n`)
-    await stopped
+    // By a signal, or at the control socket.
+    const cut = await made.stopped
     if (cut > 0) log(`${cut} connections were still here at the deadline`)
     return endings.status
   } finally {

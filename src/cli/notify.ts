@@ -1,5 +1,5 @@
 /**
- * Telling systemd how a service is (sd_notify(3)): READY, RELOADING, STOPPING.
+ * Telling systemd how a service is (sd_notify(3)): READY, RELOADING, STOPPING, WATCHDOG.
  *
  * Room: the command line. Node has no datagram sockets of the Unix kind, so `systemd-notify`, or else `socat`, says it for
  * us; the unit needs `NotifyAccess=all`. Where NOTIFY_SOCKET is not set nothing is done.
@@ -7,20 +7,47 @@
 import { spawn } from 'node:child_process'
 import { logLine } from './output.js'
 
-export type Word = 'READY=1' | 'RELOADING=1' | 'STOPPING=1'
+export type Word = 'READY=1' | 'RELOADING=1' | 'STOPPING=1' | 'WATCHDOG=1'
 
 export class Notifier {
-  readonly #socket: string | undefined
+  #socket: string | undefined
+  readonly #watchdogUs: string | undefined
+  #watching: NodeJS.Timeout | undefined
   #last: Promise<void> = Promise.resolve()
 
   constructor() {
-    this.#socket = process.env.NOTIFY_SOCKET
+    const { NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID } = process.env
+    this.#socket = NOTIFY_SOCKET
+    // Left out, it is meant for whoever reads it (sd_watchdog_enabled(3)).
+    if (WATCHDOG_PID === undefined || Number(WATCHDOG_PID) === process.pid) this.#watchdogUs = WATCHDOG_USEC
     // Not for those we start: only this process is the service.
-    if (this.#socket !== undefined) delete process.env.NOTIFY_SOCKET
+    for (const name of ['NOTIFY_SOCKET', 'WATCHDOG_USEC', 'WATCHDOG_PID']) delete process.env[name]
+  }
+
+  /** For another program that becomes the service. */
+  get heritage(): NodeJS.ProcessEnv {
+    return {
+      ...(this.#socket === undefined ? {} : { NOTIFY_SOCKET: this.#socket }),
+      ...(this.#watchdogUs === undefined ? {} : { WATCHDOG_USEC: this.#watchdogUs }),
+    }
+  }
+
+  /** Another process is the service now: what this one does is nobody's business any more. */
+  mute(): void {
+    clearInterval(this.#watching)
+    this.#socket = undefined
+  }
+
+  /** From now on it is told, twice within the time it has, that the event loop goes round. */
+  watch(): void {
+    const everyMs = Number(this.#watchdogUs) / 2_000
+    if (this.#socket === undefined || !(everyMs > 0)) return
+    this.#watching = setInterval(() => void this.say('WATCHDOG=1'), everyMs)
+    this.#watching.unref()
   }
 
   /** Resolves when it was said, or could not be. In order. */
-  say(...words: readonly (Word | `MAINPID=${number}` | `STATUS=${string}`)[]): Promise<void> {
+  say(...words: readonly (Word | `MAINPID=${number}` | `MONOTONIC_USEC=${bigint}`)[]): Promise<void> {
     const socket = this.#socket
     if (socket === undefined) return this.#last
     this.#last = this.#last.then(() => tell(socket, words))

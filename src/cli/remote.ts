@@ -115,7 +115,19 @@ function text({ command, flags }: Arguments, result: unknown): string {
 }
 
 function statusText(status: Status): string {
-  const { pid, version, state, uptimeMs, connections, listeners, executors, counters, memory, workers = [] } = status
+  const {
+    pid,
+    version,
+    state,
+    uptimeMs,
+    connections,
+    listeners,
+    executors,
+    counters,
+    memory,
+    workers = [],
+    node,
+  } = status
   const mib = (amount: number) => `${(amount / 1024 / 1024).toFixed(1)} MiB`
   const rows: string[][] = [['LISTENER', 'STATE', 'CONNECTIONS', 'IN', 'OUT', 'ENDPOINT']]
   for (const { name, state: now, connections: count, limit, traffic, endpoints } of listeners) {
@@ -126,7 +138,13 @@ function statusText(status: Status): string {
   const seconds = Math.round(uptimeMs / 1_000)
   let out =
     `gaidaros ${version}, process ${pid}: ${state}, up ${seconds} s, ${connections} connection${connections === 1 ? '' : 's'}, ` +
-    `${mib(memory.residentBytes)} resident\n\n${table(rows)}`
+    `${mib(memory.residentBytes)} resident\n${listeners.length === 0 ? '' : `\n${table(rows)}`}`
+  if (node !== undefined) {
+    const { cluster, instance, servers, running, handled, dropped, isConnected } = node
+    out +=
+      `\nnode ${printable(instance)} of ${printable(cluster)}: ${servers} server${servers === 1 ? '' : 's'}, ` +
+      `${running} running, ${handled} done, ${dropped} dropped${isConnected ? '' : ', NATS is away'}\n`
+  }
   for (const { alarm, listener, since, value, limit } of status.alarms) {
     out += `\nalarm: ${alarm}${listener === undefined ? '' : ` of ${printable(listener)}`}, ${value} of ${limit} since ${since}\n`
   }

@@ -146,11 +146,12 @@ export class Service implements Begun {
     const { events, sockets } = this.#foundation
     if (this.#isStopping) return
     const leave = async () => {
+      this.#background.handedOn()
       sockets.yieldNames()
       await (this.#server?.takeNames() ?? this.#names)?.release()
       this.#names = undefined
     }
-    Takeover.begin(events, sockets.inventory(), leave).then(
+    Takeover.begin(events, sockets.inventory(), this.#background.heritage, leave).then(
       () => void this.stop({ timeoutMs: this.#drainTimeoutMs, patienceMs: PATIENCE_MS }),
       () => {},
     )

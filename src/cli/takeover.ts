@@ -60,10 +60,16 @@ export class Takeover {
   /**
    * In the old program: starts the new one.
    *
+   * @param heritage - Of the environment: what this process has taken out of its own.
    * @param leaveNames - The new one wants them.
    * @throws {WorkerError} it did not get ready; this one goes on.
    */
-  static async begin(events: EventHub, inventory: readonly Passed[], leaveNames: () => Promise<void>): Promise<void> {
+  static async begin(
+    events: EventHub,
+    inventory: readonly Passed[],
+    heritage: NodeJS.ProcessEnv,
+    leaveNames: () => Promise<void>,
+  ): Promise<void> {
     if (isUnderWay) {
       logLine('gaidaros: SIGUSR2: another program is taking over already')
       throw new WorkerError('BUSY', 'another program is taking over already')
@@ -74,7 +80,7 @@ export class Takeover {
     const passed = inventory.map(({ id, descriptors }) => ({ id, descriptors: descriptors.map(() => next++) }))
     const child = spawn(process.execPath, [...process.execArgv, ...process.argv.slice(1)], {
       stdio: ['inherit', 'inherit', 'inherit', 'ipc', ...inventory.flatMap(({ descriptors }) => descriptors)],
-      env: { ...process.env, [VARIABLE]: JSON.stringify(passed) },
+      env: { ...process.env, ...heritage, [VARIABLE]: JSON.stringify(passed) },
     })
     const pid = child.pid ?? 0
     events.emit('upgrade.started', { pid })

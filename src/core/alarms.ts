@@ -48,6 +48,8 @@ export class Alarms {
 
   /** Says how a cause stands now; may be asked often. */
   set(alarm: AlarmName, listener: string | undefined, isOn: boolean, value: number, limit: number): void {
+    // Asked with each connection that comes and goes; most of the time nothing is wrong.
+    if (!isOn && this.#active.size === 0) return
     const key = listener === undefined ? alarm : `${alarm} ${listener}`
     const known = this.#active.get(key)
     if (known === undefined) {

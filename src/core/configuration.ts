@@ -93,6 +93,8 @@ export interface NodeOptions {
   readonly name?: string
   /** Where handlers run there. Default: the handler's own, or inline. */
   readonly executor?: NamedExecutor
+  /** As `control` of a server, by which a node is watched and ended. Its own key: both may run on one machine. */
+  readonly control?: boolean | string | Omit<ControlOptions, 'redact'>
 }
 
 /** A server as a service of its machine. */

@@ -6,6 +6,7 @@
 import { createServer, type Server } from 'node:net'
 import type { Endpoint } from '../core/endpoint.js'
 import { BindError } from '../core/errors.js'
+import { hasReusePort } from '../core/reuse-port.js'
 import type { TransportOptions } from '../core/transport.js'
 import { bindError, platformCode } from './platform-errors.js'
 import { bindServer, closeServers, inheritKeepAlive, portOf, serverOptions, type TcpOptions } from './stream-options.js'
@@ -76,12 +77,9 @@ function unlessFamilyIsMissing(error: unknown): undefined {
 }
 
 function refuseUnsupported(endpoint: Endpoint, { reusePort }: TcpOptions): void {
-  if (!reusePort) return
-  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
-  // Added in Node 23.1 and 22.12 (net, server.listen, `reusePort`); older ones ignore it.
-  if (major > 22 || (major === 22 && minor >= 12)) return
+  if (!reusePort || hasReusePort()) return
   const message =
-    `${endpoint}: socket.reusePort needs Node 22.12 or newer, this is ${process.versions.node}; leave it out, or ` +
+    `${endpoint}: socket.reusePort needs Node 22.12 or newer (23.1 among 23), this is ${process.versions.node}; leave it out, or ` +
     'let several workers share one port'
   throw new BindError('NOT_SUPPORTED', message, { endpoint, option: 'reusePort' })
 }

@@ -8,6 +8,7 @@ import { lookup as lookupHost } from 'node:dns/promises'
 import { isIP, isIPv6 } from 'node:net'
 import { Endpoint } from '../core/endpoint.js'
 import { BindError, toError } from '../core/errors.js'
+import { hasReusePort } from '../core/reuse-port.js'
 import { bindError, codeOf } from './udp-errors.js'
 import { isMulticast, RECEIVE_BUFFER_BYTES, type UdpOptions } from './udp-options.js'
 
@@ -120,7 +121,7 @@ async function adopt(descriptor: number, endpoint: Endpoint, options: UdpOptions
 }
 
 function create(endpoint: Endpoint, address: string, options: UdpOptions): Socket {
-  if (options.reusePort && !hasReusePort(process.versions.node)) {
+  if (options.reusePort && !hasReusePort()) {
     throw new BindError(
       'NOT_SUPPORTED',
       `${endpoint}: reusePort needs Node 22.12 or 23.1, this is ${process.versions.node}; leave it out`,
@@ -138,12 +139,6 @@ function create(endpoint: Endpoint, address: string, options: UdpOptions): Socke
   }
   if (options.reusePort) settings.reusePort = true
   return createSocket(settings)
-}
-
-/** Added in 23.1 and 22.12; older ones ignore the option without a word. */
-export function hasReusePort(version: string): boolean {
-  const [major = 0, minor = 0] = version.split('.').map(Number)
-  return major > 23 || (major === 23 && minor >= 1) || (major === 22 && minor >= 12)
 }
 
 function setOptions(socket: Socket, endpoint: Endpoint, address: string, options: UdpOptions): void {

@@ -286,7 +286,10 @@ function childrenOf(pid: number): number[] {
   return read(`/proc/${pid}/task/${pid}/children`).trim().split(' ').filter(Boolean).map(Number)
 }
 
-test('systemd is told: READY, RELOADING, STOPPING', async () => {
+/** CLOCK_MONOTONIC now, as systemd reads it. */
+const monotonic = () => Number(process.hrtime.bigint() / 1_000n)
+
+test('systemd is told: READY, RELOADING, STOPPING; an upgrade hands on who is the service', async () => {
   if (!hasTool('socat')) return skip('sd_notify', 'socat is not installed')
   const at = place()
   const path = join(at, 'notify.sock')
@@ -305,11 +308,31 @@ test('systemd is told: READY, RELOADING, STOPPING', async () => {
   await command.ready()
   await eventually(() => heard.includes('READY=1'), 'READY')
   assert.match(heard, new RegExp(`MAINPID=${command.pid}`))
+  heard = ''
+  const before = monotonic()
   command.child.kill('SIGHUP')
   await eventually(() => /RELOADING=1[\s\S]*READY=1/.test(heard), 'RELOADING')
-  command.child.kill('SIGTERM')
-  assert.is(await command.ended, 0)
+  const said = Number(/^RELOADING=1\nMONOTONIC_USEC=(\d+)$/m.exec(heard)?.[1])
+  assert.ok(said >= before && said <= monotonic(), heard)
+  heard = ''
+  command.child.kill('SIGUSR2')
+  await eventually(() => /READY=1\nMAINPID=\d+/.test(heard), 'the new process')
+  const successor = Number(/MAINPID=(\d+)/.exec(heard)?.[1])
+  daemons.add(successor)
+  assert.is.not(successor, command.pid)
+  await eventually(() => !isAlive(command.pid), 'the old process has ended')
+  assert.not.match(heard, /STOPPING/)
+  process.kill(successor, 'SIGTERM')
   await eventually(() => heard.includes('STOPPING=1'), 'STOPPING')
+  await eventually(() => !isAlive(successor), 'the end')
+  heard = ''
+  const watched = gaidaros(['serve', '--listen', 'tcp://127.0.0.1:0'], {
+    env: { NOTIFY_SOCKET: path, PATH: tools, WATCHDOG_USEC: '400000' },
+  })
+  await eventually(() => (heard.match(/^WATCHDOG=1$/gm)?.length ?? 0) >= 3, 'WATCHDOG')
+  assert.ok(heard.indexOf('READY=1') < heard.indexOf('WATCHDOG=1'))
+  watched.child.kill('SIGKILL')
+  await watched.ended
   if (hasTool('systemd-notify')) {
     heard = ''
     const other = gaidaros(['serve', '--listen', 'tcp://127.0.0.1:0'], { env: { NOTIFY_SOCKET: path } })

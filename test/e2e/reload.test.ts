@@ -11,6 +11,7 @@ import {
   checkNothingLost,
   endLoads,
   Folder,
+  hasReusePort,
   isAlive,
   Load,
   ledgerHandler,
@@ -37,6 +38,7 @@ for (const [what, workers] of [
   ['two workers', 2],
   ['two workers that accept for themselves', { count: 2, balance: 'kernel' }],
   ['one worker', { count: 1 }],
+  ...(hasReusePort ? [['two workers with a socket each', { count: 2, balance: 'reuse-port' }] as const] : []),
 ] as const) {
   test(`F75 reloads under load (${what}): no connect refused, nothing lost, nothing doubled`, async () => {
     const ledger = folder.write(name('ledger'), '')

@@ -5,7 +5,17 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { killAll } from '../support/command.js'
 import { eventually, Peer } from '../support/faults.js'
-import { checkLedger, endLoads, Folder, isAlive, Load, ledgerHandler, once, Serving } from '../support/workers.js'
+import {
+  checkLedger,
+  endLoads,
+  Folder,
+  hasReusePort,
+  isAlive,
+  Load,
+  ledgerHandler,
+  once,
+  Serving,
+} from '../support/workers.js'
 
 const folder = new Folder()
 const local = 'tcp://127.0.0.1:0'
@@ -13,7 +23,7 @@ let files = 0
 const config = (given: object) => folder.write(`${++files}.json`, given)
 const handlerOf = (source: string) => folder.write(`handler-${++files}.mjs`, source)
 
-for (const balance of ['round-robin', 'kernel']) {
+for (const balance of ['round-robin', 'kernel', ...(hasReusePort ? ['reuse-port'] : [])]) {
   test(`F53 workers are killed every 200 ms under load (${balance}): no connect is refused, nothing answered was not handled`, async () => {
     const ledger = folder.write(`ledger-${balance}`, '')
     const serving = await Serving.start(

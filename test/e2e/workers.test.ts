@@ -8,7 +8,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { killAll } from '../support/command.js'
 import { eventually, Peer } from '../support/faults.js'
-import { Folder, isAlive, once, Serving } from '../support/workers.js'
+import { Folder, hasReusePort, isAlive, once, Serving } from '../support/workers.js'
 
 const folder = new Folder()
 const who = ['--eval', 'line => line + " " + process.pid']
@@ -140,13 +140,11 @@ test('TLS is spoken in the workers, and a session begun with one is taken up by 
 })
 
 test('reuse-port has a socket for each worker where Node can, and is refused by name where it cannot', async () => {
-  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
-  const can = major > 23 || (major === 23 && minor >= 1) || (major === 22 && minor >= 12)
   const file = config({
     listeners: { net: { endpoint: local }, udp: { endpoint: 'udp://127.0.0.1:0' } },
     workers: { count: 2, balance: 'reuse-port' },
   })
-  if (!can) {
+  if (!hasReusePort) {
     const { command } = new Serving(folder, ['--config', file, ...who])
     assert.is(await command.ended, 2)
     assert.match(

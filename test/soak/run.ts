@@ -1,13 +1,14 @@
 /**
  * Bounded long runs: what must hold after millions of connections, under slow and deaf peers, with workers that die.
  *
- *   npm run soak                       all of it, some twelve minutes
+ *   npm run soak                       all of it, some sixteen minutes
  *   npm run soak -- cycles deaf        some of it
  *   npm run soak -- --quick            all of it, each cut to seconds
  *
  * A figure stands beside its goal; exit status 1 when one is missed. The last ones: docs/reliability.md.
  */
 import { loadavg } from 'node:os'
+import { nats, nodes } from './cluster.js'
 import { cycles, deaf, idle, slow, watermark } from './connections.js'
 import { kill, reload } from './processes.js'
 
@@ -20,7 +21,7 @@ export interface Figure {
 }
 
 type Part = (isQuick: boolean) => Promise<readonly Figure[]>
-const parts: Readonly<Record<string, Part>> = { cycles, slow, deaf, watermark, idle, kill, reload }
+const parts: Readonly<Record<string, Part>> = { cycles, slow, deaf, watermark, idle, kill, reload, nodes, nats }
 
 const args = process.argv.slice(2)
 const isQuick = args.includes('--quick')

@@ -193,21 +193,27 @@ export class Load {
   readonly #port: number
   readonly #perConnection: number
   readonly #pauseMs: number
+  readonly #everyMs: number
 
-  /** @param perConnection - Messages after which a client itself closes and connects again. */
-  constructor(port: number, clients: number, { perConnection = 50, pauseMs = 2 } = {}) {
+  /**
+   * @param perConnection - Messages after which a client itself closes and connects again.
+   * @param perSecond - Of all clients together: each asks when it is due, and makes good for what it could not; in place of `pauseMs`.
+   */
+  constructor(port: number, clients: number, { perConnection = 50, pauseMs = 2, perSecond = 0 } = {}) {
     this.#port = port
     this.#perConnection = perConnection
     this.#pauseMs = pauseMs
+    this.#everyMs = perSecond === 0 ? 0 : (clients * 1_000) / perSecond
     loads.add(this)
     this.#clients = Array.from({ length: clients }, (_, i) => this.#run(i))
   }
 
   async #run(client: number): Promise<void> {
-    while (!this.#isOver) await this.#connection(`${client}`)
+    const clock = { dueAt: performance.now() }
+    while (!this.#isOver) await this.#connection(`${client}`, clock)
   }
 
-  #connection(client: string): Promise<void> {
+  #connection(client: string, clock: { dueAt: number }): Promise<void> {
     return new Promise((resolve) => {
       const socket = connect({ port: this.#port, host: '127.0.0.1', noDelay: true })
       this.#sockets.add(socket)
@@ -240,8 +246,11 @@ export class Load {
         if (message !== pending) throw new Error(`expected the answer to ${pending}, got ${message}`)
         this.acked.set(message, pid)
         pending = undefined
-        if (this.#pauseMs === 0) next()
-        else setTimeout(next, this.#pauseMs)
+        clock.dueAt += this.#everyMs
+        // Never at once: a goodbye that came with the answer is heard first.
+        const waitMs = this.#everyMs > 0 ? Math.max(1, clock.dueAt - performance.now()) : this.#pauseMs
+        if (waitMs <= 0) next()
+        else setTimeout(next, waitMs)
       })
       // The server has said goodbye: what is said after that, nobody hears.
       socket.on('end', () => socket.end())
@@ -280,13 +289,18 @@ export class Load {
   }
 }
 
+/** What a server took and did not answer, or whose connection did not end in order. */
+export function lostOf(load: Load, handled: ReadonlySet<string>): readonly string[] {
+  return load.unknown.filter((message) => handled.has(message) || load.broken.includes(message))
+}
+
 /**
  * Nothing that a server took is without its answer. What a client said after the server's goodbye had left, and before it came,
  * nobody took: its sender saw an orderly end, and may say it again.
  */
 export function checkNothingLost(load: Load, handled: ReadonlySet<string>): void {
   if (load.connectErrors.length > 0) throw new Error(`refused: ${load.connectErrors}`)
-  const lost = load.unknown.filter((message) => handled.has(message) || load.broken.includes(message))
+  const lost = lostOf(load, handled)
   if (lost.length > 0) throw new Error(`lost: ${lost}`)
   // A goodbye and a message may cross on the way; most of the time they must not.
   const most = 2 + (load.goodbyes + load.unknown.length) / 2
@@ -309,3 +323,9 @@ export function checkLedger(load: Load, text: string): Set<string> {
   if (accounted !== load.sent.size) throw new Error(`sent ${load.sent.size}, accounted for ${accounted}`)
   return handled
 }
+
+/** Whether this Node can bind a port several times (its documentation: net, `reusePort`); elsewhere that balance is refused by name. */
+export const hasReusePort = (() => {
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
+  return major > 23 || (major === 23 && minor >= 1) || (major === 22 && minor >= 12)
+})()

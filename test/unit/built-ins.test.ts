@@ -51,6 +51,19 @@ test('a name is taken before its code is loaded', async () => {
   assert.equal(protocol, {})
 })
 
+test('what is named with options is loaded by its name, whatever the options are called', async () => {
+  const known = registry()
+  const executor = { type: 'cluster', name: 'a-cluster', servers: 'nats://127.0.0.1:1' }
+  const layer = { name: 'throttle', type: 'gzip' }
+  await known.ready({ executors: [executor, { type: 'task', name: 'thread' }], layers: [layer] })
+  assert.is(known.resolveExecutor(executor, 'test').executor?.name, 'cluster')
+  const isLoaded = (resolve: () => unknown) => assert.throws(resolve, (error: Error) => !/defect/.test(error.message))
+  isLoaded(() => known.resolveExecutor({ type: 'task', name: 'thread' }, 'test'))
+  isLoaded(() => known.resolveLayer(layer, 'test'))
+  assert.throws(() => known.resolveExecutor('thread', 'test'), /before it is loaded/)
+  assert.throws(() => known.resolveLayer('gzip', 'test'), /before it is loaded/)
+})
+
 test('a server of lines over TCP loads no code of what it does not name', async () => {
   const hook = `
     import { writeSync } from 'node:fs'

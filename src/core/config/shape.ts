@@ -232,6 +232,10 @@ export const shape = z.strictObject({
     .strictObject({
       name: text.describe("The first part of its name. Default: the host's.").optional(),
       executor: named('Where handlers run there.', 'type').optional(),
+      control: z
+        .union([z.boolean(), text, z.strictObject({ path: text.optional(), pidFile: text.optional() })])
+        .describe('A Unix socket (mode 0600) by which the node is watched and ended. Off unless asked for.')
+        .optional(),
     })
     .describe('What `gaidaros node` does with this configuration.')
     .optional(),

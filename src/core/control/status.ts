@@ -69,6 +69,23 @@ export interface Status {
   readonly loop?: LoopFacts
   /** The server processes behind a supervisor; missing where the server is one process. */
   readonly workers?: readonly WorkerStatus[]
+  /** Of a node of a cluster: it has no listeners, and its connections are those of servers elsewhere. */
+  readonly node?: NodeStatus
+}
+
+export interface NodeStatus {
+  readonly cluster: string
+  readonly instance: string
+  /** Servers that have connections here. */
+  readonly servers: number
+  /** Messages and hooks under way. */
+  readonly running: number
+  /** Those that are done. */
+  readonly handled: number
+  /** Of what came over NATS: what meant nothing. */
+  readonly dropped: number
+  /** False: NATS is away. */
+  readonly isConnected: boolean
 }
 
 export interface AlarmStatus {

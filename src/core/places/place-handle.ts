@@ -65,6 +65,8 @@ export class Seat {
     readonly number: number,
     readonly place: PlaceHandle,
     readonly connection: Connection,
+    /** Its handler there has its part in the connection's life. */
+    readonly hasHooks: boolean,
   ) {}
 }
 
@@ -140,7 +142,7 @@ export class PlaceHandle implements ChannelSink, RecordSink {
   /** A seat for a connection. @param hooks - False: its handler has no part in the connection's life. */
   open(key: number, connection: Connection, hooks: boolean): Seat {
     this.#lastSeat = (this.#lastSeat + 1) >>> 0
-    const seat = new Seat(this.#lastSeat, this, connection)
+    const seat = new Seat(this.#lastSeat, this, connection, hooks)
     this.#seats.set(seat.number, seat)
     seat.version = attributesVersion(connection)
     this.#say(wire.OPEN, key, seat.number, 0, factsOf(connection, hooks))

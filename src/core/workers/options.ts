@@ -7,6 +7,7 @@ import { availableParallelism } from 'node:os'
 import { ConfigError } from '../errors.js'
 import { nearest } from '../nearest.js'
 import type { OptionField } from '../option-schema.js'
+import { hasReusePort } from '../reuse-port.js'
 
 export type Balance = 'round-robin' | 'kernel' | 'source' | 'reuse-port'
 export const balances: readonly Balance[] = ['round-robin', 'kernel', 'source', 'reuse-port']
@@ -92,15 +93,9 @@ export function settleWorkers(given: WorkersSetting | undefined): SettledWorkers
   return { ...settled, count: count === 'auto' ? availableParallelism() : count }
 }
 
-/** Added in Node 23.1 and 22.12 (net, server.listen, `reusePort`); older ones ignore it without a word. */
-export function hasReusePort(version = process.versions.node): boolean {
-  const [major = 0, minor = 0] = version.split('.').map(Number)
-  return major > 23 || (major === 23 && minor >= 1) || (major === 22 && minor >= 12)
-}
-
 /** @throws {ConfigError} for what this Node has not; never silently something else. */
-export function refuseUnsupported(balance: Balance): void {
-  if (balance !== 'reuse-port' || hasReusePort()) return
-  const message = `workers.balance: \`reuse-port\` needs Node 22.12 or newer (23.1 among 23), this is ${process.versions.node}; take \`kernel\` or \`round-robin\``
+export function refuseUnsupported(balance: Balance, version = process.versions.node): void {
+  if (balance !== 'reuse-port' || hasReusePort(version)) return
+  const message = `workers.balance: \`reuse-port\` needs Node 22.12 or newer (23.1 among 23), this is ${version}; take \`kernel\` or \`round-robin\``
   throw new ConfigError('BAD_VALUE', message, { place: 'workers.balance' })
 }

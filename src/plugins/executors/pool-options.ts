@@ -99,7 +99,7 @@ export function poolFields(kind: string, size?: number): OptionFields<PoolOption
       min: 1,
       default: Number.POSITIVE_INFINITY,
       unlimited: true,
-      why: 'The same, once it uses so much memory.',
+      why: 'The same, once it uses so much memory: a process by its resident size, a thread by its heap and buffers.',
     },
   }
 }

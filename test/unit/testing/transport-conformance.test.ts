@@ -332,7 +332,7 @@ const faults: [string, Changes, readonly string[]][] = [
 ]
 
 const run = async ([title, changes, expected]: (typeof faults)[number], isAlone: boolean) => {
-  const subject = { name: title, transport: broken(changes), endpoint: 'memory:', timeoutMs: 1_000, quietMs: 20 }
+  const subject = { name: title, transport: broken(changes), endpoint: 'memory:', timeoutMs: 4_000, quietMs: 20 }
   // That case looks at the whole process, so it means something only when nothing else runs.
   const skip = isAlone ? [] : [{ reason: 'others run at the same time', cases: [LEAVES] }]
   const { failed, reasons } = await collect((runner) => transportConformance({ ...subject, skip }, runner))

@@ -5,8 +5,9 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { Endpoint } from '#src/core/endpoint.js'
 import type { BindError } from '#src/core/errors.js'
+import { hasReusePort } from '#src/core/reuse-port.js'
 import type { UdpOptions } from '#src/transports/udp-options.js'
-import { bindSocket, hasReusePort } from '#src/transports/udp-socket.js'
+import { bindSocket } from '#src/transports/udp-socket.js'
 import { cleanUp, codeOf, connect, Far, listen, until } from './udp-record.js'
 
 test.after.each(cleanUp)
@@ -114,14 +115,10 @@ test('the buffers asked for are the ones set, up to what the kernel allows', asy
 })
 
 test('reusePort is refused where Node would ignore it', async () => {
-  assert.equal(['20.20.2', '22.11.0', '22.12.0', '23.0.1', '23.1.0', '24.0.0'].map(hasReusePort), [
-    false,
-    false,
-    true,
-    false,
-    true,
-    true,
-  ])
+  assert.equal(
+    ['20.20.2', '22.11.0', '22.12.0', '23.0.1', '23.1.0', '24.0.0'].map((version) => hasReusePort(version)),
+    [false, false, true, false, true, true],
+  )
   if (hasReusePort(process.versions.node)) {
     const { port } = await listen('udp://127.0.0.1:0', { reusePort: true })
     await listen(`udp://127.0.0.1:${port}`, { reusePort: true })

@@ -17,7 +17,7 @@ export const DATA = 3
 export const CREDIT = 4
 /** A sign of life. number: of the last DATA that was sent; value: as in CREDIT. */
 export const BEAT = 5
-/** The node takes no more seats; the front gives up those it has. */
+/** The node takes no more seats; the front gives up those it has. number: in how many milliseconds the node leaves. */
 export const RETIRE = 6
 /** The link is over, or never was one: the payload says why. */
 export const BYE = 7

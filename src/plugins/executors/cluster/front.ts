@@ -8,12 +8,13 @@
 import { randomBytes } from 'node:crypto'
 import { Backoff } from '../../../core/backoff.js'
 import type { Connection } from '../../../core/connection.js'
-import { ExecutorError, HandlerError, WiringError } from '../../../core/errors.js'
+import { ExecutorError, HandlerError, toError, WiringError } from '../../../core/errors.js'
 import type { Executor, Load, Placement, Task } from '../../../core/executor.js'
 import type { HandlerPlan } from '../../../core/handler.js'
 import type { HandlerSource } from '../../../core/places/handler-source.js'
 import { PlaceHandle, type PlaceOwner, type Seat } from '../../../core/places/place-handle.js'
 import { type PlaceChooser, placedPlan } from '../../../core/places/placed-plan.js'
+import { PulledItems } from '../../../core/places/pulled-items.js'
 import type { Factory, PluginServices } from '../../../core/plugin.js'
 import { hash, loadKey } from '../pool.js'
 import type { AffinityKey } from '../pool-options.js'
@@ -86,6 +87,8 @@ export class Front implements Executor, PlaceOwner, PlaceChooser {
   #dropped = 0
   #downSince: number | undefined
   #isEnding = false
+  /** A handler here wants to hear of it. */
+  #hasDrain = false
   #whenEmpty: (() => void) | undefined
   #whenReady: (() => void) | undefined
 
@@ -112,6 +115,7 @@ export class Front implements Executor, PlaceOwner, PlaceChooser {
       const message = `${place}: affinity 'none' sends each message of a connection to any node, and handler ${name} has the scope 'connection'; use affinity 'connection'`
       throw new WiringError('BAD_OPTION', message, { handler: name, executor: this.name })
     }
+    if (plan.definition.hooks.drain !== undefined) this.#hasDrain = true
     const key = this.#sources.size + 1
     this.#sources.set(key, nameAbroad(source, name, this.#services.places?.base ?? process.cwd()))
     return placedPlan(plan, key, this, placement)
@@ -383,11 +387,47 @@ export class Front implements Executor, PlaceOwner, PlaceChooser {
     await Promise.all([...this.#berths.values()].map(({ place, instance }) => instance && this.#define(place)))
   }
 
-  /** No more connections; those it has move on, or end, once nothing of theirs is under way. */
-  #retire(place: PlaceHandle | undefined): void {
-    if (place === undefined) return
+  /**
+   * No more connections; those it has move on, or end, once nothing of theirs is under way.
+   *
+   * @param leavesInMs - How long it stays for them, as far as is known.
+   */
+  #retire(place: PlaceHandle | undefined, leavesInMs = 0): void {
+    if (place === undefined || place.state === 'retiring') return
     place.retire()
-    for (const seat of [...place.taken]) if (seat.running === 0) this.idle(seat)
+    const deadline = new Date(Date.now() + leavesInMs)
+    for (const seat of [...place.taken]) {
+      // Where connections move on, nothing ends for them.
+      if (this.#hasDrain && !this.reopens && seat.hasHooks) void this.#tellDrain(seat, deadline)
+      if (seat.running === 0) this.idle(seat)
+    }
+  }
+
+  /** `@OnDrain` over there, as the session does it when the server itself drains; what it returns goes to the peer. */
+  async #tellDrain(seat: Seat, deadline: Date): Promise<void> {
+    const { connection } = seat
+    let saying: Promise<unknown>
+    // Not held back by the queue: a node that leaves has no other time for it.
+    this.#waiting++
+    try {
+      saying = seat.place.hook(seat, 'drain', deadline)
+    } catch {
+      this.#waiting--
+      return
+    }
+    try {
+      const said = await saying
+      if (said instanceof PulledItems) for await (const item of said) await connection.send(item)
+      else if (said !== undefined) await connection.send(said)
+    } catch (error) {
+      const message = `@OnDrain on a node that leaves failed: ${toError(error).message}`
+      const { events } = this.#services
+      if (events.wants('handler.failed'))
+        events.emit('handler.failed', {
+          connection,
+          error: new HandlerError('HANDLER_FAILED', message, { cause: error }),
+        })
+    }
   }
 
   idle(seat: Seat): void {
@@ -406,7 +446,7 @@ export class Front implements Executor, PlaceOwner, PlaceChooser {
         this.#bus?.publish(reply, writeEnvelope(envelopes.BYE, 0, 0, Buffer.from('the server knows no such link')))
       return
     }
-    if (envelope.kind === envelopes.RETIRE) this.#retire(berth.place)
+    if (envelope.kind === envelopes.RETIRE) this.#retire(berth.place, envelope.number)
     else berth.link.take(envelope)
   }
 

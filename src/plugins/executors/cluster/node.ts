@@ -50,6 +50,9 @@ export class ClusterNode {
   #dropped = 0
   #beats = 0
   #whenEmpty: (() => void) | undefined
+  /** Of links that are over. */
+  #handledBefore = 0
+  #leaving: { readonly done: Promise<number>; sooner(timeoutMs: number): void } | undefined
 
   constructor(parts: NodeParts) {
     this.#parts = parts
@@ -66,6 +69,21 @@ export class ClusterNode {
   }
   get fronts(): number {
     return this.#links.size
+  }
+  /** Messages and hooks under way. */
+  get running(): number {
+    let count = 0
+    for (const { place } of this.#links.values()) count += place.running
+    return count
+  }
+  /** Those that are done. */
+  get handled(): number {
+    let count = this.#handledBefore
+    for (const { place } of this.#links.values()) count += place.handled
+    return count
+  }
+  get isConnected(): boolean {
+    return this.#bus?.isUp ?? false
   }
   /** Of what came and meant nothing. */
   get dropped(): number {
@@ -104,22 +122,48 @@ export class ClusterNode {
   }
   #refused: (error: Error) => void = () => {}
 
-  /** Takes no new seats, lets those there finish until the deadline, and goes. */
-  async leave(timeoutMs: number): Promise<number> {
-    const { clock } = this.#parts
-    this.#state = 'retiring'
-    this.#announce()
-    for (const { replyTo, link } of this.#links.values())
-      if (!link.isOver) this.#bus?.publish(replyTo, writeEnvelope(envelopes.RETIRE))
-    if (this.#links.size > 0) {
-      await new Promise<void>((resolve) => {
-        const cancel = clock.after(timeoutMs, resolve)
-        this.#whenEmpty = () => {
-          cancel()
-          resolve()
-        }
-      })
+  /**
+   * Takes no new seats, lets those there finish until the deadline, and goes. Another call with a shorter time shortens it.
+   *
+   * @returns how many connections were cut.
+   */
+  leave(timeoutMs: number): Promise<number> {
+    if (this.#leaving !== undefined) {
+      this.#leaving.sooner(timeoutMs)
+      return this.#leaving.done
     }
+    const { clock } = this.#parts
+    let resolve = () => {}
+    const over = new Promise<void>((done) => {
+      resolve = done
+    })
+    let deadline = clock.now() + timeoutMs
+    let cancel = clock.after(timeoutMs, resolve)
+    this.#whenEmpty = () => {
+      cancel()
+      resolve()
+    }
+    this.#leaving = {
+      done: this.#leave(timeoutMs, over),
+      sooner(ms) {
+        if (clock.now() + ms >= deadline) return
+        deadline = clock.now() + ms
+        cancel()
+        cancel = clock.after(ms, resolve)
+      },
+    }
+    if (this.#links.size === 0) this.#whenEmpty()
+    return this.#leaving.done
+  }
+
+  async #leave(timeoutMs: number, over: Promise<void>): Promise<number> {
+    this.#state = 'retiring'
+    // Those that have connections here first: they hear how long there is.
+    const forMs = Math.min(timeoutMs, 0xffffffff)
+    for (const { replyTo, link } of this.#links.values())
+      if (!link.isOver) this.#bus?.publish(replyTo, writeEnvelope(envelopes.RETIRE, forMs))
+    this.#announce()
+    await over
     const cut = this.connections
     for (const { link } of [...this.#links.values()]) link.close(new ExecutorError('LOST', 'the node has left'))
     this.#ticker?.stop()
@@ -132,12 +176,6 @@ export class ClusterNode {
 
   #announce(): void {
     const { instance, host, version } = this.#parts
-    let running = 0
-    let handled = 0
-    for (const { place } of this.#links.values()) {
-      running += place.running
-      handled += place.handled
-    }
     const presence: Presence = {
       instance,
       state: this.#state,
@@ -145,8 +183,8 @@ export class ClusterNode {
       pid: process.pid,
       version,
       connections: this.connections,
-      running,
-      handled,
+      running: this.running,
+      handled: this.handled,
       memoryBytes: process.memoryUsage.rss(),
     }
     this.#bus?.publish(this.#subjects.nodes, writePresence(presence))
@@ -203,6 +241,7 @@ export class ClusterNode {
           this.#bus?.publish(replyTo, envelope, reply)
         },
         ended: () => {
+          this.#handledBefore += place.handled
           this.#links.delete(id)
           if (this.#links.size === 0) this.#whenEmpty?.()
         },
