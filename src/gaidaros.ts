@@ -7,68 +7,39 @@
 import 'reflect-metadata'
 import { dirname } from 'node:path'
 import { Script } from 'node:vm'
-import { type DependencyContainer, type InjectionToken, container as root } from 'tsyringe'
+import { type DependencyContainer, container as root } from 'tsyringe'
 import { registerBuiltIns } from './built-ins.js'
-import type { ClientConnection } from './core/client.js'
+import { connect } from './connect.js'
 import { type Clock, systemClock } from './core/clock.js'
 import { Companions } from './core/companions.js'
 import { findHandlers, loadExport, resolveHandler } from './core/config/handlers.js'
 import type { Assignment, LoadedConfiguration } from './core/config/index.js'
 import { atKey, loadConfiguration, loadModule, withOrigin } from './core/config/index.js'
-import type {
-  Configuration,
-  ControlOptions,
-  HandlerRef,
-  HookOptions,
-  LimitOptions,
-  SocketOption,
-  TimeoutOptions,
-} from './core/configuration.js'
+import type { Configuration, ControlOptions, HandlerRef, HookOptions } from './core/configuration.js'
 import { type Provider, ServerContainer } from './core/container.js'
 import type { Control } from './core/control.js'
 import { definitionOf, toDefinition } from './core/decorators.js'
-import { type Endpoint, parseEndpoint } from './core/endpoint.js'
+import type { Endpoint } from './core/endpoint.js'
 import { ConfigError, toError, WiringError } from './core/errors.js'
 import { EventHub } from './core/events.js'
-import {
-  type CodecRef,
-  defineHandler,
-  type HandlerDefinition,
-  type HandlerLike,
-  isHandlerDefinition,
-  type Named,
-} from './core/handler.js'
+import { defineHandler, type HandlerDefinition, type HandlerLike, isHandlerDefinition } from './core/handler.js'
 import type { HookedHandler } from './core/hooks.js'
 import type { Server } from './core/lifecycle.js'
-import { defaultLimits, defaultServerLimits, defaultTimeouts, drainTimeoutMs, type TlsOptions } from './core/options.js'
+import { defaultServerLimits, drainTimeoutMs } from './core/options.js'
 import { writePidFile } from './core/pid-file.js'
 import { cameFrom, sourceOf } from './core/places/handler-source.js'
 import { seedOf } from './core/places/seed.js'
 import { isPortable } from './core/places/wire.js'
 import type { ListenerPlan } from './core/plan.js'
 import { Planner, settle } from './core/planner.js'
-import type { AnyPlugin, Companion, CompanionHost, Layer, Protocol } from './core/plugin.js'
+import type { AnyPlugin, Companion, CompanionHost } from './core/plugin.js'
 import type { Identity } from './core/privileges.js'
-import { checkOptions, ServerRegistry } from './core/registry.js'
+import { ServerRegistry } from './core/registry.js'
 import { GaidarosServer } from './core/server.js'
-import type { StandardSchemaV1 } from './core/standard-schema.js'
-import {
-  CLOCK,
-  CODEC,
-  CONFIGURATION,
-  EVENTS,
-  EXECUTOR,
-  FRAMING,
-  LAYER,
-  MIDDLEWARE,
-  PAYLOAD,
-  PROTOCOL,
-  REGISTRY,
-  SERVER,
-  TRANSPORT,
-} from './core/tokens.js'
-import type { SocketKind, SocketSource, TransportOptions } from './core/transport.js'
+import { CLOCK, CONFIGURATION, EVENTS, REGISTRY, SERVER } from './core/tokens.js'
+import type { SocketKind, SocketSource } from './core/transport.js'
 import { settleWorkers } from './core/workers/options.js'
+import { givenBy, madeParts, registerGiven } from './given-parts.js'
 import { descriptors } from './transports/descriptors.js'
 import { version } from './version.js'
 
@@ -525,44 +496,6 @@ function hooked({ definition, codec }: HookedHandler, options: HookOptions): Han
 /** What answers where nobody said what to do: each message goes back. */
 const echo = defineHandler({ name: 'echo', message: (message: unknown) => message })
 
-type Given = <T>(token: symbol) => readonly T[]
-
-/** What the application has registered for a token, in its container and in `providers`. */
-function givenBy(container: DependencyContainer, providers: readonly Provider[]): Given {
-  return <T>(token: symbol) => {
-    const known = token as InjectionToken<T>
-    const registered = container.isRegistered(known, true) ? container.resolveAll(known) : []
-    const own = providers.flatMap((provider) =>
-      provider.token === token && 'useValue' in provider ? [provider.useValue as T] : [],
-    )
-    return [...registered, ...own]
-  }
-}
-
-/** What the server is put together from is made once, before its own container: the same for handlers that ask for it. */
-function madeParts(container: DependencyContainer, providers: readonly Provider[]): readonly Provider[] {
-  const resolve = <T>(token: unknown): T => container.resolve(token as InjectionToken<T>)
-  return providers.map((provider) => {
-    const { token } = provider
-    if (!parts.has(token)) return provider
-    if ('useClass' in provider) return { token, useValue: resolve(provider.useClass) }
-    return 'useFactory' in provider ? { token, useValue: provider.useFactory(resolve) } : provider
-  })
-}
-
-const parts = new Set<unknown>([CLOCK, TRANSPORT, CODEC, FRAMING, PAYLOAD, MIDDLEWARE, EXECUTOR, LAYER, PROTOCOL])
-
-function registerGiven(registry: ServerRegistry, given: Given): void {
-  for (const one of given(TRANSPORT)) registry.transport(one as never)
-  for (const one of given(CODEC)) registry.codec(one as never)
-  for (const one of given(FRAMING)) registry.framer(one as never)
-  for (const one of given(PAYLOAD)) registry.payload(one as never)
-  for (const one of given(MIDDLEWARE)) registry.middleware(one as never)
-  for (const one of given(EXECUTOR)) registry.executor(one as never)
-  for (const one of given(LAYER)) registry.layer(one as never)
-  for (const one of given(PROTOCOL)) registry.protocol(one as never)
-}
-
 /** A plugin by package or file, with options, or the thing itself. */
 async function plug(
   registry: ServerRegistry,
@@ -582,59 +515,4 @@ async function plug(
     )
   }
   await registry.plug(plugin, options)
-}
-
-export interface ConnectOptions {
-  /** Default: `line`. */
-  readonly codec?: CodecRef
-  /** Speaks its client side; the codec is the protocol's. */
-  readonly protocol?: Named | Protocol
-  /** From the wire inwards. */
-  readonly layers?: readonly (Named | Layer)[]
-  readonly tls?: TlsOptions
-  readonly socket?: SocketOption
-  readonly limits?: LimitOptions
-  readonly timeouts?: TimeoutOptions
-  readonly plugins?: readonly AnyPlugin[]
-  readonly signal?: AbortSignal
-  readonly clock?: Clock
-}
-
-/**
- * Opens the client side of a connection.
- *
- * @param endpoint - As listeners write it: `tcp://localhost:8080`.
- * @throws {ConnectionError} `REFUSED`, `CONNECT_TIMEOUT` after `timeouts.connectMs` (10 s).
- * @throws {ConfigError} for options that do not fit.
- */
-export async function connect(endpoint: string | Endpoint, options: ConnectOptions = {}): Promise<ClientConnection> {
-  const clock = options.clock ?? systemClock
-  const registry = registerBuiltIns(new ServerRegistry({ events: new EventHub(), clock }))
-  for (const plugin of options.plugins ?? []) await registry.plug(plugin, {})
-  const parsed = parseEndpoint(endpoint, registry.schemes)
-  await registry.ready({ schemes: [parsed.scheme], layers: options.layers, protocols: [options.protocol] })
-  const transport = registry.transportOf(parsed.scheme)
-  const protocol =
-    options.protocol === undefined ? undefined : registry.resolveProtocol(options.protocol, 'protocol').protocol
-  const limits = settle(defaultLimits, options.limits)
-  const timeouts = settle(defaultTimeouts, options.timeouts)
-  const socket = checkOptions(transport.options as StandardSchemaV1 | undefined, options.socket ?? {}, 'socket')
-  const tlsOptions = options.tls === undefined ? {} : { tls: options.tls }
-  const deadline = timeouts.connectMs === Number.POSITIVE_INFINITY ? [] : [AbortSignal.timeout(timeouts.connectMs)]
-  const { openClient } = await import('./core/client.js')
-  return openClient({
-    transport,
-    endpoint: parsed,
-    options: { ...(socket as object), ...tlsOptions, limits, timeouts } as TransportOptions,
-    codec:
-      options.codec !== undefined || protocol === undefined
-        ? registry.resolveCodec(options.codec ?? 'line', 'codec').codec
-        : (protocol.clientCodec ?? protocol.codec),
-    protocol,
-    layers: (options.layers ?? []).map((ref, index) => registry.resolveLayer(ref, `layers[${index}]`)),
-    limits,
-    timeouts,
-    signal: AbortSignal.any([...deadline, ...(options.signal === undefined ? [] : [options.signal])]),
-    clock,
-  })
 }

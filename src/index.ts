@@ -1,6 +1,7 @@
 /** The public surface: re-exports only. */
 import 'reflect-metadata'
 
+export { type ConnectOptions, connect } from './connect.js'
 export type { AlarmName } from './core/alarm-name.js'
 export type { Alarm } from './core/alarms.js'
 export type { ClientConnection } from './core/client.js'
@@ -60,7 +61,7 @@ export type { StandardSchemaV1 } from './core/standard-schema.js'
 export * from './core/tokens.js'
 export type { Capabilities, Link, LinkSink, Listener, Transport, TransportOptions } from './core/transport.js'
 export type { Usage } from './core/usage.js'
-export { type ConfiguredServer, type ConnectOptions, connect, createServer, type ServerOptions } from './gaidaros.js'
+export { type ConfiguredServer, createServer, type ServerOptions } from './gaidaros.js'
 export { createNode, type NodeHandle, type NodeInput, type NodeState } from './node.js'
 export { PROXY, type ProxyFacts } from './plugins/layers/proxy-facts.js'
 export { type AttachedServer, type AttachOptions, attach } from './transports/attached.js'

@@ -3,10 +3,11 @@
  *
  * Room: the command line.
  */
+
+import { connect } from '../connect.js'
 import type { ClientConnection } from '../core/client.js'
 import type { ControlRequest } from '../core/control.js'
 import { ConfigError, ConnectionError, FrameError, GaidarosError, toError } from '../core/errors.js'
-import { connect } from '../gaidaros.js'
 import type { Arguments } from './arguments.js'
 
 const ANSWER_MS = 10_000

@@ -37,7 +37,8 @@ function targetOf(file: File, specifier: string): string | undefined {
 const sockets = new Set(['node:net', 'node:tls', 'node:dgram', 'net', 'tls', 'dgram'])
 const only: Readonly<Record<string, (path: string) => boolean>> = {
   tsyringe: (path) =>
-    /^src\/core\/(container|construction|decorators|tokens)\.ts$/.test(path) || path === 'src/gaidaros.ts',
+    /^src\/core\/(container|construction|decorators|tokens)\.ts$/.test(path) ||
+    /^src\/(gaidaros|given-parts)\.ts$/.test(path),
   cosmiconfig: (path) => path.startsWith('src/core/config/'),
   zod: (path) => path.startsWith('src/core/config/'),
   jiti: (path) => path.startsWith('src/core/config/'),

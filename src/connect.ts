@@ -1,0 +1,71 @@
+/**
+ * The client's door: from an endpoint to a connection, by the same transports, codecs, layers and protocols.
+ */
+import { registerBuiltIns } from './built-ins.js'
+import type { ClientConnection } from './core/client.js'
+import { type Clock, systemClock } from './core/clock.js'
+import type { LimitOptions, SocketOption, TimeoutOptions } from './core/configuration.js'
+import { type Endpoint, parseEndpoint } from './core/endpoint.js'
+import { EventHub } from './core/events.js'
+import type { CodecRef, Named } from './core/handler.js'
+import { defaultLimits, defaultTimeouts, type TlsOptions } from './core/options.js'
+import { settle } from './core/planner.js'
+import type { AnyPlugin, Layer, Protocol } from './core/plugin.js'
+import { checkOptions, ServerRegistry } from './core/registry.js'
+import type { StandardSchemaV1 } from './core/standard-schema.js'
+import type { TransportOptions } from './core/transport.js'
+
+export interface ConnectOptions {
+  /** Default: `line`. */
+  readonly codec?: CodecRef
+  /** Speaks its client side; the codec is the protocol's. */
+  readonly protocol?: Named | Protocol
+  /** From the wire inwards. */
+  readonly layers?: readonly (Named | Layer)[]
+  readonly tls?: TlsOptions
+  readonly socket?: SocketOption
+  readonly limits?: LimitOptions
+  readonly timeouts?: TimeoutOptions
+  readonly plugins?: readonly AnyPlugin[]
+  readonly signal?: AbortSignal
+  readonly clock?: Clock
+}
+
+/**
+ * Opens the client side of a connection.
+ *
+ * @param endpoint - As listeners write it: `tcp://localhost:8080`.
+ * @throws {ConnectionError} `REFUSED`, `CONNECT_TIMEOUT` after `timeouts.connectMs` (10 s).
+ * @throws {ConfigError} for options that do not fit.
+ */
+export async function connect(endpoint: string | Endpoint, options: ConnectOptions = {}): Promise<ClientConnection> {
+  const clock = options.clock ?? systemClock
+  const registry = registerBuiltIns(new ServerRegistry({ events: new EventHub(), clock }))
+  for (const plugin of options.plugins ?? []) await registry.plug(plugin, {})
+  const parsed = parseEndpoint(endpoint, registry.schemes)
+  await registry.ready({ schemes: [parsed.scheme], layers: options.layers, protocols: [options.protocol] })
+  const transport = registry.transportOf(parsed.scheme)
+  const protocol =
+    options.protocol === undefined ? undefined : registry.resolveProtocol(options.protocol, 'protocol').protocol
+  const limits = settle(defaultLimits, options.limits)
+  const timeouts = settle(defaultTimeouts, options.timeouts)
+  const socket = checkOptions(transport.options as StandardSchemaV1 | undefined, options.socket ?? {}, 'socket')
+  const tlsOptions = options.tls === undefined ? {} : { tls: options.tls }
+  const deadline = timeouts.connectMs === Number.POSITIVE_INFINITY ? [] : [AbortSignal.timeout(timeouts.connectMs)]
+  const { openClient } = await import('./core/client.js')
+  return openClient({
+    transport,
+    endpoint: parsed,
+    options: { ...(socket as object), ...tlsOptions, limits, timeouts } as TransportOptions,
+    codec:
+      options.codec !== undefined || protocol === undefined
+        ? registry.resolveCodec(options.codec ?? 'line', 'codec').codec
+        : (protocol.clientCodec ?? protocol.codec),
+    protocol,
+    layers: (options.layers ?? []).map((ref, index) => registry.resolveLayer(ref, `layers[${index}]`)),
+    limits,
+    timeouts,
+    signal: AbortSignal.any([...deadline, ...(options.signal === undefined ? [] : [options.signal])]),
+    clock,
+  })
+}
