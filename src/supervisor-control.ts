@@ -15,6 +15,7 @@ import {
   type Reports,
   requestForEach,
   type Status,
+  withFigures,
 } from './core/control.js'
 import type { Answers, Supervisor } from './core/workers/supervisor.js'
 import type { Worker } from './core/workers/worker.js'
@@ -72,6 +73,7 @@ export function targetOf(
     const connected = new Map(parts.map(({ worker, result }) => [worker, (result as Status).connections]))
     return {
       ...merged,
+      listeners: withFigures(merged.listeners, supervisor.figures),
       pid: process.pid,
       version,
       state: supervisor.state === 'ready' && supervisor.isCrashing ? 'not ready' : supervisor.state,

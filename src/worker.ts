@@ -13,7 +13,7 @@ import { tolerateOutput } from './cli/output.js'
 import { levelOf, report } from './cli/report.js'
 import { optionsOf } from './cli/serve-options.js'
 import { lastReportsOf } from './core/control/report.js'
-import { type Asker, Control, type ControlRequest } from './core/control.js'
+import { type Asker, Control, type ControlRequest, figuresOf, type Status } from './core/control.js'
 import { ConfigError, toError } from './core/errors.js'
 import { drainTimeoutMs } from './core/options.js'
 import { packError } from './core/places/portable-error.js'
@@ -126,7 +126,7 @@ async function begin({ args, seed, slot, ticketKeys: keys }: Init): Promise<void
   server = opened
   const { control: steered, profile } = values
   const redact = typeof steered === 'object' ? steered.redact : undefined
-  control = new Control(opened, version, redact === undefined ? {} : { redact })
+  control = new Control(opened, version, { worker: String(slot), ...(redact !== undefined && { redact }) })
   if (profile !== undefined && profile !== false) startProfile(profile === true ? profileDirectory : profile, 'worker')
   if (given.flags.strict) await (await import('./cli/doctor/index.js')).insist(opened, given)
   report(opened, levelOf(given, loaded), slot)
@@ -262,6 +262,7 @@ function facts(): object {
     connections: server?.connections.size ?? 0,
     heapShare: used / limit,
     counters: { ...server?.counters },
+    figures: figuresOf((control?.ask({ command: 'status' }) as Status | undefined)?.listeners ?? []),
   }
 }
 

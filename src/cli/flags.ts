@@ -241,7 +241,8 @@ export const commands: Readonly<Record<string, Command>> = {
     what: 'looks at configuration and machine, binds nothing, and says what to do',
     usage: '[options]',
     operands: 0,
-    flags: [...serving, ...strictness, json],
+    // All of `serve`: its command line can be looked at as it is.
+    flags: [...serving, ...running, ...strictness, json],
     examples: ['gaidaros doctor', 'gaidaros doctor --strict --accept plaintext --json'],
   },
   config: {

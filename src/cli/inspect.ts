@@ -4,7 +4,13 @@
  * Room: the command line.
  */
 import { relative } from 'node:path'
-import { type LoadedConfiguration, loadConfiguration, ofListener, withOrigin } from '../core/config/index.js'
+import {
+  type LoadedConfiguration,
+  loadConfiguration,
+  ofListener,
+  withOrigin,
+  withoutSecrets,
+} from '../core/config/index.js'
 import { refuseUnsupported, settleWorkers } from '../core/workers/options.js'
 import { defaultEndpoint, openServer, readConfiguration } from '../gaidaros.js'
 import type { Arguments } from './arguments.js'
@@ -53,7 +59,12 @@ export async function printConfiguration(given: Arguments): Promise<number> {
 
 function rowsOf(loaded: LoadedConfiguration): { path: string; value: unknown; origin: string; kind: string }[] {
   const rows = loaded.entries().map(({ path, value, origin, secret }) => {
-    return { path, value: secret ? '(hidden)' : shown(value), origin: origin.name, kind: origin.kind as string }
+    return {
+      path,
+      value: secret ? '(hidden)' : withoutSecrets(shown(value), path.split('.')),
+      origin: origin.name,
+      kind: origin.kind as string,
+    }
   })
   if (Object.keys(loaded.values.listeners ?? {}).length === 0) {
     rows.push({ path: 'listeners.default.endpoint', value: defaultEndpoint, origin: 'default', kind: 'default' })

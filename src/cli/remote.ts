@@ -145,8 +145,9 @@ function statusText(status: Status): string {
       `\nnode ${printable(instance)} of ${printable(cluster)}: ${servers} server${servers === 1 ? '' : 's'}, ` +
       `${running} running, ${handled} done, ${dropped} dropped${isConnected ? '' : ', NATS is away'}\n`
   }
-  for (const { alarm, listener, since, value, limit } of status.alarms) {
-    out += `\nalarm: ${alarm}${listener === undefined ? '' : ` of ${printable(listener)}`}, ${value} of ${limit} since ${since}\n`
+  for (const { alarm, listener, worker, since, value, limit } of status.alarms) {
+    const whose = `${listener === undefined ? '' : ` of ${printable(listener)}`}${worker === undefined ? '' : ` in worker ${worker}`}`
+    out += `\nalarm: ${alarm}${whose}, ${value} of ${limit} since ${since}\n`
   }
   if (workers.length > 0) {
     const list = workers.map((one) => [

@@ -22,6 +22,7 @@ import { nearest } from './nearest.js'
 
 export type { Asker, ControlRequest } from './control/ask.js'
 export type { ConnectionFacts, ConnectionPage } from './control/connections.js'
+export { addFigures, figuresOf, type ListenerFigures, withFigures } from './control/figures.js'
 export type { Killed } from './control/kill.js'
 export type { LimitChange } from './control/limit.js'
 export type { ObserverReport, Reports } from './control/report.js'
@@ -49,12 +50,15 @@ const WATCH_MS = 15_000
 export interface ControlOptions {
   /** Further keys whose values taps hide. */
   readonly redact?: readonly string[]
+  /** Of several server processes: which this is. */
+  readonly worker?: string
 }
 
 /** Answers requests about one server. */
 export class Control {
   readonly #server: Server
   readonly #version: string
+  readonly #worker: string | undefined
   readonly #began = performance.now()
   readonly #redaction: Redaction
   readonly #loop = new LoopWatch()
@@ -62,10 +66,11 @@ export class Control {
   readonly #taps = new WeakMap<Asker, Map<string, () => void>>()
   #unwatch: NodeJS.Timeout | undefined
 
-  constructor(server: Server, version: string, { redact = [] }: ControlOptions = {}) {
+  constructor(server: Server, version: string, { redact = [], worker }: ControlOptions = {}) {
     this.#server = server
     this.#version = version
     this.#redaction = new Redaction(redact)
+    this.#worker = worker
   }
 
   /**
@@ -78,9 +83,9 @@ export class Control {
       case 'status':
         return this.#status(request)
       case 'connections':
-        return connectionsOf(server, request)
+        return connectionsOf(server, { ...request, worker: this.#worker })
       case 'kill':
-        return kill(server, request)
+        return kill(server, { ...request, worker: this.#worker })
       case 'limit':
         return setLimit(server, request)
       case 'tap':

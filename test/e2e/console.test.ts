@@ -265,6 +265,9 @@ test('in a browser: listeners, charts that move, a filter, and kill with a reaso
     await page.get(`document.querySelector('#listeners tbody tr:nth-child(2) button').click()`)
     await page.until(`document.querySelector('#listeners tbody tr:nth-child(2) .pill').textContent === 'listening'`)
 
+    // No alarm, no bar for alarms.
+    assert.is(await page.get(`document.getElementById('alarms').offsetHeight`), 0)
+
     // Nothing sticks out, on a desk or on a phone.
     for (const width of [1440, 1024, 390]) {
       await page.size(width, 900)

@@ -1,7 +1,7 @@
 // time limit: 240 s
 /** Watching and steering a running server from the command line: connections, kill, limit, tap, and `top` in a terminal. */
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, rmSync, statSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'uvu'
@@ -133,13 +133,20 @@ test('top --once prints one frame', async () => {
   peer.leave()
 })
 
+let terminals = 0
 /** A terminal of 80 by 24 with `top` in it. */
 class Terminal {
-  readonly #name = `gaidaros-${process.pid}`
+  readonly #name = `gaidaros-${process.pid}-${++terminals}`
+  readonly #control: string
 
-  start(): void {
+  constructor(control = socket) {
+    this.#control = control
+  }
+
+  /** @param before - Said to the shell first. */
+  start(before = "printf 'before\\n'"): void {
     const cli = join(root, 'dist/cli.js')
-    const command = `printf 'before\\n'; ${process.execPath} ${cli} top --control ${socket} --interval-ms 200; printf 'status %s\\n' $?; sleep 60`
+    const command = `${before}; ${process.execPath} ${cli} top --control ${this.#control} --interval-ms 200; printf 'status %s\\n' $?; sleep 60`
     this.#tmux('-f', '/dev/null', 'new-session', '-d', '-x', '80', '-y', '24', '-s', 'top', command)
   }
   press(...keys: readonly string[]): void {
@@ -151,12 +158,25 @@ class Terminal {
   get isOnOtherScreen(): boolean {
     return this.#tmux('display', '-p', '-t', 'top', '#{alternate_on}').trim() === '1'
   }
+  get isCursorShown(): boolean {
+    return this.#tmux('display', '-p', '-t', 'top', '#{cursor_flag}').trim() === '1'
+  }
+  /** As stty(1) says them. */
+  get settings(): string {
+    const tty = this.#tmux('display', '-p', '-t', 'top', '#{pane_tty}').trim()
+    return execFileSync('stty', ['-a', '-F', tty], { encoding: 'utf8' })
+  }
   async shows(pattern: RegExp): Promise<void> {
     const began = performance.now()
     while (!pattern.test(this.screen)) {
       if (performance.now() - began > 15_000) throw new Error(`expected ${pattern}, on the screen:\n${this.screen}`)
       await new Promise((resolve) => setTimeout(resolve, 30))
     }
+  }
+  /** The process of `top` itself. */
+  get top(): number {
+    const shell = this.#tmux('display', '-p', '-t', 'top', '#{pane_pid}').trim()
+    return Number(execFileSync('pgrep', ['-P', shell], { encoding: 'utf8' }).trim())
   }
   end(): void {
     this.#tmux('kill-server')
@@ -213,6 +233,54 @@ test('top works in a terminal of 80 by 24: sorts, filters, pauses, kills with a 
   } finally {
     terminal.end()
     one.leave()
+  }
+})
+
+for (const [what, end] of [
+  ['SIGTERM', ({ top }: Terminal) => process.kill(top, 'SIGTERM')],
+  ['SIGINT', ({ top }: Terminal) => process.kill(top, 'SIGINT')],
+  ['SIGHUP', ({ top }: Terminal) => process.kill(top, 'SIGHUP')],
+  ['Ctrl-C', (terminal: Terminal) => terminal.press('C-c')],
+  ['Ctrl-C at a prompt', (terminal: Terminal) => terminal.press('k', 'C-c')],
+] as const) {
+  test(`top gives the terminal back as it was on ${what}`, async () => {
+    if (!hasTool('tmux')) return skip('top and signals', 'tmux is not installed')
+    const peer = await Peer.open(port)
+    await peer.echoes('x')
+    const terminal = new Terminal()
+    terminal.start(`stty -a > ${join(folder, 'before')}; printf 'before\\n'`)
+    try {
+      await terminal.shows(/k kill/)
+      assert.ok(terminal.isOnOtherScreen)
+      end(terminal)
+      await terminal.shows(/before\nstatus 0/)
+      assert.not.ok(terminal.isOnOtherScreen)
+      assert.is(terminal.isCursorShown, true)
+      assert.is(terminal.settings, readFileSync(join(folder, 'before'), 'utf8'))
+      await peer.echoes('not killed')
+    } finally {
+      terminal.end()
+      peer.leave()
+    }
+  })
+}
+
+test('top ends by itself, and gives the terminal back, when its server does', async () => {
+  if (!hasTool('tmux')) return skip('top and the end', 'tmux is not installed')
+  const other = gaidaros(['serve', '--listen', 'tcp://127.0.0.1:0', '--control', join(folder, 'o.sock')], {
+    limitMs: 60_000,
+  })
+  await other.ready()
+  const terminal = new Terminal(join(folder, 'o.sock'))
+  terminal.start()
+  try {
+    await terminal.shows(/k kill|q quit/)
+    other.child.kill('SIGTERM')
+    assert.is(await other.ended, 0)
+    await terminal.shows(/before\ngaidaros: .*\nstatus 1/)
+    assert.not.ok(terminal.isOnOtherScreen)
+  } finally {
+    terminal.end()
   }
 })
 

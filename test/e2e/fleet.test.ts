@@ -1,4 +1,4 @@
-// time limit: 240 s
+// time limit: 300 s
 /** What operators see of several server processes: one page each of metrics, health and the console; taps and kills by worker/id. */
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
@@ -275,41 +275,209 @@ test('a server of one process keeps its pages and figures when a reload makes it
   assert.is(await one.stop(), 0)
 })
 
-test('the console shows and steers all workers, through a reload', async () => {
+/** Peers that ask again and again, each the next thing when it has been answered; who is cut comes back. */
+class Talk {
+  answered = 0
+  #isOver = false
+  readonly #peers = new Set<Peer>()
+  readonly #running: Promise<void>[] = []
+  readonly #port: number
+
+  constructor(port: number, count: number) {
+    this.#port = port
+    for (let i = 0; i < count; i++) this.#running.push(this.#talk())
+  }
+  async stop(): Promise<void> {
+    this.#isOver = true
+    await Promise.all(this.#running)
+  }
+  async #talk(): Promise<void> {
+    while (!this.#isOver) {
+      const peer = await Peer.open(this.#port).catch(() => undefined)
+      if (peer === undefined) continue
+      this.#peers.add(peer)
+      while (!this.#isOver && !peer.isOver) {
+        peer.heard = ''
+        const isAnswered = await peer.send('again\n').hears('\n').then(() => true, () => false) // biome-ignore format: one call
+        if (isAnswered) this.answered++
+        await new Promise((resolve) => setTimeout(resolve, 5))
+      }
+      peer.leave()
+      this.#peers.delete(peer)
+    }
+  }
+}
+
+test('what listeners have carried never falls nor leaps: workers killed, silent, reloaded', async () => {
+  const one = await serving({ workers: { count: 2, stuckMs: 60_000, heartbeatMs: 200 } })
+  const talk = new Talk(one.port, 8)
+  interface Listener {
+    readonly traffic: { readonly messagesIn: number }
+    readonly latency?: readonly (readonly [number, number])[]
+  }
+  let last = 0
+  const look = async () => {
+    const before = talk.answered
+    const { result } = await one.ask<{ listeners: readonly Listener[] }>('status', { watch: true })
+    const [{ traffic, latency = [] }] = result.listeners as readonly [Listener]
+    const measured = latency.reduce((sum, [, count]) => sum + count, 0)
+    assert.ok(traffic.messagesIn >= last, `it fell from ${last} to ${traffic.messagesIn}`)
+    assert.ok(measured <= traffic.messagesIn, `${measured} were measured of ${traffic.messagesIn}`)
+    last = traffic.messagesIn
+    return { before, last }
+  }
+  for (let i = 0; i < 5; i++) await look()
+  const [stopped] = (await one.pids()) as [number]
+  process.kill(stopped, 'SIGSTOP')
+  await until(async () => {
+    await look()
+    return (await one.status()).workers.some((worker) => (worker as { isSilent?: true }).isSilent === true)
+  }, 'it is silent')
+  process.kill(stopped, 'SIGCONT')
+  await until(async () => {
+    await look()
+    return !(await one.status()).workers.some((worker) => (worker as { isSilent?: true }).isSilent === true)
+  }, 'it speaks again')
+  const reloading = one.ask('reload')
+  let isReloaded = false
+  reloading.then(() => {
+    isReloaded = true
+  })
+  while (!isReloaded) await look()
+  assert.is((await reloading).ok, true)
+  await one.settles(2)
+  // Those that drained have said their last word: nothing that was answered is missing.
+  const drained = await look()
+  assert.ok(drained.last >= drained.before, `${drained.before} were answered, ${drained.last} are counted`)
+  const [victim] = (await one.pids()) as [number]
+  process.kill(victim, 'SIGKILL')
+  await until(async () => {
+    await look()
+    return !(await one.pids()).includes(victim)
+  }, 'it is gone')
+  await one.settles(2)
+  await look()
+  await talk.stop()
+  assert.is(await one.stop(), 0)
+})
+
+test('the console shows, filters and steers all workers, and goes on through a rolling reload', async () => {
   if (!hasTool('chromium')) return skip('console of workers in a browser', 'chromium is not installed')
   const one = await serving({ workers: 2, plugins: [['gaidaros/plugins/console', { listen: local }]] })
   const [, url = ''] = await one.command.shows(/console: (http:\/\/127\.0\.0\.1:\d+\/#token=\S{32})/)
   const peers = await toEach(one.port, 2)
   const browser = await Browser.start()
+  let talk: Talk | undefined
   try {
     const page = await browser.open(url)
+    const rows = (count: number) => page.until(`document.querySelectorAll('#connections .kill').length === ${count}`)
+    const text = (of: string) => page.get<string>(`document.querySelector('${of}').textContent`)
+    const filter = async (words: string) => {
+      await page.get(`(filter.focus(), (filter.value = ''), void filter.dispatchEvent(new Event('input')))`)
+      if (words !== '') await page.type(words)
+    }
     await page.until(`document.body.dataset.state === 'live'`)
-    await page.until(`document.querySelectorAll('#connections tbody tr').length === 2`)
-    const texts = (of: string) => page.get<string>(`document.querySelector('${of}').textContent`)
-    const list = await texts('#connections tbody')
+    await page.get(`void (window.states = new Set(), new MutationObserver(() => states.add(document.body.dataset.state)).observe(document.body, { attributes: true }))`) // biome-ignore format: one expression
+    await rows(2)
+    const list = await text('#connections tbody')
     assert.match(list, /0\/\w+/)
     assert.match(list, /1\/\w+/)
-    const whole = await page.get<string>('document.body.innerText')
-    assert.match(whole, /worker 0[\s\S]*worker 1/)
-    // By the same token as the page, an order that it gives.
-    const [, base = '', token = ''] = /^(.*)\/#token=(.*)$/.exec(url) ?? []
-    const { result } = await one.ask<{ connections: { id: string }[] }>('connections')
-    const body = JSON.stringify({ connection: result.connections[0]?.id, reason: 'x' })
-    const head = ['-H', `Authorization: Bearer ${token}`, '-H', 'Content-Type: application/json']
-    const { stdout } = await run('curl', ['-sS', '--max-time', '20', ...head, '-d', body, `${base}/api/kill`])
-    assert.equal(JSON.parse(stdout).result, { killed: 1, connections: [result.connections[0]?.id] })
-    await page.until(`document.querySelectorAll('#connections tbody tr').length === 1`)
-    for (const peer of peers.values()) peer.leave()
+    assert.match(await page.get('document.body.innerText'), /worker 0[\s\S]*worker 1/)
+
+    // By the worker, by the id as it is shown, by the address.
+    const { result } = await one.ask<{ connections: { id: string; remote: string }[] }>('connections')
+    for (const { id, remote } of result.connections) {
+      for (const words of [`${id.split('/')[0]}/`, id, remote.slice(remote.lastIndexOf(':'))]) {
+        await filter(words)
+        await rows(1)
+        await page.until(`document.querySelector('#connections tbody td').textContent === ${JSON.stringify(id)}`)
+        assert.is(await text('#connections-count'), '1 of 2')
+      }
+    }
+
+    // The one that is left in the list is ended, with a reason; the other worker's is not harmed.
+    const victim = await text('#connections tbody td')
+    await page.get(`document.querySelector('#connections .kill').click()`)
+    await page.until(`document.getElementById('kill').open`)
+    await page.type('too loud')
+    await page.get(`document.getElementById('kill-yes').click()`)
+    await page.until(`document.getElementById('toast').textContent === 'Ended ${victim}.'`)
+    await filter('')
+    const left = String(result.connections.find(({ id }) => id !== victim)?.id)
+    await page.until(`document.querySelector('#connections tbody').rows.length === 1`)
+    await page.until(`document.querySelector('#connections tbody td').textContent === ${JSON.stringify(left)}`)
+    const [ended, alive] = [...peers.values()].sort((a) => (a.isOver ? -1 : 1)) as [Peer, Peer]
+    await ended.over
+    await alive.send('here\n').hears(' here\n')
+
+    // Rates are of both: what the points of the chart add up to is what was asked.
+    talk = new Talk(one.port, 8)
+    await page.until(`Number(document.querySelector('#legend-messages b').textContent.replaceAll(',', '')) > 5`)
+    const cells = `[...document.querySelectorAll('#connections tbody tr')].map((row) => row.cells[0].textContent[0])`
+    await page.until(`${cells}.includes('0') && ${cells}.includes('1')`)
+
     assert.is((await one.ask('reload')).ok, true)
-    const again = await Peer.open(one.port)
-    await again.send('a\n').hears(' a\n')
-    await page.until(
-      `document.body.dataset.state === 'live' && document.querySelectorAll('#connections tbody tr').length === 1`,
-    )
-    again.leave()
+    await page.until(`document.querySelectorAll('#places tbody tr').length >= 2`)
+    await page.get(`void (window.rest = document.getElementById('facts').textContent)`)
+    await page.until(`document.getElementById('facts').textContent !== rest`)
+    await page.until(`Number(document.querySelector('#legend-messages b').textContent.replaceAll(',', '')) > 5`)
+    await page.until(`${cells}.includes('0') && ${cells}.includes('1')`)
+    assert.equal(await page.get(`[...states].filter((state) => state !== 'live')`), [], 'it was live all the time')
+
+    const [, base = '', token = ''] = /^(.*)\/#token=(.*)$/.exec(url) ?? []
+    await talk.stop()
+    const bearer = `Authorization: Bearer ${token}`
+    const { stdout } = await run('curl', ['-sS', '--max-time', '20', '-H', bearer, `${base}/api/state?since=0`])
+    const { points, pointKeys } = JSON.parse(stdout) as { points: number[][]; pointKeys: string[] }
+    const [at, messages] = [pointKeys.indexOf('at'), pointKeys.indexOf('messagesIn')]
+    const total = points.reduce((sum, point, i) => {
+      const seconds = ((point[at] as number) - ((points[i - 1] ?? point)[at] as number)) / 1_000
+      return sum + (point[messages] as number) * seconds
+    }, 0)
+    // Clocks and the last second apart.
+    const { answered } = talk
+    assert.ok(total < answered * 1.5 + 50 && total > answered * 0.5 - 50, `${answered} answered, ${total} in the chart`)
+    assert.equal(page.problems, [])
+    for (const peer of peers.values()) peer.leave()
   } finally {
+    await talk?.stop()
     await browser.stop()
   }
+  assert.is(await one.stop(), 0)
+})
+
+test('top and tap of several processes: rates of all, ids to kill by, and on through a reload', async () => {
+  const one = await serving({ workers: 2 })
+  const talk = new Talk(one.port, 4)
+  const at = ['--control', one.control]
+  const top = async () => {
+    const command = gaidaros(['top', '--once', '--interval-ms', '1000', ...at], { env: { COLUMNS: '140' } })
+    assert.is(await command.ended, 0)
+    return command.stdout
+  }
+  await until(async () => (await one.status()).workers.every(({ connections }) => connections > 0), 'both have some')
+  const check = (text: string) => {
+    assert.match(text, /^gaidaros \S+ {2}process \d+, 2 workers {2}ready/)
+    const [, messages = '0'] = /^default +listening +\d+\/20000 +([\d.]+)/m.exec(text) ?? []
+    assert.ok(Number(messages) > 0, text)
+    assert.match(text, /^ *0\/\w+ +default/m)
+    assert.match(text, /^ *1\/\w+ +default/m)
+  }
+  check(await top())
+  assert.is((await one.ask('reload')).ok, true)
+  await one.settles(2)
+  await until(async () => (await one.status()).workers.every(({ connections }) => connections > 0), 'and again')
+  check(await top())
+  const { result } = await one.ask<{ connections: { id: string }[] }>('connections', { filter: '1/' })
+  assert.ok(result.connections.length > 0 && result.connections.every(({ id }) => id.startsWith('1/')))
+  const tap = gaidaros(['tap', String(result.connections[0]?.id), ...at])
+  await tap.shows(/"message":"again"/)
+  const killed = gaidaros(['kill', '--filter', String(result.connections[0]?.id), '--reason', 'test', ...at])
+  assert.is(await killed.ended, 0)
+  assert.match(killed.stdout, /^killed \d+ connections?: 1\//)
+  assert.is(await tap.ended, 0)
+  assert.match(tap.stdout, /"code":"KILLED"/)
+  await talk.stop()
   assert.is(await one.stop(), 0)
 })
 

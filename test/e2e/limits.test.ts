@@ -1,10 +1,14 @@
-// time limit: 120 s
+// time limit: 180 s
 /** Limits in full, over real sockets: who is let in, how fast, how slow, how much memory, how many descriptors. */
 import { execFileSync } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { createServer, type ServerOptions } from 'gaidaros'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { gaidaros, killAll } from '../support/command.js'
+import { ControlGroup } from '../support/control-group.js'
 import { eventually, Peer, serve, stopAll } from '../support/faults.js'
 import { skip } from '../support/skip.js'
 import { hasTool } from '../support/tools.js'
@@ -263,6 +267,73 @@ test('memory: newcomers wait at 85 %, idle connections go at 95 %, and it comes 
   assert.is(waiting.heard, '')
   assert.is(server.connections.size, 0)
   for (const peer of [before, waiting]) peer.leave()
+})
+
+test('memory: in a control group that is nearly full newcomers wait, idle connections go, nobody kills the process (F27)', async () => {
+  const MiB = 1024 * 1024
+  const limit = 160 * MiB
+  const group = ControlGroup.make('gaidaros-limits', limit)
+  // Also where everything must be there: whoever runs the tests need not be allowed to.
+  if (typeof group === 'string') return console.log(`skip: memory in a control group: none can be made here: ${group}`)
+  const folder = mkdtempSync(join(tmpdir(), 'gl-'))
+  const handler = join(folder, 'hold.mjs')
+  // A collection at once, so that what is given back is seen to be.
+  writeFileSync(
+    handler,
+    `import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+setFlagsFromString('--expose-gc')
+const collect = runInNewContext('gc')
+const held = []
+export default (line) => {
+  if (line === 'hold') held.push(Buffer.alloc(512 * 1024, 1))
+  if (line === 'free') { held.length = 0; collect() }
+  return line
+}
+`,
+  )
+  const sets = ['--set', 'limits.watchMs=100', '--set', 'limits.alarmCoolDownMs=100', '--set', 'timeouts.lingerMs=100']
+  const args = ['serve', '--listen', 'tcp://127.0.0.1:0', '--handler', handler, '-v', ...sets]
+  const command = gaidaros(args, { shell: group.shell, limitMs: 100_000 })
+  try {
+    const { default: port = 0 } = await command.ready()
+    const idle = await Promise.all(Array.from({ length: 20 }, () => Peer.open(port)))
+    for (const peer of idle) await peer.echoes('idle')
+    const busy = await Peer.open(port)
+    const hold = async () => {
+      busy.heard = ''
+      await busy.echoes('hold')
+      // A little between two looks at the process.
+      await new Promise((resolve) => setTimeout(resolve, 20))
+    }
+    while (!/alarm\.raised alarm=memory .*limit=/.test(command.stderr)) await hold()
+    // The limit of the group: nobody has configured one.
+    const [, value, seen] = /alarm\.raised alarm=memory .*value=(\d+) limit=(\d+)/.exec(command.stderr) ?? []
+    assert.is(Number(seen), limit)
+    assert.ok(Number(value) >= limit * 0.85 && Number(value) < limit * 0.95, value)
+    const waiting = await Peer.open(port)
+    waiting.send('hello\n')
+    while (!/connection\.closed .*code=MEMORY_PRESSURE/.test(command.stderr)) await hold()
+    await Promise.any(idle.map((peer) => peer.over))
+    // Who is served goes on being served; who waits waits.
+    busy.heard = ''
+    await busy.echoes('still here')
+    assert.is(waiting.heard, '')
+    busy.heard = ''
+    await busy.echoes('free')
+    const freed = performance.now()
+    await waiting.hears('hello\n')
+    console.log(`# control group of 160 MiB: back after ${Math.round(performance.now() - freed)} ms`)
+    await command.shows(/alarm\.cleared alarm=memory/)
+    for (const peer of [...idle, busy, waiting]) peer.leave()
+    command.child.kill('SIGTERM')
+    assert.is(await command.ended, 0)
+  } finally {
+    command.child.kill('SIGKILL')
+    await command.ended
+    group.remove()
+    rmSync(folder, { recursive: true, force: true })
+  }
 })
 
 test.after(async () => {

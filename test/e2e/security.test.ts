@@ -250,6 +250,58 @@ test('nothing listens but what was asked for: no control socket, no page, no met
   await command.ended
 })
 
+test('secrets of operators are in no list of processes, no log, and nothing that is printed', async () => {
+  const secrets = [
+    'SeCrEt-of-metrics-1234567',
+    'SeCrEt-of-health-12345678',
+    'SeCrEt-of-the-key-1234567',
+    'SeCrEt-of-nats-1234567890',
+  ]
+  const [metrics, health, passphrase, nats] = secrets
+  write(
+    'project/secrets.json',
+    JSON.stringify({
+      listen: local,
+      workers: 2,
+      control: './secrets.sock',
+      tls: { passphrase },
+      cluster: { servers: `nats://user:${nats}@127.0.0.1:4222`, token: nats },
+      plugins: [
+        ['gaidaros/plugins/metrics', { port: 0, token: metrics }],
+        ['gaidaros/plugins/health', { port: 0, token: health }],
+        ['gaidaros/plugins/logger', { level: 'debug' }],
+        ['gaidaros/plugins/console', { listen: local }],
+      ],
+    }),
+  )
+  const at = ['--config', 'secrets.json']
+  const command = gaidaros(['serve', ...at, '-v', '-v'], { cwd: project, limitMs: 60_000 })
+  await command.ready()
+  const [, consoleToken = ''] = await command.shows(/console: \S+#token=(\S{32})/)
+  const [, page = ''] = await command.shows(/plugin=metrics address=(\S+)/)
+  const status = async (...headers: string[]) =>
+    (await fetch(page, { headers: headers.length > 0 ? { authorization: headers.join('') } : {} })).status
+  assert.equal([await status(), await status('Bearer x'), await status(`Bearer ${metrics}`)], [401, 401, 200])
+  const told = await result(['status', '--control', 'secrets.sock', '--json'])
+  const { workers } = JSON.parse(told.out) as { workers: { pid: number }[] }
+  assert.is(workers.length, 2)
+  for (const pid of [command.pid, ...workers.map((worker) => worker.pid)])
+    for (const file of ['cmdline', 'environ'])
+      assert.not.match(readFileSync(`/proc/${pid}/${file}`, 'utf8'), new RegExp([...secrets, consoleToken].join('|')))
+  const printed: string[] = [told.out]
+  for (const words of [['config'], ['config', '--json'], ['explain'], ['check'], ['doctor'], ['doctor', '--json']]) {
+    const { out, err } = await result([...words, ...at])
+    assert.ok(out.length > 0, words.join(' '))
+    printed.push(out, err)
+  }
+  command.child.kill('SIGTERM')
+  assert.is(await command.ended, 0)
+  printed.push(command.stdout, command.stderr)
+  for (const text of printed) assert.not.match(text, /SeCrEt/)
+  // The console's own is said once, to whoever started it.
+  assert.is(printed.join('').split(consoleToken).length, 2)
+})
+
 test('children are not started with the debugger of their parent', async () => {
   write(
     'project/who.js',

@@ -33,7 +33,9 @@ export function casesOf(file: string, source: string): readonly Case[] {
     if (ids.length === 0) return []
     const body = source.slice(head.index, heads[index + 1]?.index)
     const said = [...body.matchAll(/skip\((['"`])((?:(?!\1).)*)\1/g)].map((match) => `skip: ${match[2]}`)
-    const noted = [...body.matchAll(/console\.log\((['"`])(# (?:(?!\1).)*)\1/g)].map((match) => match[2] as string)
+    const noted = [...body.matchAll(/console\.log\((['"`])((?:# |skip: )(?:(?!\1).)*)\1/g)].map(
+      (match) => match[2] as string,
+    )
     // Helpers that skip say the title.
     return { file, ids, title, printed: pattern(title), notes: [`skip: ${title}: `, ...said, ...noted].map(pattern) }
   })

@@ -4,17 +4,17 @@ import { killAll } from '../support/command.js'
 import { Folder, Serving } from '../support/workers.js'
 import { Clients } from './clients.js'
 import type { Figure } from './run.js'
-import { subject } from './subject.js'
+import { subject, type Usage } from './subject.js'
 
 const MiB = 1024 * 1024
 const mib = (bytes: number) => `${(bytes / MiB).toFixed(1)} MiB`
 const whole = (count: number) => count.toLocaleString('en-US')
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
-const stood = (ms: number): Figure => ({
-  what: 'the event loop stood still for at most',
-  seen: `${ms} ms`,
+const stood = ({ stillMs, workedMs }: Usage): Figure => ({
+  what: 'the event loop stood still for at most, and worked meanwhile',
+  seen: `${stillMs} ms, ${workedMs} ms`,
   goal: 'under 200 ms',
-  isMet: ms < 200,
+  isMet: stillMs < 200,
 })
 
 export async function cycles(isQuick: boolean): Promise<readonly Figure[]> {
@@ -51,7 +51,7 @@ export async function cycles(isQuick: boolean): Promise<readonly Figure[]> {
       isMet: before.descriptors === after.descriptors,
     },
     { what: 'opened less closed', seen: whole(balance), goal: '0', isMet: balance === 0 },
-    stood(after.stillMs),
+    stood(after),
   ]
 }
 
@@ -99,7 +99,7 @@ export async function slow(isQuick: boolean): Promise<readonly Figure[]> {
       goal: 'under 250 MiB',
       isMet: usage.residentBytes < 250 * MiB,
     },
-    stood(usage.stillMs),
+    stood(usage),
   ]
 }
 
@@ -121,7 +121,7 @@ export async function deaf(isQuick: boolean): Promise<readonly Figure[]> {
       goal: 'under 256 MiB',
       isMet: cost < 256 * MiB,
     },
-    stood(after.stillMs),
+    stood(after),
   ]
 }
 
@@ -144,7 +144,7 @@ export async function watermark(isQuick: boolean): Promise<readonly Figure[]> {
       goal: 'at most 32,768 B',
       isMet: usage.mostHeld <= 2 * high && got === lines * 1_024,
     },
-    stood(usage.stillMs),
+    stood(usage),
   ]
 }
 

@@ -11,6 +11,8 @@ export interface Usage {
   readonly descriptors: number
   /** The longest the event loop stood still since the last question, in milliseconds. */
   readonly stillMs: number
+  /** What it worked meanwhile, on all its threads; the rest of the time others had the processors. */
+  readonly workedMs: number
   readonly connections: number
   readonly counters: Readonly<Record<string, number>>
   /** Most bytes that were seen waiting for one peer. */
@@ -69,12 +71,25 @@ if (process.argv[2] === 'subject') {
   await server.start()
   const delay = monitorEventLoopDelay({ resolution: 5 })
   delay.enable()
+  // How much of the longest stretch between two turns of a timer this process worked; the rest it waited for a processor.
+  let longest = { ms: 0, workedMs: 0 }
+  let last = { at: performance.now(), cpu: process.cpuUsage() }
+  setInterval(() => {
+    const now = { at: performance.now(), cpu: process.cpuUsage() }
+    const ms = now.at - last.at
+    if (ms > longest.ms) {
+      const { user, system } = process.cpuUsage(last.cpu)
+      longest = { ms, workedMs: (user + system) / 1_000 }
+    }
+    last = now
+  }, 5).unref()
   process.on('message', async (message) => {
     if (message === 'stop') {
       await server.stop({ timeoutMs: 0 })
       process.exit(0)
     }
     const stillMs = Math.round(delay.max / 1e6)
+    const workedMs = Math.round(longest.workedMs)
     for (let i = 0; i < 3; i++) {
       globalThis.gc?.()
       await new Promise((resolve) => setTimeout(resolve, 20))
@@ -84,12 +99,15 @@ if (process.argv[2] === 'subject') {
       residentBytes: process.memoryUsage.rss(),
       descriptors: readdirSync('/proc/self/fd').length,
       stillMs,
+      workedMs,
       connections: server.connections.size,
       counters: { ...server.counters },
       mostHeld,
     } satisfies Usage)
     // The collection above is the question's doing.
     delay.reset()
+    longest = { ms: 0, workedMs: 0 }
+    last = { at: performance.now(), cpu: process.cpuUsage() }
   })
   process.send?.({ port: server.listeners.get('default')?.endpoint.port })
 }

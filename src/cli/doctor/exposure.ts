@@ -156,7 +156,10 @@ export function clusterLogin({ configuration }: Facts): Finding[] {
   const findings: Finding[] = []
   for (const [where, given] of named) {
     const { servers = [], tls, user, token, nkey, credentials } = given
-    const list = (typeof servers === 'string' ? servers.split(',') : (servers as readonly unknown[])).map(String)
+    const list = (typeof servers === 'string' ? servers.split(',') : (servers as readonly unknown[])).map((server) =>
+      // A login in an address is refused where it is used; here it must not be said.
+      String(server).replace(/\/\/[^/@]*@/, '//'),
+    )
     const far = list.filter((server) => {
       const [, six, four] = /^(?:\w+:\/\/)?(?:\[([^\]]*)\]|([^:/]*))/.exec(server) ?? []
       return reachOf(six ?? four) !== 'loopback'

@@ -98,7 +98,10 @@ function totalsOf(status: Status, before: Status | undefined, seconds: number): 
 
 function alarmsOf({ alarms }: Status): string {
   if (alarms.length === 0) return ''
-  const said = alarms.map(({ alarm, listener = '', value, limit }) => `${alarm} ${listener} ${value}/${limit}`)
+  const said = alarms.map(
+    ({ alarm, listener = '', worker, value, limit }) =>
+      `${worker === undefined ? '' : `${worker}/`}${alarm} ${listener} ${value}/${limit}`,
+  )
   return printable(`alarms: ${said.join(', ').replace(/ +/g, ' ')}`)
 }
 

@@ -107,12 +107,9 @@ class Screen {
     stdout.write(ENTER)
     this.#draw()
     this.#timer = setInterval(() => void this.#tick(), this.#intervalMs)
+    let failure: Error | undefined
     try {
-      const failure = await over
-      if (failure === undefined) return 0
-      restore()
-      process.stderr.write(`gaidaros: ${printable(failure.message)}\n`)
-      return 1
+      failure = await over
     } finally {
       clearInterval(this.#timer)
       process.removeListener('exit', restore)
@@ -121,8 +118,12 @@ class Screen {
       stdin.removeListener('data', onKeys)
       stdin.setRawMode(false)
       stdin.pause()
+      // Once: a second time would put the cursor back where it was, and what is said next over what was said.
       restore()
     }
+    if (failure === undefined) return 0
+    process.stderr.write(`gaidaros: ${printable(failure.message)}\n`)
+    return 1
   }
 
   async #tick(): Promise<void> {

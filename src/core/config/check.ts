@@ -137,8 +137,9 @@ function expectation({ code, message, expected, values, minimum, maximum }: Issu
   return `expected something else (${message})`
 }
 
-/** A branch as a whole may hold some. */
-function withoutSecrets(value: unknown, path: Path): unknown {
+/** A branch as a whole may hold some, and so may an address. */
+export function withoutSecrets(value: unknown, path: Path): unknown {
+  if (typeof value === 'string' || value instanceof String) return value.replace(/(\w:\/\/)[^/\s@]+@/g, '$1(hidden)@')
   if (typeof value !== 'object' || value === null) return value
   // Deeper than any setting: a thing of code, and perhaps a circle.
   if (path.length > 8) return '…'

@@ -14,6 +14,7 @@ import { isPlainlyRight } from './quick-check.js'
 import { type Branch, isBranch, type Origin, type Path, Tree } from './tree.js'
 
 export type { Assignment } from './assignments.js'
+export { withoutSecrets } from './check.js'
 export { loadModule } from './load-module.js'
 export { atKey, ofListener, withOrigin } from './trace.js'
 export type { Origin } from './tree.js'

@@ -128,7 +128,7 @@ function queryOf(request: ControlRequest): Query {
     return direction * order || (a.id < b.id ? -1 : 1)
   }
   const { listener } = request
-  const filter = filterOf(textOf(request, 'filter') ?? '')
+  const filter = filterOf(textOf(request, 'filter') ?? '', textOf(request, 'worker'))
   return {
     matches: (facts) => (listener === undefined || facts.listener === listener) && filter(facts),
     compare,
@@ -140,19 +140,23 @@ function queryOf(request: ControlRequest): Query {
 /**
  * Words that all must be found in id, listener, transport, address or state; or comparisons, such as `idleMs>60000`.
  *
+ * @param worker - Whose connections these are: their ids are shown as `worker/id`, so that is how they are looked for.
  * @throws {Error} for a comparison with something that is no number of a connection.
  */
-export function filterOf(text: string): (facts: ConnectionFacts) => boolean {
-  const terms = text.split(/\s+/).filter(Boolean).map(termOf)
+export function filterOf(text: string, worker?: string): (facts: ConnectionFacts) => boolean {
+  const terms = text
+    .split(/\s+/)
+    .filter(Boolean)
+    .map((word) => termOf(word, worker === undefined ? '' : `${worker}/`))
   return (facts) => terms.every((term) => term(facts))
 }
 
-function termOf(word: string): (facts: ConnectionFacts) => boolean {
+function termOf(word: string, prefix: string): (facts: ConnectionFacts) => boolean {
   const comparison = /^(\w+)([<>])(\d{1,15})$/.exec(word)
   if (comparison === null) {
     const wanted = word.toLowerCase()
     return ({ id, listener, transport, remote, state }) =>
-      `${id} ${listener} ${transport} ${remote} ${state}`.toLowerCase().includes(wanted)
+      `${prefix}${id} ${listener} ${transport} ${remote} ${state}`.toLowerCase().includes(wanted)
   }
   const [, key = '', sign, number] = comparison
   const numbers = connectionKeys.filter((one) => /Ms$|Bytes$|^bytes|^messages|^inFlight/.test(one))

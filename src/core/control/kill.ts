@@ -51,7 +51,7 @@ function chosenOf(server: Server, request: ControlRequest): Session[] {
   }
   if (listener !== undefined) listenersOf(server, listener)
   const networks = source === undefined ? undefined : new Networks([source], 'source')
-  const matches = filterOf(filter ?? '')
+  const matches = filterOf(filter ?? '', textOf(request, 'worker'))
   return sessionsOf(server).filter((session) => {
     if (listener !== undefined && session.listener !== listener) return false
     if (networks !== undefined) {

@@ -6,15 +6,9 @@
  */
 import type { Load, PlaceLoad } from '../executor.js'
 import type { ListenerHandle, Server } from '../lifecycle.js'
+import { addTraffic, type TrafficFacts } from './figures.js'
 import { addBuckets, type Buckets } from './latency.js'
 import type { LoopFacts } from './loop.js'
-
-export interface TrafficFacts {
-  readonly bytesIn: number
-  readonly bytesOut: number
-  readonly messagesIn: number
-  readonly messagesOut: number
-}
 
 export interface ListenerStatus {
   readonly name: string
@@ -92,6 +86,8 @@ export interface AlarmStatus {
   readonly alarm: string
   /** Missing: the whole server's. */
   readonly listener?: string
+  /** Of several server processes: whose. */
+  readonly worker?: string
   readonly since: string
   readonly value: number
   readonly limit: number
@@ -104,7 +100,7 @@ export interface WorkerStatus {
   readonly uptimeMs: number
   readonly connections: number
   readonly residentBytes: number
-  /** It has not answered in time: its numbers are missing from the sums, and its own are the last that are known. */
+  /** It has not answered in time: its counters are missing from the sums, and its own numbers are the last that are known. */
   readonly isSilent?: true
   /** Counts starts and reloads of all workers together. */
   readonly generation?: number
@@ -201,7 +197,7 @@ export function mergeStatus(parts: readonly { readonly worker: string; readonly 
       heapBytes: sum(all, ({ memory }) => memory.heapBytes),
       externalBytes: sum(all, ({ memory }) => memory.externalBytes),
     },
-    alarms: all.flatMap(({ alarms }) => alarms),
+    alarms: parts.flatMap(({ worker, result }) => result.alarms.map((alarm) => ({ ...alarm, worker }))),
     ...(loops.length > 0 && {
       loop: {
         p50Ms: Math.max(...loops.map(({ p50Ms }) => p50Ms)),
@@ -227,12 +223,7 @@ function addListeners(a: ListenerStatus, b: ListenerStatus): ListenerStatus {
     state: a.state === b.state ? a.state : 'mixed',
     connections: a.connections + b.connections,
     limit: a.limit === 'unlimited' || b.limit === 'unlimited' ? 'unlimited' : a.limit + b.limit,
-    traffic: {
-      bytesIn: a.traffic.bytesIn + b.traffic.bytesIn,
-      bytesOut: a.traffic.bytesOut + b.traffic.bytesOut,
-      messagesIn: a.traffic.messagesIn + b.traffic.messagesIn,
-      messagesOut: a.traffic.messagesOut + b.traffic.messagesOut,
-    },
+    traffic: addTraffic(a.traffic, b.traffic),
     ...(latencies.length > 0 && { latency: addBuckets(latencies) }),
   }
 }

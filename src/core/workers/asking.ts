@@ -5,7 +5,9 @@
  */
 import type { Clock } from '../clock.js'
 import type { ControlRequest } from '../control/ask.js'
+import { figuresOf } from '../control/figures.js'
 import type { ObserverReport, Reports } from '../control/report.js'
+import type { Status } from '../control/status.js'
 import { WorkerError } from '../errors.js'
 import type { AskOptions, Worker, WorkerState } from './worker.js'
 
@@ -26,7 +28,9 @@ export async function askAll(
   await Promise.all(
     workers.filter(isAsked).map(async (worker) => {
       try {
-        answers.push({ worker, answer: await worker.ask(request, options) })
+        const answer = await worker.ask(request, options)
+        if (request.command === 'status') worker.note(figuresOf((answer as Status).listeners))
+        answers.push({ worker, answer })
       } catch (error) {
         // It went meanwhile.
         if ((worker.state as WorkerState) === 'ended') return

@@ -3,6 +3,7 @@
  *
  * Room: core, mechanism. What is not one of these is dropped and counted; nothing a worker says makes the supervisor grow.
  */
+import type { ListenerFigures } from '../control/figures.js'
 import type { EndpointParts } from '../endpoint.js'
 import type { SocketKind } from '../transport.js'
 import type { Want } from './holder.js'
@@ -37,6 +38,7 @@ export interface Pong {
   /** Of the heap's limit, 0 to 1. */
   readonly heapShare: number
   readonly counters: Readonly<Record<string, number>>
+  readonly figures: readonly ListenerFigures[]
 }
 
 export type FromWorker =
@@ -63,6 +65,7 @@ export interface ReadyListener {
 const kinds: readonly SocketKind[] = ['tcp', 'unix', 'udp', 'descriptor']
 const MOST_WANTS = 1_024
 const MOST_COUNTERS = 1_024
+const MOST_BUCKETS = 1_024
 const MOST_TAKEN = 65_536
 
 /** @returns undefined for what is none of these. */
@@ -88,10 +91,11 @@ export function readMessage(given: unknown): FromWorker | undefined {
       return { t, error: given.error }
     case 'pong':
     case 'drained': {
-      const { connections, heapShare, counters } = given
+      const { connections, heapShare, counters, figures } = given
       if (!isCount(connections) || typeof heapShare !== 'number' || !isCounters(counters)) return undefined
-      if (t === 'pong') return { t, connections, heapShare, counters }
-      return { t, connections, heapShare, counters, reports: isRecord(given.reports) ? given.reports : {} }
+      if (!Array.isArray(figures) || figures.length > MOST_WANTS || !figures.every(isFigures)) return undefined
+      const pong = { connections, heapShare, counters, figures }
+      return t === 'pong' ? { t, ...pong } : { t, ...pong, reports: isRecord(given.reports) ? given.reports : {} }
     }
     case 'told':
       return isCount(given.asker) && isRecord(given.line) ? { t, asker: given.asker, line: given.line } : undefined
@@ -126,6 +130,19 @@ function isCounters(value: unknown): value is Record<string, number> {
   if (!isRecord(value)) return false
   const entries = Object.values(value)
   return entries.length <= MOST_COUNTERS && entries.every((one) => typeof one === 'number')
+}
+
+function isFigures(value: unknown): value is ListenerFigures {
+  if (!isRecord(value) || typeof value.name !== 'string' || !isRecord(value.traffic)) return false
+  const { bytesIn, bytesOut, messagesIn, messagesOut } = value.traffic
+  if (![bytesIn, bytesOut, messagesIn, messagesOut].every(isCount)) return false
+  const { latency } = value
+  if (latency === undefined) return true
+  return (
+    Array.isArray(latency) &&
+    latency.length <= MOST_BUCKETS &&
+    latency.every((one) => Array.isArray(one) && one.length === 2 && one.every(isCount))
+  )
 }
 
 function isWant(value: unknown): value is Want {

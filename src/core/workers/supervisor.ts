@@ -7,6 +7,7 @@
  */
 import type { Clock } from '../clock.js'
 import type { ControlRequest } from '../control/ask.js'
+import { addFigures, type ListenerFigures } from '../control/figures.js'
 import type { ObserverReport } from '../control/report.js'
 import { ShutdownError, toError, WiringError, WorkerError } from '../errors.js'
 import type { EventHub } from '../events.js'
@@ -71,6 +72,8 @@ export class Supervisor implements WorkerOwner {
   /** Those that are to take a place of the present generation, by slot: one at a time. */
   readonly #filling = new Map<number, Worker>()
   readonly #departed: Departed
+  /** What those carried that have ended, of listeners that there still are. */
+  #past: readonly ListenerFigures[] = []
   #generations = 0
   #reloading: Promise<void> | undefined
   #stopping: Promise<void> | undefined
@@ -297,6 +300,8 @@ export class Supervisor implements WorkerOwner {
     const { holder, events, counters } = this.#parts
     holder.unseat(worker)
     for (const [name, count] of Object.entries(worker.last.counters)) counters[name] = (counters[name] ?? 0) + count
+    const isListed = new Set(this.listeners.map(({ name }) => name))
+    this.#past = addFigures([this.#past, worker.last.figures]).filter(({ name }) => isListed.has(name))
     const { slot, pid, generation } = worker
     if (end.wasReady) this.remember(processOf(worker), `${slot}`, worker.reports)
     const { status, signal, reason } = end
@@ -389,6 +394,11 @@ export class Supervisor implements WorkerOwner {
   async report(observer: string): Promise<readonly ObserverReport[]> {
     const living = await askObservers(this.workers, observer)
     return [...living, ...this.#departed.reports(observer)]
+  }
+
+  /** What all workers have carried, by listener: those that have ended too, and those that are silent as they said it last. */
+  get figures(): readonly ListenerFigures[] {
+    return addFigures([...this.workers.map(({ last }) => last.figures), this.#past])
   }
 
   /** Of a process that has served and serves no more. */

@@ -5,6 +5,7 @@
  */
 import type { Clock } from '../clock.js'
 import type { Asker, ControlRequest } from '../control/ask.js'
+import type { ListenerFigures } from '../control/figures.js'
 import { WorkerError } from '../errors.js'
 import { unpackError } from '../places/portable-error.js'
 import type { HeldSet, SocketPort } from './holder.js'
@@ -78,7 +79,7 @@ export class Worker implements SocketPort {
   readonly since: number
   listeners: readonly ReadyListener[] = []
   isReachable = true
-  last: Pong = { connections: 0, heapShare: 0, counters: {} }
+  last: Pong = { connections: 0, heapShare: 0, counters: {}, figures: [] }
   /** The last words of its observers, where it had the time to say them. */
   reports: Readonly<Record<string, unknown>> = {}
   readonly #owner: WorkerOwner
@@ -225,6 +226,11 @@ export class Worker implements SocketPort {
   #pass(from: WorkerState, to: WorkerState): void {
     if (this.#state !== from) throw this.#error ?? this.#gone('it is leaving')
     this.#state = to
+  }
+
+  /** It has said meanwhile what it has carried. */
+  note(figures: readonly ListenerFigures[]): void {
+    this.last = { ...this.last, figures }
   }
 
   /** Asks for a sign of life. */

@@ -184,8 +184,8 @@ function showHead(status) {
 
 function showAlarms(alarms) {
   $('alarms').hidden = alarms.length === 0
-  const rows = alarms.map(({ alarm, listener, value, limit, since }) => {
-    const whose = listener === undefined ? 'the server' : listener
+  const rows = alarms.map(({ alarm, listener, worker, value, limit, since }) => {
+    const whose = `${listener ?? 'the server'}${worker === undefined ? '' : ` (worker ${worker})`}`
     const at = new Date(since).toLocaleTimeString()
     return el('li', {}, el('b', {}, alarm), ` of ${whose}: ${count(value)} of ${count(limit)}, since ${at}`)
   })

@@ -14,16 +14,18 @@ const want = {
   options: {},
   waits: false,
 }
+const traffic = { bytesIn: 4, bytesOut: 3, messagesIn: 2, messagesOut: 1 }
+const carried = { name: 'a', traffic, latency: [[20, 5]] as const }
 const good: readonly FromWorker[] = [
   { t: 'planned', wants: [want as never], workers: { count: 2, balance: 'kernel' }, drainMs: 5, companions: [1], seed: undefined }, // biome-ignore format: a line each
   { t: 'ready', listeners: [{ name: 'a', endpoints: ['tcp://[::1]:1'] }] },
   { t: 'failed', error: 'x' },
-  { t: 'pong', connections: 3, heapShare: 0.5, counters: { accepted: 4 } },
+  { t: 'pong', connections: 3, heapShare: 0.5, counters: { accepted: 4 }, figures: [] },
   { t: 'full', listener: 'a', isFull: true },
   { t: 'copy', id: 4 },
   { t: 'answer', id: 4, result: [], error: undefined },
   { t: 'dying', error: 'x' },
-  { t: 'drained', connections: 0, heapShare: 0.1, counters: {}, reports: { metrics: {} } },
+  { t: 'drained', connections: 0, heapShare: 0.1, counters: {}, figures: [carried], reports: { metrics: {} } },
   { t: 'took', count: 2 },
   { t: 'told', asker: 2, line: { tap: '1' } },
   { t: 'junk' },
@@ -53,7 +55,10 @@ test('100,000 other things are refused, or are really what they say', () => {
         assert.ok(message.drainMs >= 0)
         assert.ok(message.companions.every((index) => index >= 0))
       }
-      if (message.t === 'pong') assert.ok(Object.values(message.counters).every((one) => typeof one === 'number'))
+      if (message.t === 'pong') {
+        assert.ok(Object.values(message.counters).every((one) => typeof one === 'number'))
+        assert.ok(message.figures.every(({ traffic: { bytesIn } }) => Number.isSafeInteger(bytesIn) && bytesIn >= 0))
+      }
       if (message.t === 'copy') assert.ok(message.id >= 0)
     }),
     { numRuns: 100_000 },
@@ -62,7 +67,16 @@ test('100,000 other things are refused, or are really what they say', () => {
 
 test('more counters or listeners than any server has are refused', () => {
   const counters = Object.fromEntries(Array.from({ length: 2_000 }, (_, i) => [`c${i}`, i]))
-  assert.is(readMessage({ t: 'pong', connections: 1, heapShare: 0, counters }), undefined)
+  assert.is(readMessage({ t: 'pong', connections: 1, heapShare: 0, counters, figures: [] }), undefined)
+  const pong = (figures: unknown) => readMessage({ t: 'pong', connections: 1, heapShare: 0, counters: {}, figures })
+  assert.ok(pong([carried]))
+  for (const figures of [
+    undefined,
+    [{ ...carried, traffic: {} }],
+    [{ ...carried, latency: [[1]] }],
+    Array(2_000).fill(carried),
+  ])
+    assert.is(pong(figures), undefined)
   const wants = Array.from({ length: 2_000 }, () => want)
   assert.is(readMessage({ t: 'planned', wants, workers: 2, drainMs: 1, companions: [], seed: undefined }), undefined)
 })
