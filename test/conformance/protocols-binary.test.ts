@@ -16,7 +16,9 @@ const word = (random: Random): string => ['a', 'sensors/kitchen', 'ü/+x', 'x'.r
 
 // ── mqtt ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const { codec: packets } = mqtt.create({ inFlight: 1, subscriptions: 1, retained: 1 }, { clock: systemClock } as never)
+const { codec: packets } = mqtt.create({ inFlight: 1, subscriptions: 1, retained: 1, sessions: 1, sessionMs: 1 }, {
+  clock: systemClock,
+} as never)
 interface Publish {
   readonly topic: string
   readonly payload: Buffer

@@ -1,4 +1,4 @@
-// time limit: 180 s
+// time limit: 400 s
 /** JSON-RPC in both framings, and syslog, keep every promise of the published suite over 100,000 generated cases each. */
 import { test } from 'uvu'
 import { jsonRpc } from '#src/plugins/protocols/json-rpc.js'
@@ -45,7 +45,7 @@ for (const framing of ['lines', 'headers'] as const) {
                 'x'.repeat(5_000),
               ].map((bytes) => Buffer.from(bytes)),
             }),
-        cases: side === 'codec' ? 100_000 : 1_000,
+        cases: 100_000,
       },
       { test },
     )

@@ -50,7 +50,7 @@ async function serving(workers: number, executor: NamedExecutor, listen: string)
     return { endpoint: String([...server.listeners][0]?.endpoint), stop: () => server.stop() }
   }
   const args = ['serve', '--listen', listen, '--handler', `${placed}#Talker`, '--workers', String(workers)]
-  const command = gaidaros([...args, '--set', `executor=${JSON.stringify(executor)}`], { limitMs: 60_000 })
+  const command = gaidaros([...args, '--set', `executor=${JSON.stringify(executor)}`], { limitMs: 120_000 })
   const [, endpoint = ''] = await command.shows(/^listening default (\S+)$/m)
   await command.ready()
   return {

@@ -1,4 +1,4 @@
-// time limit: 240 s
+// time limit: 360 s
 /** TLS in depth: certificates that change, sessions resumed elsewhere, ALPN choosing the protocol, TLS or plain on one port. */
 import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'

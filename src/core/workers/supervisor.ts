@@ -5,19 +5,19 @@
  * Room: core, mechanism. It runs no handler and reads no configuration: its first worker does that and says what it needs. Sockets
  * and processes come through the constructor.
  */
-import { Backoff } from '../backoff.js'
 import type { Clock } from '../clock.js'
 import type { ControlRequest } from '../control/ask.js'
-import { addFigures, figuresOf, type ListenerFigures } from '../control/figures.js'
-import type { ObserverReport, Reports } from '../control/report.js'
-import type { Status } from '../control/status.js'
+import { addFigures, type ListenerFigures } from '../control/figures.js'
+import type { ObserverReport } from '../control/report.js'
 import { ShutdownError, toError, WiringError, WorkerError } from '../errors.js'
 import type { EventHub } from '../events.js'
 import type { StopOptions } from '../lifecycle.js'
+import { type Answers, askAll, askObservers, Departed, processOf } from './asking.js'
 import type { HeldSet, SocketHolder } from './holder.js'
 import type { Init, Planned, ReadyListener } from './messages.js'
 import { type SettledWorkers, settleWorkers } from './options.js'
-import { type AskOptions, type Spawn, Worker, type WorkerEnd, type WorkerOwner, type WorkerState } from './worker.js'
+import { Restarts } from './restarts.js'
+import { type AskOptions, type Spawn, Worker, type WorkerEnd, type WorkerOwner } from './worker.js'
 
 export type SupervisorState = 'created' | 'starting' | 'ready' | 'draining' | 'stopped'
 
@@ -46,30 +46,10 @@ interface Generation {
   readonly set: HeldSet
 }
 
-/** What workers have answered, and who has not in time. */
-export interface Answers {
-  readonly answers: readonly { readonly worker: Worker; readonly answer: unknown }[]
-  readonly silent: readonly Worker[]
-}
+export type { Answers }
 
-interface Departed {
-  readonly process: string
-  readonly worker: string
-  readonly reports: Readonly<Record<string, unknown>>
-  readonly at: number
-}
-
-/** Whoever asks for reports has asked again by then. */
-const DEPARTED_MS = 60_000
-const MOST_DEPARTED = 64
 /** After a switch: time for a connection to say one more thing and be answered, before it is ended. */
 const PATIENCE_MS = 2_000
-/** After its last fault, until a supervisor believes that it is over. */
-const CALM_MS = 10_000
-/** With the end of a worker that had served, five ends. */
-const MANY_FAILURES = 4
-const FIRST_DELAY_MS = 1_000
-const MOST_DELAY_MS = 30_000
 /** Ticks missed by ourselves say nothing about workers. */
 const LATE = 2
 /** How often keys of TLS tickets are made anew. */
@@ -79,7 +59,7 @@ export class Supervisor implements WorkerOwner {
   readonly clock: Clock
   readonly stopped: Promise<void>
   readonly #parts: SupervisorParts
-  readonly #backoff: Backoff
+  readonly #restarts: Restarts
   #state: SupervisorState = 'created'
   #current: Generation | undefined
   /** All that live, those that drain or are not ready yet too. */
@@ -89,8 +69,9 @@ export class Supervisor implements WorkerOwner {
   readonly #suspended = new Set<string>()
   /** Limits that were set while it ran, by their path. */
   readonly #limits = new Map<string, ControlRequest>()
-  /** Who has ended, and what it said last. */
-  #departed: Departed[] = []
+  /** Those that are to take a place of the present generation, by slot: one at a time. */
+  readonly #filling = new Map<number, Worker>()
+  readonly #departed: Departed
   /** What those carried that have ended, of listeners that there still are. */
   #past: readonly ListenerFigures[] = []
   #generations = 0
@@ -99,17 +80,20 @@ export class Supervisor implements WorkerOwner {
   #resolveStopped: () => void = () => {}
   #cancelTick = () => {}
   #tickedAt = 0
-  #crashedAt = Number.NEGATIVE_INFINITY
-  #isCrashing = false
-  /** Starts that failed, one after another. */
-  #failures = 0
-  readonly #delayed = new Set<() => void>()
   #cutAt: ((timeoutMs: number) => void) | undefined
 
   constructor(parts: SupervisorParts) {
     this.#parts = parts
     this.clock = parts.clock
-    this.#backoff = new Backoff(parts.clock)
+    this.#departed = new Departed(parts.clock)
+    this.#restarts = new Restarts({
+      clock: parts.clock,
+      start: (slot) => this.#replace(slot),
+      crashing: (worker, delayMs) => {
+        this.count('workers.crash-loop')
+        parts.events.emit('workers.crashing', { worker, delayMs })
+      },
+    })
     this.stopped = new Promise((resolve) => {
       this.#resolveStopped = resolve
     })
@@ -120,7 +104,7 @@ export class Supervisor implements WorkerOwner {
   }
   /** Workers start and end without having served. */
   get isCrashing(): boolean {
-    return this.#isCrashing
+    return this.#restarts.isCrashing
   }
   get workers(): readonly Worker[] {
     return [...this.#workers].sort((a, b) => a.generation - b.generation || a.slot - b.slot)
@@ -245,16 +229,17 @@ export class Supervisor implements WorkerOwner {
     this.#limits.clear()
     this.#seated.clear()
     for (const worker of before) holder.unseat(worker)
-    for (const worker of workers) if (worker.state !== 'ended') this.#seat(worker, generation)
+    // One that has been proved may have said since that it will end.
+    for (const worker of workers) if (worker.state === 'ready') this.#seat(worker, generation)
     for (const worker of before) worker.drain(generation.planned.drainMs, PATIENCE_MS)
     holder.keepOnly(generation.set)
-    this.#cancelDelayed()
+    this.#restarts.cancel()
     for (let slot = 0; slot < generation.workers.count; slot++) if (!this.#seated.has(slot)) this.#replace(slot)
   }
 
   #seat(worker: Worker, { set }: Generation): void {
     this.#seated.set(worker.slot, worker)
-    this.#failures = 0
+    this.#restarts.served()
     this.#listeners = worker.listeners
     for (const listener of this.#suspended) worker.ask({ command: 'suspend', listener }).catch(() => {})
     for (const request of this.#limits.values()) worker.ask(request).catch(() => {})
@@ -275,14 +260,16 @@ export class Supervisor implements WorkerOwner {
   async #refill(slot: number): Promise<void> {
     const generation = this.#current
     if (generation === undefined || this.#stopping !== undefined || this.#seated.has(slot)) return
-    if (slot >= generation.workers.count) return
+    if (slot >= generation.workers.count || this.#filling.get(slot)?.generation === generation.number) return
     const worker = this.#launch(slot, generation.number, generation.planned.seed)
+    this.#filling.set(slot, worker)
     try {
       await this.#prepare(worker, generation)
     } catch (thrown) {
       worker.end('never ready', toError(thrown))
       throw thrown
     }
+    if (this.#filling.get(slot) === worker) this.#filling.delete(slot)
     if (this.#current === generation && this.#stopping === undefined && !this.#seated.has(slot))
       this.#seat(worker, generation)
     else worker.drain(0, 0)
@@ -297,16 +284,19 @@ export class Supervisor implements WorkerOwner {
     this.#parts.holder.changed()
   }
 
-  /** It is about to end by itself, in order; another one takes its place already. */
+  /** It is about to end by itself, in order. If it serves, another one takes its place already. */
   leaving(worker: Worker): void {
+    const { slot } = worker
+    const wasSeated = this.#seated.get(slot) === worker
     this.#parts.holder.unseat(worker)
-    if (this.#seated.get(worker.slot) === worker) this.#seated.delete(worker.slot)
+    if (wasSeated) this.#seated.delete(slot)
     worker.drain(this.drainMs, 0)
-    this.#startAgain(worker, true, true)
+    if (wasSeated) this.#startAgain(slot, true, true)
   }
 
   ended(worker: Worker, end: WorkerEnd): void {
     this.#workers.delete(worker)
+    if (this.#filling.get(worker.slot) === worker) this.#filling.delete(worker.slot)
     const { holder, events, counters } = this.#parts
     holder.unseat(worker)
     for (const [name, count] of Object.entries(worker.last.counters)) counters[name] = (counters[name] ?? 0) + count
@@ -323,44 +313,13 @@ export class Supervisor implements WorkerOwner {
     events.emit('worker.ended', { worker: slot, pid, generation, reason, status, signal, connections, error })
     if (this.#seated.get(slot) === worker) {
       this.#seated.delete(slot)
-      this.#startAgain(worker, !end.isFromOutside, end.wasReady)
-    } else if (generation === this.#current?.number && !isExpected && !end.wasReady)
-      this.#startAgain(worker, true, false)
+      this.#startAgain(slot, !end.isFromOutside, end.wasReady)
+    } else if (generation === this.#current?.number && !isExpected && !end.wasReady) this.#startAgain(slot, true, false)
   }
 
-  /**
-   * @param isFault - Of the program: five in ten seconds, and the next start waits. Somebody who kills workers that were ready
-   * (an operator, a test, the system out of memory) shall not stop the service with it.
-   */
-  #startAgain(worker: Worker, isFault: boolean, wasReady: boolean): void {
+  #startAgain(slot: number, isFault: boolean, wasReady: boolean): void {
     if (this.#stopping !== undefined || this.#current === undefined) return
-    const { slot } = worker
-    if (!isFault) return this.#replace(slot)
-    this.#crashedAt = this.clock.now()
-    if (!wasReady) this.#failures++
-    let delayMs = 0
-    // By number, whatever the time between: on a busy machine each attempt takes long, and costs the others all the more.
-    if (this.#failures >= MANY_FAILURES) {
-      delayMs = Math.min(MOST_DELAY_MS, FIRST_DELAY_MS * 2 ** (this.#failures - MANY_FAILURES))
-      const cancel = this.clock.after(delayMs, () => {
-        this.#delayed.delete(cancel)
-        this.#replace(slot)
-      })
-      this.#delayed.add(cancel)
-    } else {
-      this.#backoff.next(wasReady, () => this.#replace(slot))
-      delayMs = this.#backoff.delayMs
-    }
-    if (delayMs === 0) return
-    this.#isCrashing = true
-    this.count('workers.crash-loop')
-    this.#parts.events.emit('workers.crashing', { worker: slot, delayMs })
-  }
-
-  #cancelDelayed(): void {
-    this.#backoff.stop()
-    for (const cancel of this.#delayed) cancel()
-    this.#delayed.clear()
+    this.#restarts.again(slot, isFault, wasReady)
   }
 
   // -- watching ------------------------------------------------------------------------------------------------------
@@ -377,10 +336,8 @@ export class Supervisor implements WorkerOwner {
         worker.end('stuck', new WorkerError('ENDED', message))
       } else worker.ping()
     }
-    if (this.#isCrashing && this.#seated.size === this.#current?.workers.count && now - this.#crashedAt > CALM_MS) {
-      this.#isCrashing = false
+    if (this.#seated.size === this.#current?.workers.count && this.#restarts.isOver())
       this.#parts.events.emit('workers.recovered', { workers: this.#seated.size })
-    }
     this.#cancelTick = this.clock.after(heartbeatMs, () => this.#tick())
   }
 
@@ -429,57 +386,14 @@ export class Supervisor implements WorkerOwner {
   // -- steering ------------------------------------------------------------------------------------------------------
 
   /** Asks every worker that has begun to serve, those that drain too. Whoever does not answer in time is `silent`. */
-  async askAll(request: ControlRequest, options: AskOptions = {}): Promise<Answers> {
-    const answers: { worker: Worker; answer: unknown }[] = []
-    const silent: Worker[] = []
-    await Promise.all(
-      this.workers.map(async (worker) => {
-        if (worker.state !== 'ready' && worker.state !== 'draining') return
-        try {
-          const answer = await worker.ask(request, options)
-          if (request.command === 'status') worker.note(figuresOf((answer as Status).listeners))
-          answers.push({ worker, answer })
-        } catch (error) {
-          // It went meanwhile; what it refuses, all of them refuse.
-          if ((worker.state as WorkerState) === 'ended') return
-          if (!(error instanceof WorkerError)) throw error
-          silent.push(worker)
-        }
-      }),
-    )
-    const order = (a: Worker, b: Worker) => a.generation - b.generation || a.slot - b.slot
-    return { answers: answers.sort((a, b) => order(a.worker, b.worker)), silent: silent.sort(order) }
+  askAll(request: ControlRequest, options: AskOptions = {}): Promise<Answers> {
+    return askAll(this.workers, request, options)
   }
 
   /** What observers of that name know: of every worker that lives, and for a minute of those that have ended. */
   async report(observer: string): Promise<readonly ObserverReport[]> {
-    const living = await Promise.all(
-      this.workers.map(async (worker) => {
-        const asks = worker.state === 'ready' || worker.state === 'draining'
-        const request = { command: 'report', observer }
-        const answer = asks ? await worker.ask(request).catch(() => undefined) : undefined
-        return { worker, report: (answer as Reports | undefined)?.reports[0]?.report }
-      }),
-    )
-    const now = this.clock.now()
-    this.#departed = this.#departed.filter(({ at }) => now - at < DEPARTED_MS)
-    return [
-      ...living
-        // Those that ended meanwhile are among the departed.
-        .filter(({ worker }) => (worker.state as WorkerState) !== 'ended')
-        .map(({ worker, report }) => ({
-          process: processOf(worker),
-          worker: `${worker.slot}`,
-          state: worker.state,
-          report,
-        })),
-      ...this.#departed.map(({ process, worker, reports }) => ({
-        process,
-        worker,
-        state: 'ended',
-        report: reports[observer],
-      })),
-    ]
+    const living = await askObservers(this.workers, observer)
+    return [...living, ...this.#departed.reports(observer)]
   }
 
   /** What all workers have carried, by listener: those that have ended too, and those that are silent as they said it last. */
@@ -489,8 +403,7 @@ export class Supervisor implements WorkerOwner {
 
   /** Of a process that has served and serves no more. */
   remember(process: string, worker: string, reports: Readonly<Record<string, unknown>>): void {
-    this.#departed.push({ process, worker, reports, at: this.clock.now() })
-    if (this.#departed.length > MOST_DEPARTED) this.#departed.shift()
+    this.#departed.add(process, worker, reports)
   }
 
   /** As all workers are told now, and those that take their places; until a reload, which reads what is configured. */
@@ -527,7 +440,7 @@ export class Supervisor implements WorkerOwner {
     const wasReady = this.#state === 'ready'
     const began = this.clock.now()
     this.#enter('draining')
-    this.#cancelDelayed()
+    this.#restarts.cancel()
     this.#cancelTick()
     const connections = [...this.#workers].reduce((sum, { last }) => sum + last.connections, 0)
     if (wasReady) events.emit('drain.started', { deadline: new Date(Date.now() + timeoutMs), connections })
@@ -576,11 +489,6 @@ export class Supervisor implements WorkerOwner {
 
 /** Before anything is known of `workers.readyMs`: to read a configuration. */
 const FIRST_READY_MS = 30_000
-
-/** A name that no other process of this supervisor has. */
-function processOf({ slot, generation, pid }: Worker): string {
-  return `${slot}.${generation}.${pid}`
-}
 
 function keysOf({ wants }: Planned): string {
   return JSON.stringify(wants.map(({ key, kind, endpoint }) => [key, kind, endpoint]))

@@ -93,6 +93,8 @@ export class Worker implements SocketPort {
   readonly #idOfAsker = new WeakMap<Asker, number>()
   #state: WorkerState = 'loading'
   #wasReady = false
+  /** It said goodbye: nobody was left there. */
+  #hasDrained = false
   #heardAt: number
   #lastId = 0
   #cause: string | undefined
@@ -194,7 +196,7 @@ export class Worker implements SocketPort {
 
   /** Gives it its sockets and waits until it listens. @throws its own error, or that it took too long. */
   async start(set: HeldSet): Promise<void> {
-    this.#state = 'starting'
+    this.#pass('loading', 'starting')
     const ready = new Promise<unknown>((resolve, reject) => {
       this.#ready = { resolve, reject }
     })
@@ -213,12 +215,17 @@ export class Worker implements SocketPort {
     })
   }
 
-  /** Proved: it gets connections. */
+  /** Proved: it gets connections. @throws when it has said meanwhile that it will end. */
   settle(): void {
+    this.#pass('starting', 'ready')
     this.#cancelDeadline()
-    this.#state = 'ready'
     this.#wasReady = true
     this.#heardAt = this.#owner.clock.now()
+  }
+
+  #pass(from: WorkerState, to: WorkerState): void {
+    if (this.#state !== from) throw this.#error ?? this.#gone('it is leaving')
+    this.#state = to
   }
 
   /** It has said meanwhile what it has carried. */
@@ -291,6 +298,7 @@ export class Worker implements SocketPort {
       case 'drained':
         this.last = message
         this.reports = message.reports
+        this.#hasDrained = true
         return
       case 'told':
         this.#askers.get(message.asker)?.tell(message.line)
@@ -330,14 +338,16 @@ export class Worker implements SocketPort {
     if (this.#state === 'ended') return
     this.#cancelDeadline()
     this.#state = 'ended'
-    const reason = this.#cause ?? (signal === 'SIGABRT' ? this.#whyAborted() : (signal ?? `exit ${status}`))
+    // That it was told to drain is no reason for what it did instead.
+    const cause = this.#cause === 'drained' && !this.#hasDrained ? undefined : this.#cause
+    const reason = cause ?? (signal === 'SIGABRT' ? this.#whyAborted() : (signal ?? `exit ${status}`))
     const end: WorkerEnd = {
       status,
       signal,
       reason,
       error: this.#error,
       wasReady: this.#wasReady,
-      isFromOutside: this.#cause === undefined && ['SIGKILL', 'SIGTERM', 'SIGINT', 'SIGHUP'].includes(signal ?? ''),
+      isFromOutside: cause === undefined && ['SIGKILL', 'SIGTERM', 'SIGINT', 'SIGHUP'].includes(signal ?? ''),
     }
     const gone = this.#error ?? this.#gone(reason)
     this.#rejectPlanned(gone)

@@ -6,7 +6,6 @@
  * replies and credit are those of threads and processes.
  */
 import { randomBytes } from 'node:crypto'
-import { Backoff } from '../../../core/backoff.js'
 import type { Connection } from '../../../core/connection.js'
 import { ExecutorError, HandlerError, toError, WiringError } from '../../../core/errors.js'
 import type { Executor, Load, Placement, Task } from '../../../core/executor.js'
@@ -16,7 +15,7 @@ import { PlaceHandle, type PlaceOwner, type Seat } from '../../../core/places/pl
 import { type PlaceChooser, placedPlan } from '../../../core/places/placed-plan.js'
 import { PulledItems } from '../../../core/places/pulled-items.js'
 import type { Factory, PluginServices } from '../../../core/plugin.js'
-import { hash, loadKey } from '../pool.js'
+import { loadKey } from '../pool.js'
 import type { AffinityKey } from '../pool-options.js'
 import { Bus } from './bus.js'
 import * as envelopes from './envelope.js'
@@ -24,25 +23,12 @@ import { readEnvelope, subjectsOf, writeEnvelope } from './envelope.js'
 import { ClusterLink } from './link.js'
 import { nameAbroad } from './names.js'
 import { type ClusterOptions, clusterSchema, warnIfOpen } from './options.js'
-import { type Presence, readPresence } from './presence.js'
+import { readPresence } from './presence.js'
+import { type KnownNode, Roster } from './roster.js'
 import { Ticker } from './ticker.js'
 
 /** A server starts without nodes; but those that are there have this long to answer first. */
 const DISCOVERY_MS = 1_000
-/** Nodes remembered at most: whoever may publish may claim to be many. */
-const MOST_NODES = 1_024
-
-/** A node as this front knows it. */
-interface Node {
-  presence: Presence
-  heardAt: number
-  place: PlaceHandle | undefined
-  /** Own seats when it last said how many it has. */
-  seatsThen: number
-  readonly backoff: Backoff
-  /** Waits after it was lost again and again. */
-  isResting: boolean
-}
 
 /** A place and the link beneath. */
 interface Berth {
@@ -73,7 +59,7 @@ export class Front implements Executor, PlaceOwner, PlaceChooser {
   /** Nobody can guess where answers go. */
   readonly #id = randomBytes(16).toString('base64url')
   readonly #sources = new Map<number, HandlerSource>()
-  readonly #nodes = new Map<string, Node>()
+  readonly #nodes: Roster
   readonly #links = new Map<string, Berth>()
   readonly #berths = new Map<PlaceHandle, Berth>()
   readonly #defined = new Map<PlaceHandle, Map<number, Promise<unknown>>>()
@@ -98,6 +84,7 @@ export class Front implements Executor, PlaceOwner, PlaceChooser {
     this.#subjects = subjectsOf(options.name)
     this.clock = services.clock
     this.isPerMessage = options.affinity === 'none'
+    this.#nodes = new Roster(services.clock, this.isPerMessage)
     this.reopens = options.whenLost === 'reopen'
     this.mostRecordBytes = options.messageBytes
   }
@@ -163,20 +150,7 @@ export class Front implements Executor, PlaceOwner, PlaceChooser {
   }
 
   load(): Load {
-    const places = [...this.#nodes.values()].flatMap(({ presence, place }) => {
-      if (place === undefined && presence.state !== 'ready') return []
-      return [
-        {
-          name: `node ${presence.instance}`,
-          state: place?.state ?? ('starting' as const),
-          connections: place?.seats ?? 0,
-          running: place?.running ?? 0,
-          handled: place?.handled ?? 0,
-          memoryBytes: presence.memoryBytes,
-          connectionsOfAll: presence.connections,
-        },
-      ]
-    })
+    const places = this.#nodes.places()
     const dropped = this.#dropped
     return { running: this.#waiting, queued: 0, places, dropped, isConnected: this.#bus?.isUp ?? false }
   }
@@ -203,17 +177,17 @@ export class Front implements Executor, PlaceOwner, PlaceChooser {
       })
     }
     this.#ticker?.stop()
-    for (const { backoff } of this.#nodes.values()) backoff.stop()
+    this.#nodes.stop()
     await this.#bus?.close()
   }
 
   // -- choosing ------------------------------------------------------------------------------------------------------
 
   choose(connection: Connection): PlaceHandle {
-    const place = this.#keyOf === undefined ? this.#leastLoaded() : this.#byKey(String(this.#keyOf(connection)))
-    if (place !== undefined) return place
-    // One that starts will serve in a moment.
-    for (const { place: next } of this.#nodes.values()) if (next?.state === 'starting') return next
+    const place =
+      this.#keyOf === undefined ? this.#nodes.leastLoaded() : this.#nodes.byKey(String(this.#keyOf(connection)))
+    const chosen = place ?? this.#nodes.starting()
+    if (chosen !== undefined) return chosen
     const { name, whenDown } = this.#options
     if (whenDown === 'wait' && !this.#isEnding) return this.#lobby().place
     const why = this.#bus?.isUp
@@ -239,40 +213,6 @@ export class Front implements Executor, PlaceOwner, PlaceChooser {
     this.#waiting--
   }
 
-  *#ready(): Generator<{ node: Node; place: PlaceHandle }> {
-    for (const node of this.#nodes.values())
-      if (node.place !== undefined && node.place.state === 'ready') yield { node, place: node.place }
-  }
-
-  /** By what it said itself, and what we have given it since. */
-  #leastLoaded(): PlaceHandle | undefined {
-    let best: PlaceHandle | undefined
-    let bestLoad = Number.POSITIVE_INFINITY
-    for (const { node, place } of this.#ready()) {
-      const { connections, running } = node.presence
-      const load = this.isPerMessage
-        ? Math.max(running, place.running)
-        : connections + Math.max(0, place.seats - node.seatsThen)
-      if (load >= bestLoad) continue
-      best = place
-      bestLoad = load
-    }
-    return best
-  }
-
-  /** Rendezvous hashing: a node that comes or goes moves only its own keys. */
-  #byKey(key: string): PlaceHandle | undefined {
-    let best: PlaceHandle | undefined
-    let highest = -1
-    for (const { node, place } of this.#ready()) {
-      const weight = hash(`${node.presence.instance}:${key}`)
-      if (weight <= highest) continue
-      best = place
-      highest = weight
-    }
-    return best
-  }
-
   // -- nodes ---------------------------------------------------------------------------------------------------------
 
   #heardOf(data: Uint8Array): void {
@@ -281,34 +221,16 @@ export class Front implements Executor, PlaceOwner, PlaceChooser {
       this.#dropped++
       return
     }
-    const { instance, state } = presence
-    const known = this.#nodes.get(instance)
-    if (known === undefined) {
-      if (state !== 'ready') return
-      if (this.#nodes.size >= MOST_NODES) {
-        this.#dropped++
-        return
-      }
-    }
-    const node = known ?? {
-      presence,
-      heardAt: 0,
-      place: undefined,
-      seatsThen: 0,
-      backoff: new Backoff(this.clock),
-      isResting: false,
-    }
-    node.presence = presence
-    node.heardAt = this.clock.now()
-    node.seatsThen = node.place?.seats ?? 0
-    this.#nodes.set(instance, node)
-    if (state === 'gone' && node.place === undefined) this.#nodes.delete(instance)
-    else if (state === 'ready' && node.place === undefined && !node.isResting && !this.#isEnding) this.#board(node)
-    else if (state !== 'ready' && node.place?.state !== 'retiring') this.#retire(node.place)
+    const node = this.#nodes.heard(presence)
+    if (node === 'tooMany') this.#dropped++
+    if (node === undefined || node === 'tooMany') return
+    const { state } = presence
+    if (state !== 'ready') this.#retire(node.place)
+    else if (node.place === undefined && !node.isResting && !this.#isEnding) this.#board(node)
   }
 
   /** A link to a node; whoever waits for the first one that comes gets it. */
-  #board(node: Node): void {
+  #board(node: KnownNode): void {
     const { instance } = node.presence
     const berth = [...this.#links.values()].find((one) => one.instance === undefined) ?? this.#berth()
     const { place, link } = berth
@@ -475,11 +397,7 @@ export class Front implements Executor, PlaceOwner, PlaceChooser {
       link.beat()
       if (wasPunctual) link.watch(now)
     }
-    for (const [instance, node] of this.#nodes)
-      if (node.place === undefined && now - node.heardAt > lostMs * 2) {
-        node.backoff.stop()
-        this.#nodes.delete(instance)
-      }
+    this.#nodes.forget(lostMs * 2)
   }
 
   #expire(now: number, timeoutMs: number): void {

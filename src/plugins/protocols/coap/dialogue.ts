@@ -151,7 +151,7 @@ export class Dialogue {
   readonly #peers = new WeakMap<Connection, Peer>()
   /** The request whose handling threw: the error reply needs its id and token. */
   readonly #failing = new WeakMap<Error, Received>()
-  readonly #observers: Observers
+  readonly #observers: Observers<CoapReply>
 
   constructor(options: CoapOptions, services: PluginServices, library: Library) {
     this.#options = options

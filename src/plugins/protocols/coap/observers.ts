@@ -7,7 +7,11 @@
 import type { Connection } from '../../../core/connection.js'
 import type { PluginServices } from '../../../core/plugin.js'
 import type { Block } from './blocks.js'
-import type { CoapReply } from './dialogue.js'
+
+/** What of a reply matters here. */
+interface Replied {
+  readonly code?: string
+}
 
 /** One client's wish to be told of one resource. */
 export interface Observation {
@@ -20,11 +24,11 @@ export interface Observation {
   readonly wanted: Block | undefined
 }
 
-interface Told extends Observation {
+interface Told<R> extends Observation {
   /** What has not been acknowledged. */
   pending: Pending | undefined
   /** What came meanwhile: the newest. */
-  next: CoapReply | undefined
+  next: R | undefined
 }
 
 interface Pending {
@@ -38,7 +42,7 @@ interface Pending {
 }
 
 /** Makes a notification's bytes, under an id that is new. */
-export type Compose = (observation: Observation, reply: CoapReply, sequence: number) => { id: number; bytes: Buffer }
+export type Compose<R> = (observation: Observation, reply: R, sequence: number) => { id: number; bytes: Buffer }
 
 /** RFC 7252, 4.8: ACK_TIMEOUT, ACK_RANDOM_FACTOR, MAX_RETRANSMIT. */
 const ACK_MS = 2_000
@@ -49,14 +53,14 @@ const MOST_OF_PEER = 64
 /** RFC 7641, 4.4: 24 bits. */
 const SEQUENCES = 2 ** 24
 
-export class Observers {
+export class Observers<R extends Replied> {
   readonly #most: number
   readonly #clock: PluginServices['clock']
-  readonly #compose: Compose
+  readonly #compose: Compose<R>
   readonly #send: (connection: Connection, bytes: Buffer) => Promise<void>
   /** By token, of each peer. */
-  readonly #ofPeer = new Map<Connection, Map<string, Told>>()
-  readonly #ofPath = new Map<string, Set<Told>>()
+  readonly #ofPeer = new Map<Connection, Map<string, Told<R>>>()
+  readonly #ofPath = new Map<string, Set<Told<R>>>()
   #count = 0
   /** One for all: a client that begins anew is not told what looks older than what it has. */
   #sequence = 0
@@ -64,7 +68,7 @@ export class Observers {
   constructor(
     most: number,
     clock: PluginServices['clock'],
-    compose: Compose,
+    compose: Compose<R>,
     send: (connection: Connection, bytes: Buffer) => Promise<void>,
   ) {
     this.#most = most
@@ -81,7 +85,7 @@ export class Observers {
     const before = this.#ofPeer.get(connection)?.get(name)
     if (before !== undefined) this.#drop(before)
     if (this.#count >= this.#most || (this.#ofPeer.get(connection)?.size ?? 0) >= MOST_OF_PEER) return undefined
-    const told: Told = { ...observation, pending: undefined, next: undefined }
+    const told: Told<R> = { ...observation, pending: undefined, next: undefined }
     let ofPeer = this.#ofPeer.get(connection)
     if (ofPeer === undefined) {
       this.#ofPeer.set(connection, (ofPeer = new Map()))
@@ -119,7 +123,7 @@ export class Observers {
   }
 
   /** @returns how many are told. */
-  notify(path: string, reply: CoapReply): number {
+  notify(path: string, reply: R): number {
     const all = [...(this.#ofPath.get(path) ?? [])]
     for (const told of all) {
       if (told.pending === undefined) this.#tell(told, reply)
@@ -128,7 +132,7 @@ export class Observers {
     return all.length
   }
 
-  #tell(told: Told, reply: CoapReply): void {
+  #tell(told: Told<R>, reply: R): void {
     const { id, bytes } = this.#compose(told, reply, this.#next())
     const waitMs = ACK_MS * (1 + SPREAD * Math.random())
     // What is no success any more ends it (RFC 7641, 4.2).
@@ -136,13 +140,13 @@ export class Observers {
     this.#sendPending(told, told.pending)
   }
 
-  #sendPending(told: Told, pending: Pending): void {
+  #sendPending(told: Told<R>, pending: Pending): void {
     pending.cancel = this.#clock.after(pending.waitMs, () => this.#sendAgain(told, pending))
     this.#send(told.connection, pending.bytes).catch(() => this.#drop(told))
   }
 
   /** What is sent again is what holds now; how often is counted on (RFC 7641, 4.5.2). */
-  #sendAgain(told: Told, pending: Pending): void {
+  #sendAgain(told: Told<R>, pending: Pending): void {
     if (pending.again >= MOST_AGAIN) return this.#drop(told)
     const { next } = told
     if (next !== undefined) {
@@ -155,7 +159,7 @@ export class Observers {
     this.#sendPending(told, pending)
   }
 
-  #drop(told: Told): void {
+  #drop(told: Told<R>): void {
     const { connection, token, path } = told
     told.pending?.cancel()
     const ofPeer = this.#ofPeer.get(connection)

@@ -17,6 +17,8 @@ export interface MqttOptions {
   readonly inFlight: number
   readonly subscriptions: number
   readonly retained: number
+  readonly sessions: number
+  readonly sessionMs: number
 }
 
 /** Who connected. */
@@ -36,9 +38,10 @@ export interface MqttMessage {
   readonly client: MqttClient
 }
 
-/** One connection's life. */
+/** What a client has asked for, and what it is owed: as long as its connection, or longer where it asked for that. */
 interface Session {
-  readonly connection: Connection
+  /** Undefined: the client is away. */
+  connection: Connection | undefined
   client: MqttClient | undefined
   will: Publication | undefined
   keepAliveMs: number
@@ -47,13 +50,20 @@ interface Session {
   /** QoS 2 packets taken and not yet released: their numbers are used once. */
   readonly taken: Set<number>
   /** Ours, unacknowledged. */
-  readonly sent: Set<number>
+  readonly sent: Map<number, Sent>
   readonly waiting: Packet[]
   lastId: number
+  /** How long it outlives its connection. */
+  keepMs: number
+  /** Of what waits since the client went away. */
+  awayBytes: number
   /** What may be unacknowledged, and how large a packet may be: ours and the client's word (3.1.2.11). */
   inFlight: number
   mostBytes: number
 }
+
+/** What is sent again to a client that comes back; undefined: nothing, its session ends with its connection. */
+type Sent = Packet | undefined
 
 /** What goes to subscribers. */
 export interface Publication {
@@ -75,6 +85,8 @@ const TAKEN_OVER = 0x8e
 const KEEP_ALIVE = 0x8d
 /** Messages that wait behind those unacknowledged. */
 const MOST_WAITING = 1_000
+/** What waits for all clients that are away. */
+const MOST_AWAY_BYTES = 16 * 1024 * 1024
 
 const brokers = new WeakMap<Connection, Broker>()
 
@@ -106,6 +118,11 @@ export class Broker {
   readonly #clients = new Map<string, Session>()
   readonly #subscriptions = new Subscriptions<Session>()
   readonly #retained: Retained
+  /** Whose clients are away; the first went first. */
+  readonly #kept = new Set<Session>()
+  /** When those were queued that are not to be had for ever (3.3.2.3.3). */
+  readonly #queuedAt = new WeakMap<Packet, number>()
+  #awayBytes = 0
 
   constructor(options: MqttOptions, services: PluginServices, codec: MqttCodec) {
     this.#options = options
@@ -124,9 +141,11 @@ export class Broker {
       heardAt: this.#services.clock.now(),
       cancel: () => {},
       taken: new Set(),
-      sent: new Set(),
+      sent: new Map(),
       waiting: [],
       lastId: 0,
+      keepMs: 0,
+      awayBytes: 0,
       inFlight: this.#options.inFlight,
       mostBytes: Number.POSITIVE_INFINITY,
     })
@@ -136,12 +155,41 @@ export class Broker {
     const session = this.#sessions.get(connection)
     if (session === undefined) return
     this.#sessions.delete(connection)
+    // Another connection has taken it up.
+    if (session.connection !== connection) return
     session.cancel()
-    this.#subscriptions.leave(session)
-    const { client, will } = session
-    if (client !== undefined && this.#clients.get(client.clientId) === session) this.#clients.delete(client.clientId)
+    const { client, will, keepMs } = session
+    session.connection = undefined
+    session.will = undefined
+    const isCurrent = client !== undefined && this.#clients.get(client.clientId) === session
+    if (isCurrent && keepMs > 0) this.#keep(session)
+    else this.#forget(session)
     // 3.1.2.5: a will is for those who did not say goodbye.
     if (will !== undefined) this.publish(will, undefined)
+  }
+
+  /** For a client that is away, and for a while. */
+  #keep(session: Session): void {
+    this.#kept.add(session)
+    session.cancel = this.#services.clock.after(session.keepMs, () => this.#forget(session))
+    for (const packet of [...session.sent.values(), ...session.waiting]) session.awayBytes += sizeOf(packet)
+    this.#awayBytes += session.awayBytes
+    while (this.#kept.size > this.#options.sessions || this.#awayBytes > MOST_AWAY_BYTES)
+      this.#forget(this.#kept.values().next().value as Session)
+  }
+
+  #forget(session: Session): void {
+    const { client } = session
+    session.cancel()
+    this.#unkeep(session)
+    this.#subscriptions.leave(session)
+    if (client !== undefined && this.#clients.get(client.clientId) === session) this.#clients.delete(client.clientId)
+  }
+
+  #unkeep(session: Session): void {
+    this.#kept.delete(session)
+    this.#awayBytes -= session.awayBytes
+    session.awayBytes = 0
   }
 
   /** Version 5 says why it ends a connection; 3.1.1 has no words for it. */
@@ -176,7 +224,11 @@ export class Broker {
       case 'pubrec':
         // 4.3.3: refused, it is over; else it is to be released.
         if (!session.sent.has(messageId)) return { cmd: 'pubrel', messageId, reasonCode: NO_ID }
-        if (Number(reasonCode ?? 0) < 0x80) return { cmd: 'pubrel', messageId }
+        if (Number(reasonCode ?? 0) < 0x80) {
+          const released: Packet = { cmd: 'pubrel', messageId }
+          if (session.keepMs > 0) session.sent.set(messageId, released)
+          return released
+        }
         return this.#acknowledged(session, messageId)
       case 'puback':
       case 'pubcomp':
@@ -193,6 +245,8 @@ export class Broker {
       case 'disconnect':
         // 3.14.4: reason 4 asks for the will all the same.
         if (reasonCode !== 4) session.will = undefined
+        // 3.14.2.2.2: nobody can ask for it at the end who has not at the beginning.
+        if (session.keepMs > 0) session.keepMs = this.#keepMs(packet as Packet, session.keepMs)
         void connection.close()
         return undefined
       default:
@@ -220,7 +274,7 @@ export class Broker {
   }
 
   #connect(session: Session, packet: Packet): unknown {
-    const { connection } = session
+    const connection = session.connection as Connection
     const given = packet as never as {
       protocolVersion: 3 | 4 | 5
       clientId?: string
@@ -245,22 +299,30 @@ export class Broker {
     const assigned = clientId === '' ? `auto-${connection.id}` : undefined
     const client: MqttClient = { clientId: assigned ?? clientId, user: username, version: protocolVersion }
     const accept = () => {
-      session.client = client
+      // 3.1.4: a second connection of one client takes the place of the first.
+      const other = this.#clients.get(client.clientId)
+      const isPresent = other !== undefined && other.keepMs > 0 && !given.clean && other.client?.user === username
+      if (other?.connection !== undefined) this.#part(other.connection, TAKEN_OVER, 'TAKEN_OVER')
+      const mine = isPresent ? this.#takeUp(other, connection) : session
+      if (!isPresent && other !== undefined && other.connection === undefined) this.#forget(other)
+      mine.client = client
       if (will !== undefined) {
         const { willDelayInterval: _, ...kept } = will.properties ?? {}
         const { topic, payload, qos, retain } = will
-        session.will = { topic, payload: Buffer.from(payload), qos, retain, properties: kept }
+        mine.will = { topic, payload: Buffer.from(payload), qos, retain, properties: kept }
       }
-      // 3.1.4: a second connection of one client takes the place of the first.
-      const other = this.#clients.get(client.clientId)
-      if (other !== undefined) this.#part(other.connection, TAKEN_OVER, 'TAKEN_OVER')
-      this.#clients.set(client.clientId, session)
-      session.inFlight = Math.min(this.#options.inFlight, positive(properties.receiveMaximum))
-      session.mostBytes = positive(properties.maximumPacketSize)
-      session.keepAliveMs = keepalive * 1_500
-      this.#watch(connection, session)
-      const granted = isFive ? { properties: this.#terms(assigned, properties) } : {}
-      return { cmd: 'connack', reasonCode: 0, returnCode: 0, sessionPresent: false, ...granted }
+      this.#clients.set(client.clientId, mine)
+      mine.inFlight = Math.min(this.#options.inFlight, positive(properties.receiveMaximum))
+      mine.mostBytes = positive(properties.maximumPacketSize)
+      mine.keepAliveMs = keepalive * 1_500
+      mine.keepMs = isFive ? this.#keepMs(packet, 0) : given.clean ? 0 : this.#keepMs(packet, this.#options.sessionMs)
+      this.#watch(connection, mine)
+      const granted = isFive ? { properties: this.#terms(assigned, properties, mine.keepMs) } : {}
+      const said = { cmd: 'connack', reasonCode: 0, returnCode: 0, sessionPresent: isPresent, ...granted }
+      if (!isPresent) return said
+      void connection.send(said)
+      this.#sendAgain(mine)
+      return undefined
     }
     const { authenticate } = this.#options
     if (authenticate === undefined) return accept()
@@ -269,12 +331,47 @@ export class Broker {
     return isThenable(known) ? known.then(settle) : settle(known as boolean)
   }
 
+  /** How long a session is kept that was asked for: no longer than ours are. */
+  #keepMs({ properties }: Packet, otherwise: number): number {
+    const { sessions, sessionMs } = this.#options
+    const seconds = (properties as { sessionExpiryInterval?: unknown } | undefined)?.sessionExpiryInterval
+    return sessions === 0 ? 0 : Math.min(typeof seconds === 'number' ? seconds * 1_000 : otherwise, sessionMs)
+  }
+
+  /** A session goes on with another connection. */
+  #takeUp(session: Session, connection: Connection): Session {
+    const { will } = session
+    session.cancel()
+    this.#unkeep(session)
+    session.connection = connection
+    session.will = undefined
+    session.heardAt = this.#services.clock.now()
+    this.#sessions.set(connection, session)
+    // Its connection has not said goodbye.
+    if (will !== undefined) this.publish(will, undefined)
+    return session
+  }
+
+  /** 4.4: what was not acknowledged, in its order, and what has come meanwhile. */
+  #sendAgain(session: Session): void {
+    for (const [messageId, packet] of session.sent) {
+      const again = packet?.cmd === 'publish' ? { ...packet, dup: true, messageId } : packet
+      if (again !== undefined) void session.connection?.send(again)
+    }
+    this.#sendWaiting(session)
+  }
+
   /** What version 5 is told of this server (3.2.2.3). */
-  #terms(assigned: string | undefined, asked: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  #terms(
+    assigned: string | undefined,
+    asked: Readonly<Record<string, unknown>>,
+    keepMs: number,
+  ): Record<string, unknown> {
+    const isLess = positive(asked.sessionExpiryInterval) < Number.POSITIVE_INFINITY
     return {
       ...(assigned === undefined ? {} : { assignedClientIdentifier: assigned }),
-      // Sessions end with their connection, whatever was asked for.
-      ...(positive(asked.sessionExpiryInterval) < Number.POSITIVE_INFINITY ? { sessionExpiryInterval: 0 } : {}),
+      // How long it is really kept, whatever was asked for.
+      ...(isLess ? { sessionExpiryInterval: Math.floor(keepMs / 1_000) } : {}),
       ...(this.#options.retained === 0 ? { retainAvailable: false } : {}),
       sharedSubscriptionAvailable: false,
       subscriptionIdentifiersAvailable: false,
@@ -347,7 +444,7 @@ export class Broker {
   }
 
   #subscribe(session: Session, packet: Packet): unknown {
-    const { connection, client } = session
+    const { client } = session
     const isFive = client?.version === 5
     const { subscriptions, messageId, properties } = packet as never as {
       subscriptions: { topic: string; qos: Qos; nl?: boolean; rap?: boolean; rh?: number }[]
@@ -366,7 +463,7 @@ export class Broker {
       if (!isFive || rh === 0 || (rh === 1 && isNew)) late.push({ filter, qos })
       return qos
     })
-    void connection.send({ cmd: 'suback', messageId, granted })
+    void session.connection?.send({ cmd: 'suback', messageId, granted })
     for (const { filter, qos } of late) {
       for (const message of this.#retained.under(filter))
         this.#send(session, packetOf(message, Math.min(qos, message.qos) as Qos, true, isFive))
@@ -384,6 +481,7 @@ export class Broker {
       const qos = Math.min(best, message.qos) as Qos
       const version = session.client?.version ?? 4
       const retain = asPublished && message.retain
+      if (qos === 0 && session.connection === undefined) continue
       const packet = packetOf(message, qos, retain, version === 5)
       if (qos > 0 || session.mostBytes < Number.POSITIVE_INFINITY) {
         this.#send(session, packet)
@@ -392,7 +490,7 @@ export class Broker {
       const key = `${version}${retain}`
       let bytes = written.get(key)
       if (bytes === undefined) written.set(key, (bytes = this.#codec.bytesOf(packet, version)))
-      void session.connection.send(bytes)
+      void session.connection?.send(bytes)
     }
   }
 
@@ -403,6 +501,7 @@ export class Broker {
       const numbered = packet.qos === 0 ? packet : { ...packet, messageId: 1 }
       if (this.#codec.bytesOf(numbered, session.client?.version ?? 4).length > session.mostBytes) return
     }
+    if (connection === undefined) return this.#queueAway(session, packet)
     if (packet.qos === 0) return void connection.send(packet)
     if (session.sent.size >= session.inFlight) {
       // Who does not acknowledge is not served without end.
@@ -412,15 +511,41 @@ export class Broker {
     }
     do session.lastId = (session.lastId % 65_535) + 1
     while (session.sent.has(session.lastId))
-    session.sent.add(session.lastId)
+    session.sent.set(session.lastId, session.keepMs > 0 ? packet : undefined)
     void connection.send({ ...packet, messageId: session.lastId })
   }
 
+  /** Beyond its bounds it is lost: the client may be away for good. */
+  #queueAway(session: Session, packet: Packet): void {
+    const bytes = sizeOf(packet)
+    const isFull = session.waiting.length >= MOST_WAITING || this.#awayBytes + bytes > MOST_AWAY_BYTES
+    if (packet.qos === 0 || isFull) return
+    session.waiting.push(packet)
+    session.awayBytes += bytes
+    this.#awayBytes += bytes
+    if (expiryOf(packet) !== undefined) this.#queuedAt.set(packet, this.#services.clock.now())
+  }
+
   #acknowledged(session: Session, messageId: number): undefined {
-    if (!session.sent.delete(messageId)) return undefined
-    while (session.waiting.length > 0 && session.sent.size < session.inFlight)
-      this.#send(session, session.waiting.shift() as Packet)
+    if (session.sent.delete(messageId)) this.#sendWaiting(session)
     return undefined
+  }
+
+  #sendWaiting(session: Session): void {
+    while (session.waiting.length > 0 && session.sent.size < session.inFlight) {
+      const packet = this.#fresh(session.waiting.shift() as Packet)
+      if (packet !== undefined) this.#send(session, packet)
+    }
+  }
+
+  /** Message Expiry Interval (3.3.2.3.3): what is left of it is what is told; undefined: nothing is. */
+  #fresh(packet: Packet): Packet | undefined {
+    const at = this.#queuedAt.get(packet)
+    const seconds = expiryOf(packet)
+    if (at === undefined || seconds === undefined) return packet
+    const left = Math.ceil(seconds - (this.#services.clock.now() - at) / 1_000)
+    if (left <= 0) return undefined
+    return { ...packet, properties: { ...(packet.properties as object), messageExpiryInterval: left } }
   }
 }
 
@@ -434,6 +559,15 @@ function packetOf(
   isFive: boolean,
 ): Packet {
   return { cmd: 'publish', topic, payload, qos, retain, dup: false, ...(isFive ? { properties } : {}) }
+}
+
+function sizeOf(packet: Sent): number {
+  const { topic = '', payload = '' } = (packet ?? {}) as Partial<Publication>
+  return topic.length + payload.length
+}
+
+function expiryOf({ properties }: Packet): number | undefined {
+  return (properties as { messageExpiryInterval?: number } | undefined)?.messageExpiryInterval
 }
 
 /** A number that a client gave; Infinity where it gave none. */

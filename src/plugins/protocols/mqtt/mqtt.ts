@@ -2,8 +2,8 @@
  * MQTT 3.1.1 and 5, the server's side: what is published goes to handlers by topic, and to those who subscribed.
  *
  * Room: plugins/protocols. docs.oasis-open.org/mqtt. Packets are read and written by the optional peer `mqtt-packet`.
- * Subscriptions live as long as their connection; nothing but retained messages is kept, and those in memory. A full broker with
- * sessions is `aedes`, fed with `connection.stream()`: see the example.
+ * Retained messages and the sessions of clients that are away are kept, bounded, and in memory. A full broker is `aedes`, fed with
+ * `connection.stream()`: see the example.
  */
 import { FrameError } from '../../../core/errors.js'
 import { optionSchema } from '../../../core/option-schema.js'
@@ -17,7 +17,8 @@ import { type Library, MqttCodec } from './wire.js'
  *
  * What a handler returns is not sent: QoS 1 and 2 are acknowledged once its promise is settled, and the message then goes to
  * the subscribers. It throws to refuse the message (version 5 says so, 3.1.1 has no words for it). Keep-alive is enforced at
- * one and a half times its value, wills are published when a connection ends without DISCONNECT. QoS 2 is taken once.
+ * one and a half times its value, wills are published when a connection ends without DISCONNECT. QoS 2 is taken once. A client that
+ * asks for a session finds it again: what it subscribed to, what it has not acknowledged, and what came meanwhile.
  *
  * @throws {WiringError} `BAD_PLUGIN` without the package `mqtt-packet`. Reach: the start.
  * @throws {FrameError} `TOO_LARGE` over `limits.frameBytes`, before the packet comes; `MALFORMED`. Reach: this connection.
@@ -45,6 +46,17 @@ export const mqtt: Factory<Protocol, MqttOptions> = {
       unit: 'count',
       default: 1_000,
       why: 'Topics whose last retained message is kept, in memory and 16 MiB at most; the oldest goes first. 0: none.',
+    },
+    sessions: {
+      unit: 'count',
+      default: 1_000,
+      why: 'Sessions of clients that are away and asked for it (clean session 0, session expiry): their subscriptions, and QoS 1 and 2 messages, 1,000 each and 16 MiB of all. In memory; the longest away goes first. 0: none.',
+    },
+    sessionMs: {
+      unit: 'ms',
+      min: 1,
+      default: 3_600_000,
+      why: 'Longest that a session is kept for a client that is away.',
     },
   }),
   create(options, services) {

@@ -10,7 +10,7 @@ function begin(most = 10) {
   const clock = createVirtualClock()
   const sent: { id: number; text: string; at: number }[] = []
   let lastId = 0
-  const observers = new Observers(
+  const observers = new Observers<CoapReply>(
     most,
     clock,
     (_, { payload }, sequence) => ({ id: ++lastId, bytes: Buffer.from(`${sequence} ${payload}`) }),
