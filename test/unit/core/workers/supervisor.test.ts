@@ -17,7 +17,7 @@ const planned = (count: number): Planned => ({
   companions: [],
   seed: undefined,
 })
-const pong = { connections: 3, heapShare: 0, counters: {} }
+const pong = { connections: 3, heapShare: 0, counters: {}, figures: [] }
 
 /** A process in the test's hand. */
 class FakeChild implements Child {
