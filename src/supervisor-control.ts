@@ -126,7 +126,7 @@ export function targetOf(
     const worker = workerOf(addressed.worker)
     const ear = taps.earOf(asker, worker, addressed.worker)
     const { tap: id } = (await worker.ask(addressed.request, { asker: ear })) as { tap: string }
-    ear.taps.add(id)
+    ear.answered(id)
     return { tap: `${addressed.worker}/${id}` }
   }
   return {

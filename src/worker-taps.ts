@@ -11,7 +11,12 @@ import type { Worker } from './core/workers/worker.js'
 export interface Ear extends Asker {
   /** Ids of connections, as the worker knows them. */
   readonly taps: Set<string>
+  /** The asker is being answered that this one is tapped: what it tells comes behind the answer. */
+  answered(id: string): void
 }
+
+/** A worker's answer and what it tells next may arrive in one piece; so many lines wait for the answer to be out. */
+const MOST_EARLY = 64
 
 export class WorkerTaps {
   readonly #ears = new WeakMap<Asker, Map<Worker, Ear>>()
@@ -30,8 +35,10 @@ export class WorkerTaps {
     ears.set(worker, ear)
     void worker.ended.then(() => {
       ears.delete(worker)
-      const error = `worker ${name} has ended`
-      for (const id of ear.taps) ear.tell({ tap: id, closed: { code: 'WORKER_ENDED', by: 'server', error } })
+      const closed = { code: 'WORKER_ENDED', by: 'server', error: `worker ${name} has ended` }
+      setImmediate(() => {
+        for (const id of ear.taps) ear.tell({ tap: id, closed })
+      })
     })
     return ear
   }
@@ -44,11 +51,26 @@ function makeEar(asker: Asker, name: string): Ear {
     left.set(tap, (left.get(tap) ?? 0) + count)
     return false
   }
-  return {
+  const early = new Map<string, object[]>()
+  const ear: Ear = {
     taps,
     closed: asker.closed,
+    answered(id) {
+      setImmediate(() => {
+        taps.add(id)
+        for (const line of early.get(id) ?? []) ear.tell(line)
+        early.delete(id)
+      })
+    },
     tell(line) {
       const { tap: id, leftOut, ...more } = line as { tap: string; leftOut?: number }
+      if (!taps.has(id)) {
+        const lines = early.get(id) ?? []
+        early.set(id, lines)
+        if (lines.length >= MOST_EARLY) return leave(id, leftOut ?? 1)
+        lines.push(line)
+        return true
+      }
       const tap = `${name}/${id}`
       const missing = (left.get(id) ?? 0) + (leftOut ?? 0)
       const isLast = 'closed' in more
@@ -66,4 +88,5 @@ function makeEar(asker: Asker, name: string): Ear {
       return isLast ? false : leave(id, 1)
     },
   }
+  return ear
 }

@@ -75,7 +75,7 @@ async function transcript({ endpoint, stop }: Serving, what: string): Promise<st
   })()
   // A datagram peer exists from its first datagram on.
   for (const line of ['hello', 'items 40', 'late', 'push 5', 'refuse him', 'raw', 'last']) await client.send(line)
-  await eventually(() => heard.some((line) => line.endsWith(' LAST')), `the last line by ${what}`)
+  await eventually(() => heard.some((line) => line.endsWith(' LAST')), `the last line by ${what}`, 60_000)
   if (endpoint.startsWith('udp')) await client.close()
   else {
     client.end()

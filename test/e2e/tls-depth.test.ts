@@ -406,7 +406,7 @@ const sClient = (port: number, args: readonly string[]) => {
     child.stdin.on('error', () => {})
     child.on('close', () => resolve(`${output}\n${errors}`))
     child.stdin.write('hello\n')
-    setTimeout(() => child.kill('SIGKILL'), 10_000).unref()
+    setTimeout(() => child.kill('SIGKILL'), 30_000).unref()
   })
 }
 

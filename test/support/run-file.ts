@@ -11,6 +11,9 @@ import { readFileSync } from 'node:fs'
 /** Any seed finds something sooner or later; a fixed one finds the same on every machine. `SEED=12345 npm test` tries another. */
 export const SEED = Number(process.env.SEED ?? 20_20_20)
 
+/** From a file's last word to its end. */
+const LEAVING_MS = 20_000
+
 export interface Outcome {
   readonly file: string
   readonly passed: number
@@ -33,9 +36,19 @@ export async function runFile(path: string, limitS: number): Promise<Outcome> {
     detached: true,
   })
   let output = ''
-  child.stdout.on('data', (chunk) => (output += chunk))
+  // What a failed case has left open would keep the file until its limit.
+  let leaving: NodeJS.Timeout | undefined
+  child.stdout.on('data', (chunk) => {
+    output += chunk
+    if (/^ +Duration: /m.test(String(chunk)))
+      leaving ??= setTimeout(() => {
+        isLeft = true
+        killAll()
+      }, LEAVING_MS)
+  })
   child.stderr.on('data', (chunk) => (output += chunk))
   let isLate = false
+  let isLeft = false
   const killAll = () => {
     try {
       process.kill(-(child.pid as number), 'SIGKILL')
@@ -52,6 +65,7 @@ export async function runFile(path: string, limitS: number): Promise<Outcome> {
     child.once('close', (code, signal) => resolve(code ?? signal ?? '?')),
   )
   clearTimeout(timer)
+  clearTimeout(leaving)
   killAll()
 
   const last = (word: string) =>
@@ -75,6 +89,7 @@ export async function runFile(path: string, limitS: number): Promise<Outcome> {
     if (isLate) return `not done within ${limitS} s`
     if (Number.isNaN(total)) return `said nothing of its cases (exit status ${status})`
     if (passed !== total) return `${total - passed} of ${total} cases failed`
+    if (isLeft) return `did not end within ${LEAVING_MS / 1_000} s of its last case`
     if (total === 0) return 'has no cases'
     if (status !== 0) return `exit status ${status}`
     if (/^\s*\w+\.only\(/m.test(source)) return 'a forgotten .only'
