@@ -201,7 +201,8 @@ class SmtpCodec implements Codec {
       if (room !== held) held.copy(room, 0, 0, session.size)
       session.data = room
       line.copy(room, session.size)
-      room.write('\r\n', size - 2, 'latin1')
+      room[size - 2] = 0x0d
+      room[size - 1] = 0x0a
       session.size = size
     }
     return { command: 'LINE', rest: '' } satisfies Line
