@@ -75,7 +75,6 @@ interface Session {
 }
 
 const EMPTY = Buffer.alloc(0)
-const SMALLEST = 4_096
 
 const fresh = (): Session => ({
   client: '',
@@ -254,7 +253,7 @@ class SmtpCodec implements Codec {
       session.isTooLarge = true
       session.data = EMPTY
     } else {
-      const room = size > held.length ? Buffer.allocUnsafe(Math.max(SMALLEST, size * 2)) : held
+      const room = size > held.length ? Buffer.allocUnsafe(held === EMPTY ? size : size * 2) : held
       if (room !== held) held.copy(room, 0, 0, session.size)
       session.data = room
       lines.copy(room, session.size)
