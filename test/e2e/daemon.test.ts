@@ -372,4 +372,30 @@ for (const executor of ['inline', 'thread-pool', 'process-pool'] as const) {
   })
 }
 
+test('--cpu-prof writes a profile of each server process, and of their supervisor', async () => {
+  const profiles = join(place(), 'profiles')
+  const command = gaidaros(
+    ['serve', '--listen', 'tcp://127.0.0.1:0', '--handler', noisy, '--workers', '2', '--cpu-prof', profiles],
+    { limitMs: 60_000 },
+  )
+  const { default: port = 0 } = await command.ready()
+  const workers = childrenOf(command.pid)
+  const peers = [await Peer.open(port), await Peer.open(port)]
+  for (const peer of peers) await peer.echoes('spin 100')
+  for (const peer of peers) peer.leave()
+  command.child.kill('SIGTERM')
+  assert.is(await command.ended, 0, command.stderr)
+  const expected = [`server-${command.pid}-0.cpuprofile`, ...workers.map((pid) => `worker-${pid}-0.cpuprofile`)]
+  assert.equal(readdirSync(profiles).sort(), expected.sort())
+  for (const pid of workers) {
+    const { nodes } = JSON.parse(read(join(profiles, `worker-${pid}-0.cpuprofile`))) as {
+      nodes: { callFrame: { functionName: string } }[]
+    }
+    assert.ok(
+      nodes.some(({ callFrame }) => callFrame.functionName === 'handle'),
+      `worker ${pid}`,
+    )
+  }
+})
+
 test.run()
