@@ -64,8 +64,8 @@ const ownRows = [
   own('mqtt', 'MQTT: PUBLISH at QoS 1, depth 16', 160_000),
   own('stomp', 'STOMP: SEND with a receipt, depth 16', 160_000),
   own('syslog', 'syslog over TCP: a message, counted in octets', 320_000),
-  own('smtp', 'SMTP: a mail of 1 KiB, pipelined', 20_000),
-  own('socks5', 'SOCKS5: connect, 64 B there and back, end', 3_000),
+  own('smtp', 'SMTP: a mail of 1 KiB, pipelined', 12_000),
+  own('socks5', 'SOCKS5: connect, 64 B there and back, end', 2_000),
   own('dns', 'DNS over UDP: a question for an A record', 50_000, true),
   own('coap', 'CoAP: a confirmable GET', 50_000, true),
 ]
