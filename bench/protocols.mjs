@@ -1,9 +1,11 @@
 /**
- * Protocols against what one would write by hand, under the tools of their own world: redis-benchmark and ab.
+ * Protocols against what one would write by hand: under the tools of their own world, redis-benchmark and ab, where there is one
+ * that is fast enough; the others under a load in Node (protocols-load.mjs), which may be what is slower.
  *
- *   npm run bench -- protocols [--rounds N] [--only resp-get-50x1,http-kept,…]
+ *   npm run bench -- protocols [--rounds N] [--only resp-get-50x1,http-kept,json-rpc,memcached,…]
  *
- * A row is the median of the rounds' ratios; CPU is the server's own for each request, which a busy machine disturbs least.
+ * A row is the median of the rounds' ratios; CPU is the server's own for each request, which a busy machine disturbs least, and of
+ * it is the ratio where the load is in Node: by hand over Gaidaros, 1 where both cost the same.
  */
 import { execFileSync, spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
@@ -44,12 +46,46 @@ const rows = [
   http('http-anew', 'HTTP: Fastify, a connection a request', [], 15_000),
 ]
 
+/** Rows of the second table: a request is one call, command, message, mail or connection. */
+const own = (name, what, count, isUdp = false) => ({
+  name,
+  what,
+  tool: 'node',
+  raw: 'protocols-raw.mjs',
+  ours: 'protocols-gaidaros.mjs',
+  count,
+  isUdp,
+  args: (port, given) => [join(here, 'protocols-load.mjs'), name, port, given],
+  rate: (text) => JSON.parse(text).rate,
+})
+const ownRows = [
+  own('json-rpc', 'JSON-RPC: a call, lines, depth 16', 160_000),
+  own('memcached', 'memcached: `get`, depth 16', 240_000),
+  own('mqtt', 'MQTT: PUBLISH at QoS 1, depth 16', 160_000),
+  own('stomp', 'STOMP: SEND with a receipt, depth 16', 160_000),
+  own('syslog', 'syslog over TCP: a message, counted in octets', 320_000),
+  own('smtp', 'SMTP: a mail of 1 KiB, pipelined', 12_000),
+  own('socks5', 'SOCKS5: connect, 64 B there and back, end', 2_000),
+  own('dns', 'DNS over UDP: a question for an A record', 50_000, true),
+  own('coap', 'CoAP: a confirmable GET', 50_000, true),
+]
+
 /** @param tools - What run.mjs has: `pin`, `rounds`, `only`, `freePort`, `median`, `format`, `has`. */
-export async function protocols({ pin, rounds, only, freePort, median, format, has }) {
-  console.log(
-    '\n| protocol | by hand /s | gaidaros /s | ratio (goal) | CPU µs a request, by hand → gaidaros |\n|---|---|---|---|---|',
+export async function protocols(tools) {
+  const wanted = (all) => all.filter(({ name }) => tools.only.length === 0 || tools.only.includes(name))
+  await table(tools, wanted(rows), '| protocol | by hand /s | gaidaros /s | ratio (goal) |', 'rate')
+  await table(
+    tools,
+    wanted(ownRows),
+    '| protocol, 50 connections, load in Node | by hand /s | gaidaros /s | ratio of CPU |',
+    'micros',
   )
-  for (const row of rows.filter(({ name }) => only.length === 0 || only.includes(name))) {
+}
+
+/** @param by - What the ratio is of. */
+async function table({ pin, rounds, freePort, median, format, has }, all, head, by) {
+  if (all.length > 0) console.log(`\n${head} CPU µs a request, by hand → gaidaros |\n|---|---|---|---|---|`)
+  for (const row of all) {
     if (!has(row.tool)) {
       console.log(`skip: ${row.name}: ${row.tool} is not installed`)
       continue
@@ -58,15 +94,20 @@ export async function protocols({ pin, rounds, only, freePort, median, format, h
     for (let round = 0; round < rounds; round++)
       for (const side of round % 2 === 0 ? ['raw', 'ours'] : ['ours', 'raw'])
         results[side].push(await measure(row, row[side], { pin, port: await freePort() }))
-    const ratio = median(results.raw.map(({ rate }, i) => results.ours[i].rate / rate))
+    const ratio = median(
+      results.raw.map((raw, i) =>
+        by === 'rate' ? results.ours[i].rate / raw.rate : raw.micros / results.ours[i].micros,
+      ),
+    )
     const [raw, ours] = ['raw', 'ours'].map((side) => format(Math.round(median(results[side].map(({ rate }) => rate)))))
     const [rawCpu, cpu] = ['raw', 'ours'].map((side) => median(results[side].map(({ micros }) => micros)).toFixed(1))
-    console.log(`| ${row.what} | ${raw} | ${ours} | **${ratio.toFixed(2)}** (${row.goal}) | ${rawCpu} → ${cpu} |`)
+    const goal = row.goal === undefined ? '' : ` (${row.goal})`
+    console.log(`| ${row.what} | ${raw} | ${ours} | **${ratio.toFixed(2)}**${goal} | ${rawCpu} → ${cpu} |`)
   }
 }
 
 async function measure(row, script, { pin, port }) {
-  const [command, args] = pin(0, ['node', join(here, script)])
+  const [command, args] = pin(0, ['node', join(here, script), row.name])
   const server = spawn(command, args, {
     env: { ...process.env, PORT: String(port) },
     stdio: ['ignore', 'ignore', 'inherit'],
@@ -76,7 +117,7 @@ async function measure(row, script, { pin, port }) {
     const [tool, given] = pin(1, [row.tool, ...row.args(port, count).map(String)])
     return execFileSync(tool, given, { stdio: ['ignore', 'pipe', 'ignore'] }).toString()
   }
-  await listening(port)
+  await listening(port, row.isUdp)
   load(Math.round(row.count / 10))
   const before = cpuOf(server.pid)
   const rate = row.rate(load(row.count))
@@ -87,14 +128,18 @@ async function measure(row, script, { pin, port }) {
   return { rate, micros }
 }
 
-async function listening(port) {
+async function listening(port, isUdp) {
   const net = await import('node:net')
+  const place = `:${port.toString(16).toUpperCase().padStart(4, '0')} `
+  const isBound = () => readFileSync('/proc/net/udp', 'utf8').includes(place)
   for (let i = 0; i < 400; i++) {
-    const isUp = await new Promise((resolve) => {
-      const socket = net.connect({ port, host: '127.0.0.1' }, () => resolve(true))
-      socket.on('error', () => resolve(false))
-      socket.on('connect', () => socket.destroy())
-    })
+    const isUp = isUdp
+      ? isBound()
+      : await new Promise((resolve) => {
+          const socket = net.connect({ port, host: '127.0.0.1' }, () => resolve(true))
+          socket.on('error', () => resolve(false))
+          socket.on('connect', () => socket.destroy())
+        })
     if (isUp) return
     await new Promise((resolve) => setTimeout(resolve, 25))
   }

@@ -204,9 +204,9 @@ class DnsCodec implements Codec {
     // Two servers that answer each other's answers never stop.
     if (flags & QR) return of('ignore')
     if (opcode !== 0) return of('NOTIMP')
-    const [questions, answers, authorities, additionals] = [4, 6, 8, 10].map((at) => bytes.readUInt16BE(at)) as number[]
+    const additionals = bytes.readUInt16BE(10)
     // One question is all that anybody asks; the rest of a query is at most an OPT record and a signature.
-    if (questions !== 1 || answers !== 0 || authorities !== 0 || (additionals as number) > 4) return of('FORMERR')
+    if (bytes.readUInt16BE(4) !== 1 || bytes.readUInt32BE(6) !== 0 || additionals > 4) return of('FORMERR')
     if (!hasPlainName(bytes)) return of('FORMERR')
     try {
       const packet = this.#library.decode(bytes)
@@ -216,8 +216,10 @@ class DnsCodec implements Codec {
       const [opt] = opts
       // RFC 6891, 6.1.1: "If a query message with more than one OPT RR is received, a FORMERR MUST be returned."
       if (opts.length > 1) return of('FORMERR')
-      const known = { ...question, payloadBytes: opt?.udpPayloadSize }
-      return { ...of((opt?.ednsVersion ?? 0) > 0 ? 'BADVERS' : undefined), ...known }
+      const { name, type } = question
+      const payloadBytes = opt?.udpPayloadSize
+      const fault = (opt?.ednsVersion ?? 0) > 0 ? 'BADVERS' : undefined
+      return { id, opcode, recursionDesired, fault, name, type, class: question.class, payloadBytes }
     } catch {
       return of('FORMERR')
     }
@@ -251,17 +253,6 @@ class DnsCodec implements Codec {
       (query.opcode << 11) |
       more |
       (RCODES[rcode] & 15)
-    // The upper bits of a code over 15 stand in the OPT record (RFC 6891, 6.1.3).
-    const extendedRcode = RCODES[rcode] >> 4
-    const opt = {
-      type: 'OPT',
-      name: '.',
-      udpPayloadSize: this.#options.payloadBytes,
-      extendedRcode,
-      ednsVersion: 0,
-      flags: 0,
-      options: [],
-    }
     return this.#library.encode({
       type: 'response',
       id: query.id,
@@ -269,8 +260,17 @@ class DnsCodec implements Codec {
       questions: query.name === undefined ? [] : [{ name: query.name, type: query.type, class: query.class }],
       answers: given.answers ?? [],
       authorities: given.authorities ?? [],
-      additionals: [...(given.additionals ?? []), ...(query.payloadBytes === undefined ? [] : [opt])],
+      additionals:
+        query.payloadBytes === undefined
+          ? (given.additionals ?? [])
+          : [...(given.additionals ?? []), this.#opt(RCODES[rcode])],
     })
+  }
+
+  /** The upper bits of a code over 15 stand in the OPT record (RFC 6891, 6.1.3). */
+  #opt(rcode: number): object {
+    const udpPayloadSize = this.#options.payloadBytes
+    return { type: 'OPT', name: '.', udpPayloadSize, extendedRcode: rcode >> 4, ednsVersion: 0, flags: 0, options: [] }
   }
 }
 

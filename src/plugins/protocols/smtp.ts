@@ -4,14 +4,14 @@
  * Room: plugins/protocols. RFC 5321, 3207 (STARTTLS), 4954 (AUTH), 1870 (SIZE), 2920 (PIPELINING). Lines end in CR LF and in
  * nothing else: where a bare line feed ends a line for one server and not for the next, mail is smuggled in between.
  */
-import type { Codec, CodecContext } from '../../core/codec.js'
+import type { Codec, CodecContext, FrameLimits, FrameReader } from '../../core/codec.js'
 import type { Connection } from '../../core/connection.js'
 import { ExecutorError, FrameError, HandlerError, toError, UnroutedMessageError } from '../../core/errors.js'
 import { TLS } from '../../core/feature.js'
 import { optionSchema } from '../../core/option-schema.js'
 import type { Factory, Protocol } from '../../core/plugin.js'
 import { CrlfFramer } from './crlf-framer.js'
-import { isThenable, oneLine } from './text-support.js'
+import { isThenable, oneLine, readLatin1 } from './text-support.js'
 
 export interface SmtpOptions {
   readonly hostname: string
@@ -75,7 +75,6 @@ interface Session {
 }
 
 const EMPTY = Buffer.alloc(0)
-const SMALLEST = 4_096
 
 const fresh = (): Session => ({
   client: '',
@@ -155,8 +154,59 @@ function isOneMail(error: Error): boolean {
   return error instanceof HandlerError || error instanceof ExecutorError || error instanceof UnroutedMessageError
 }
 
+const LINES = new CrlfFramer('lineBytes')
+
+/** Commands line by line; of a mail as many lines as are there, because each frame costs more than a line does. */
+class SmtpReader implements FrameReader {
+  start = 0
+  end = 0
+  readonly need = 0
+  /** Known from the first command on. */
+  session: Session | undefined
+  readonly #lines: FrameReader
+  readonly #limit: number
+  readonly #found: (reader: SmtpReader) => void
+
+  constructor(limits: FrameLimits, found: (reader: SmtpReader) => void) {
+    this.#lines = LINES.open(limits)
+    this.#limit = limits.lineBytes
+    this.#found = found
+  }
+
+  next(buffer: Buffer, start: number, end: number): number {
+    const after = this.#lines.next(buffer, start, end)
+    if (after < 0) return -1
+    this.#found(this)
+    this.start = start
+    this.end = after - 2
+    const isDot = after - start === 3 && buffer[start] === 0x2e
+    if (this.session?.data === undefined || isDot) return after
+    const rest = buffer.subarray(this.end, end)
+    const dot = rest.indexOf('\r\n.\r\n')
+    const last = this.end + (dot < 0 ? rest.lastIndexOf('\r\n') : dot)
+    this.end = last - start <= this.#limit ? last : this.#before(buffer, last)
+    return this.end + 2
+  }
+
+  /** The end of the last line before one that is too long, which is refused when it is the first. */
+  #before(buffer: Buffer, last: number): number {
+    let at = this.end
+    while (at < last) {
+      const size = buffer.subarray(at + 2, last + 2).indexOf('\r\n')
+      if (size > this.#limit) return at
+      at += 2 + size
+    }
+    return last
+  }
+}
+
+/** A CR or LF without the other. */
+const BARE = /(?:^|[^\r])\n|\r(?!\n)/
+
 class SmtpCodec implements Codec {
-  readonly framer = new CrlfFramer('lineBytes')
+  readonly framer = { open: (limits: FrameLimits) => new SmtpReader(limits, (reader) => this.#meet(reader)) }
+  /** Of the frame that is decoded next: that happens before another one is looked for. */
+  #reader: SmtpReader | undefined
   readonly #of: (connection: Connection) => Session
 
   constructor(of: (connection: Connection) => Session) {
@@ -167,7 +217,9 @@ class SmtpCodec implements Codec {
     const bytes = Buffer.from(frame.buffer, frame.byteOffset, frame.byteLength)
     const session = this.#of(connection)
     session.most = limits.frameBytes
-    if (session.data !== undefined) return this.#mailLine(bytes, session, connection)
+    if (this.#reader !== undefined) this.#reader.session = session
+    this.#reader = undefined
+    if (session.data !== undefined) return this.#mailLines(bytes, session, connection)
     const text = bytes.toString()
     // A line that another server would take for two is none.
     if (/[\r\n\0]/.test(text)) return { command: 'BARE', rest: '' } satisfies Line
@@ -179,8 +231,12 @@ class SmtpCodec implements Codec {
     return addressOf(command, rest) ?? ({ command: 'BAD', rest: command } satisfies Line)
   }
 
+  #meet(reader: SmtpReader): void {
+    this.#reader = reader
+  }
+
   /** RFC 5321, 4.5.2: a line of one dot ends the mail; the first of two dots is no part of it. */
-  #mailLine(bytes: Buffer, session: Session, connection: Connection): unknown {
+  #mailLines(bytes: Buffer, session: Session, connection: Connection): unknown {
     const held = session.data as Buffer
     if (bytes.length === 1 && bytes[0] === 0x2e) {
       session.data = undefined
@@ -190,18 +246,19 @@ class SmtpCodec implements Codec {
       const data = Buffer.from(held.subarray(0, session.isTooLarge ? 0 : session.size))
       return { command: 'MESSAGE', from, to, data, tls, client, user } satisfies SmtpMessage
     }
-    const line = bytes[0] === 0x2e ? bytes.subarray(1) : bytes
-    const size = session.size + line.length + 2
-    if (line.includes(0x0a) || line.includes(0x0d)) session.hasBareEnds = true
+    if (BARE.test(readLatin1(bytes, 0, bytes.length))) session.hasBareEnds = true
+    const lines = bytes[0] === 0x2e || bytes.includes('\r\n.') ? unstuffed(bytes) : bytes
+    const size = session.size + lines.length + 2
     if (session.isTooLarge || size > session.most) {
       session.isTooLarge = true
       session.data = EMPTY
     } else {
-      const room = size > held.length ? Buffer.allocUnsafe(Math.max(SMALLEST, size * 2)) : held
+      const room = size > held.length ? Buffer.allocUnsafe(held === EMPTY ? size : size * 2) : held
       if (room !== held) held.copy(room, 0, 0, session.size)
       session.data = room
-      line.copy(room, session.size)
-      room.write('\r\n', size - 2, 'latin1')
+      lines.copy(room, session.size)
+      room[size - 2] = 0x0d
+      room[size - 1] = 0x0a
       session.size = size
     }
     return { command: 'LINE', rest: '' } satisfies Line
@@ -213,6 +270,20 @@ class SmtpCodec implements Codec {
   encode(message: unknown): string {
     return `${String(message)}\r\n`
   }
+}
+
+/** Lines without the dot that each of them begins with. */
+function unstuffed(bytes: Buffer): Buffer {
+  const out = Buffer.allocUnsafe(bytes.length)
+  let size = 0
+  for (let at = 0; at < bytes.length; ) {
+    if (bytes[at] === 0x2e) at++
+    const end = bytes.indexOf('\r\n', at)
+    const after = end < 0 ? bytes.length : end + 2
+    size += bytes.copy(out, size, at, after)
+    at = after
+  }
+  return out.subarray(0, size)
 }
 
 /** `FROM:<a@b> SIZE=10`. Quoted local parts may hold anything but line ends. */

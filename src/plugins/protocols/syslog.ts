@@ -119,15 +119,15 @@ type Body = Omit<SyslogMessage, 'facility' | 'severity'>
 /** Work linear in the text: no pattern backs up over another. */
 function parse5424(text: string): Body | undefined {
   if (!text.startsWith('1 ')) return undefined
-  const fields: string[] = []
+  const fields: (string | undefined)[] = []
   let at = 2
   while (fields.length < 5) {
     const space = text.indexOf(' ', at)
     if (space < 0) return undefined
-    fields.push(text.slice(at, space))
+    fields.push(space - at === 1 && text[at] === '-' ? undefined : text.slice(at, space))
     at = space + 1
   }
-  const [timestamp, host, app, pid, msgid] = fields.map((field) => (field === '-' ? undefined : field))
+  const [timestamp, host, app, pid, msgid] = fields
   const data = readStructured(text, at)
   if (data === undefined) return undefined
   // One space and a byte order mark may stand before the message.
@@ -135,30 +135,56 @@ function parse5424(text: string): Body | undefined {
   return { format: '5424', timestamp, host, app, pid, msgid, structured: data.structured, message }
 }
 
+/** By hand: this is where a collector's time goes, and a pattern takes twice as long. Linear. */
 function readStructured(text: string, from: number) {
   const structured: Record<string, Record<string, string>> = Object.create(null)
   if (text[from] === '-') return { structured, after: from + 1 }
   let at = from
   if (text[at] !== '[') return undefined
   while (text[at] === '[') {
-    const element = /[^\s=\]"]{1,32}/y
-    element.lastIndex = at + 1
-    const [id = ''] = element.exec(text) ?? []
-    at += 1 + id.length
+    const idEnd = nameEnd(text, at + 1)
+    const id = text.slice(at + 1, idEnd)
     const pairs: Record<string, string> = Object.create(null)
-    const pair = / ([^\s=\]"]{1,32})="((?:[^"\\\]]|\\.)*)"/y
-    for (;;) {
-      pair.lastIndex = at
-      const found = pair.exec(text)
-      if (found === null) break
-      pairs[found[1] as string] = (found[2] as string).replace(/\\(["\\\]])/g, '$1')
-      at = pair.lastIndex
+    at = idEnd
+    while (text.charCodeAt(at) === SPACE) {
+      const equals = nameEnd(text, at + 1)
+      if (equals === at + 1 || text[equals] !== '=' || text[equals + 1] !== '"') break
+      const end = valueEnd(text, equals + 2)
+      if (end < 0) break
+      const value = text.slice(equals + 2, end)
+      pairs[text.slice(at + 1, equals)] = value.includes('\\') ? value.replace(/\\(["\\\]])/g, '$1') : value
+      at = end + 1
     }
     if (id === '' || text[at] !== ']') return undefined
     structured[id] = pairs
     at++
   }
   return { structured, after: at }
+}
+
+/** SD-NAME (RFC 5424, 6.3.2), 32 characters at most, whatever is written in it. */
+function nameEnd(text: string, from: number): number {
+  const most = Math.min(text.length, from + 32)
+  let at = from
+  for (; at < most; at++) {
+    const code = text.charCodeAt(at)
+    if (code === 0x3d || code === 0x5d || code === 0x22 || code === SPACE || (code >= 9 && code <= CR)) break
+    if (code > 127 && /\s/.test(text[at] as string)) break
+  }
+  return at
+}
+
+/** @returns the index of the quotation mark that ends a value; -1: it is none (6.3.3). */
+function valueEnd(text: string, from: number): number {
+  for (let at = from; at < text.length; at++) {
+    const code = text.charCodeAt(at)
+    if (code === 0x22) return at
+    if (code === 0x5d) return -1
+    if (code !== 0x5c) continue
+    at++
+    if (at === text.length || /[\n\r\u2028\u2029]/.test(text[at] as string)) return -1
+  }
+  return -1
 }
 
 function parse3164(text: string): Body {

@@ -139,6 +139,8 @@ export function notify(connection: Connection, path: string, reply: unknown): nu
   return dialogues.get(connection)?.notify(path, reply) ?? 0
 }
 
+const EMPTY = Buffer.alloc(0)
+
 /** Bytes that are an answer. */
 export class Answer {
   constructor(readonly bytes: Buffer) {}
@@ -300,7 +302,8 @@ export class Dialogue {
     const bytes = typeof reply.payload === 'string' ? Buffer.from(reply.payload) : reply.payload
     const own = reply.options ?? []
     const most = wanted === undefined ? this.#options.blockBytes : Math.min(wanted.bytes, this.#options.blockBytes)
-    if (bytes === undefined || bytes.length <= most) return { ...reply, options: [...own, ...more] }
+    if (bytes === undefined || bytes.length <= most)
+      return more.length === 0 ? reply : { ...reply, options: [...own, ...more] }
     const { code = '2.05', format } = reply
     const options = format === undefined ? own : [...own, { name: 'Content-Format', value: format }]
     peer.transfers.outgoing.set(key, { payload: bytes, code, options })
@@ -346,8 +349,11 @@ export class Dialogue {
 
   #write(head: Pick<ToSend, 'type' | 'messageId' | 'token'>, said: CoapReply): Buffer {
     const { code = '2.05', payload, format, options = [] } = said
+    const { type, messageId, token = EMPTY } = head
     const packet: ToSend = {
-      ...head,
+      type,
+      messageId,
+      token,
       code,
       options: format === undefined ? options : [...options, { name: 'Content-Format', value: format }],
       payload: typeof payload === 'string' ? Buffer.from(payload) : payload,

@@ -75,7 +75,8 @@ export class CommandReader extends LineReader implements FrameReader {
       const feed = this.lineAt(buffer, start, end)
       if (feed < 0) return -1
       this.#line = feed - start
-      const isStoring = STORING.some((name) => begins(buffer, start, feed, name))
+      // Most of the traffic is `get`.
+      const isStoring = buffer[start] !== 0x67 && STORING.some((name) => begins(buffer, start, feed, name))
       if (!isStoring) {
         this.start = start
         this.end = trimmed(buffer, start, feed)

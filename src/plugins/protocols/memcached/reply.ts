@@ -86,6 +86,10 @@ export function answerOf(command: MemcachedCommand, said: unknown): Answer {
   }
 }
 
+/** Below it an answer is one piece. */
+const SMALL = 2_048
+const END = Buffer.from('\r\nEND\r\n')
+
 /** For one key an item; for several a list in their order, or a Map. */
 function values(command: MemcachedCommand, said: unknown): Answer {
   const { keys, cas } = command
@@ -96,6 +100,11 @@ function values(command: MemcachedCommand, said: unknown): Answer {
   }
   if (keys.length > 1 && said !== undefined && said !== null && !Array.isArray(said) && !(said instanceof Map))
     throw unfit(command, said, `a list of ${keys.length} items, or a Map by key`)
+  if (keys.length === 1) {
+    const item = itemOf(keys[0] as string, 0)
+    const value = item instanceof Uint8Array ? item : (item as Partial<MemcachedItem> | null | undefined)?.value
+    if (value instanceof Uint8Array && value.length < SMALL) return small(keys[0] as string, item, value, cas)
+  }
   const pieces: Uint8Array[] = []
   let text = ''
   for (let index = 0; index < keys.length; index++) {
@@ -118,7 +127,18 @@ function values(command: MemcachedCommand, said: unknown): Answer {
   pieces.push(Buffer.from(`${text}END\r\n`))
   const total = pieces.reduce((sum, { length }) => sum + length, 0)
   // Small ones are joined: a copy costs less than a further piece of the write.
-  return new Answer(total < 2_048 ? Buffer.concat(pieces, total) : pieces)
+  return new Answer(total < SMALL ? Buffer.concat(pieces, total) : pieces)
+}
+
+/** One value of a few bytes, which most are: written in place. */
+function small(key: string, item: unknown, value: Uint8Array, hasCas: boolean): Answer {
+  const { flags = 0, cas = 0 } = item as MemcachedItem
+  const head = `VALUE ${key} ${flags} ${value.length}${hasCas ? ` ${cas}` : ''}\r\n`
+  const bytes = Buffer.allocUnsafe(head.length + value.length + END.length)
+  bytes.write(head, 0, 'latin1')
+  bytes.set(value, head.length)
+  bytes.set(END, head.length + value.length)
+  return new Answer(bytes)
 }
 
 export function errorAnswer({ kind, message }: MemcachedError): Answer {

@@ -73,6 +73,10 @@ export class StompBroker {
     seat.transactions.clear()
   }
 
+  hasSubscribers(destination: string): boolean {
+    return this.#destinations.has(destination)
+  }
+
   /** To everybody who subscribed. */
   publish(destination: string, delivery: Delivery): void {
     for (const subscription of this.#destinations.get(destination) ?? []) this.#deliver(subscription, delivery)

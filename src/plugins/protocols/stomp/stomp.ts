@@ -325,6 +325,8 @@ class Dialogue {
     }
     const publish = (said: unknown): undefined => {
       if (said === null) return undefined
+      // Nothing is copied for nobody.
+      if (!this.#broker.hasSubscribers(destination)) return undefined
       const isBody = typeof said === 'string' || said instanceof Uint8Array
       const headers = without(frame.headers, 'destination', 'receipt', 'content-length')
       this.#broker.publish(destination, { headers, body: isBody ? said : Buffer.from(frame.body) })
