@@ -31,6 +31,13 @@ export interface ConnectOptions {
   readonly clock?: Clock
 }
 
+/** For all connections that bring nothing of their own: a proxy opens one for each of its clients. */
+let builtIns: ServerRegistry | undefined
+
+function registryOf(clock: Clock): ServerRegistry {
+  return registerBuiltIns(new ServerRegistry({ events: new EventHub(), clock }))
+}
+
 /**
  * Opens the client side of a connection.
  *
@@ -39,9 +46,10 @@ export interface ConnectOptions {
  * @throws {ConfigError} for options that do not fit.
  */
 export async function connect(endpoint: string | Endpoint, options: ConnectOptions = {}): Promise<ClientConnection> {
-  const clock = options.clock ?? systemClock
-  const registry = registerBuiltIns(new ServerRegistry({ events: new EventHub(), clock }))
-  for (const plugin of options.plugins ?? []) await registry.plug(plugin, {})
+  const { clock = systemClock, plugins = [] } = options
+  const isPlain = clock === systemClock && plugins.length === 0
+  const registry = isPlain ? (builtIns ??= registryOf(systemClock)) : registryOf(clock)
+  for (const plugin of plugins) await registry.plug(plugin, {})
   const parsed = parseEndpoint(endpoint, registry.schemes)
   await registry.ready({ schemes: [parsed.scheme], layers: options.layers, protocols: [options.protocol] })
   const transport = registry.transportOf(parsed.scheme)

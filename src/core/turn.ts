@@ -46,9 +46,14 @@ export function runMethod(turn: MessageContext): unknown {
   return method(message, connection)
 }
 
+/** Protocols throw and catch it for whatever they answer by themselves: where it was made says nothing, and costs most of it. */
 export function unrouted(route: string | undefined): UnroutedMessageError {
   const what = route === undefined ? 'a message without a route' : `route \`${route}\``
-  return new UnroutedMessageError('UNROUTED', `no @OnMessage takes ${what}`, { route })
+  const { stackTraceLimit } = Error
+  Error.stackTraceLimit = 0
+  const error = new UnroutedMessageError('UNROUTED', `no @OnMessage takes ${what}`, { route })
+  Error.stackTraceLimit = stackTraceLimit
+  return error
 }
 
 /** Calls the method that a task is for. @throws {UnroutedMessageError} */
