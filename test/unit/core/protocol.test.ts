@@ -1,9 +1,12 @@
 /** What a protocol may do with a session: steps of its own, errors in its words, and taking the connection over. */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { connect } from '#src/connect.js'
 import type { Codec } from '#src/core/codec.js'
+import { defineHandler } from '#src/core/handler.js'
 import { compose } from '#src/core/pipeline.js'
 import type { Protocol, ProtocolPort } from '#src/core/plugin.js'
+import { createServer } from '#src/gaidaros.js'
 import { lines, play, settle } from '../../support/session.js'
 
 const codec: Codec = { ...(lines as Codec), route: (message) => String(message).split(' ')[0] }
@@ -32,6 +35,34 @@ test('a protocol answers by itself what the handler has no method for', () => {
   give('PING\nGET a\nPUT a\nGET b\n')
   assert.is(link.sent, 'PONG\ngot\nERR no @OnMessage takes route `PUT`\ngot\n')
   assert.is(events.filter((name) => name.startsWith('handler.failed')).length, 1)
+})
+
+test('routes that pass its steps meet everybody else’s, and those without a method meet its steps', async () => {
+  const seen: string[] = []
+  const step = (who: string) => ({
+    name: who,
+    message: ({ route }: { route: string | undefined }, next: () => unknown) => {
+      seen.push(`${who} ${route}`)
+      return who === 'protocol' && route === 'PING' ? 'PONG' : next()
+    },
+  })
+  const server = await createServer({
+    config: false,
+    listen: 'memory:passes',
+    protocol: { codec, middleware: step('protocol'), passes: (route: string) => route !== 'PUT' } as Protocol,
+    middleware: [step('global')],
+    handler: defineHandler({ routes: { GET: () => 'got', PUT: () => 'put' } }),
+  })
+  await server.start()
+  const client = await connect('memory:passes')
+  const heard = []
+  for (const line of ['GET a', 'PUT a', 'PING']) {
+    await client.send(line)
+    heard.push((await client.messages()[Symbol.asyncIterator]().next()).value)
+  }
+  assert.equal(heard, ['got', 'put', 'PONG'])
+  assert.equal(seen, ['global GET', 'global PUT', 'protocol PUT', 'global PING', 'protocol PING'])
+  await server.stop({ timeoutMs: 0 })
 })
 
 test('one that takes over gets replies as they are, in the turn', () => {
