@@ -11,6 +11,7 @@ import {
   type Control,
   type ControlRequest,
   controlCommands,
+  memoryNow,
   mergeAnswers,
   type Reports,
   requestForEach,
@@ -68,7 +69,7 @@ export function targetOf(
     for (const one of [merged, ...draining]) {
       for (const [name, count] of Object.entries(one.counters)) sums[name] = (sums[name] ?? 0) + count
     }
-    const { rss, heapUsed, external } = process.memoryUsage()
+    const own = memoryNow()
     const resident = new Map(parts.map(({ worker, result }) => [worker, (result as Status).memory.residentBytes]))
     const connected = new Map(parts.map(({ worker, result }) => [worker, (result as Status).connections]))
     return {
@@ -81,9 +82,9 @@ export function targetOf(
       connections: draining.reduce((total, { connections }) => total + connections, merged.connections),
       counters: sums,
       memory: {
-        residentBytes: merged.memory.residentBytes + rss,
-        heapBytes: merged.memory.heapBytes + heapUsed,
-        externalBytes: merged.memory.externalBytes + external,
+        residentBytes: merged.memory.residentBytes + own.residentBytes,
+        heapBytes: merged.memory.heapBytes + own.heapBytes,
+        externalBytes: merged.memory.externalBytes + own.externalBytes,
       },
       workers: supervisor.workers.map((worker) => ({
         name: nameOf(worker),

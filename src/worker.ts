@@ -13,7 +13,7 @@ import { tolerateOutput } from './cli/output.js'
 import { levelOf, report } from './cli/report.js'
 import { optionsOf } from './cli/serve-options.js'
 import { lastReportsOf } from './core/control/report.js'
-import { type Asker, Control, type ControlRequest, figuresOf, type Status } from './core/control.js'
+import { type Asker, Control, type ControlRequest } from './core/control.js'
 import { ConfigError, toError } from './core/errors.js'
 import { drainTimeoutMs } from './core/options.js'
 import { packError } from './core/places/portable-error.js'
@@ -262,7 +262,7 @@ function facts(): object {
     connections: server?.connections.size ?? 0,
     heapShare: used / limit,
     counters: { ...server?.counters },
-    figures: figuresOf((control?.ask({ command: 'status' }) as Status | undefined)?.listeners ?? []),
+    figures: control?.figures ?? [],
   }
 }
 

@@ -8,6 +8,7 @@
 import type { Connection } from './connection.js'
 import { type Asker, type ControlRequest, countOf, listenersOf, sessionOf } from './control/ask.js'
 import { type ConnectionPage, connectionsOf, connectionsRequestOf, mergeConnections } from './control/connections.js'
+import type { ListenerFigures } from './control/figures.js'
 import { type Killed, kill, mergeKilled } from './control/kill.js'
 import { type Buckets, LatencyRecorder } from './control/latency.js'
 import { setLimit } from './control/limit.js'
@@ -22,11 +23,11 @@ import { nearest } from './nearest.js'
 
 export type { Asker, ControlRequest } from './control/ask.js'
 export type { ConnectionFacts, ConnectionPage } from './control/connections.js'
-export { addFigures, figuresOf, type ListenerFigures, withFigures } from './control/figures.js'
+export { type ListenerFigures, withFigures } from './control/figures.js'
 export type { Killed } from './control/kill.js'
 export type { LimitChange } from './control/limit.js'
 export type { ObserverReport, Reports } from './control/report.js'
-export type { ListenerStatus, Status } from './control/status.js'
+export { type ListenerStatus, memoryNow, type Status } from './control/status.js'
 export type { TapLine } from './control/tap.js'
 
 export const controlCommands = [
@@ -106,6 +107,14 @@ export class Control {
       default:
         throw new Error(unknown(request?.command))
     }
+  }
+
+  /** What each listener has carried: the part of `status` that is asked for with each sign of life. */
+  get figures(): readonly ListenerFigures[] {
+    return [...this.#server.listeners].map((listener) => {
+      const latency = this.#recorders.get(listener)?.buckets
+      return { name: listener.name, traffic: listener.traffic, ...(latency && { latency }) }
+    })
   }
 
   /** With `watch: true` it measures latencies and the loop's delay for a while. */

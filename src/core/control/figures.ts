@@ -29,7 +29,7 @@ export function addFigures(all: readonly (readonly ListenerFigures[])[]): readon
   const sums = new Map<string, ListenerFigures>()
   for (const one of all.flat()) {
     const before = sums.get(one.name)
-    sums.set(one.name, before === undefined ? one : added(before, one))
+    sums.set(one.name, before === undefined ? one : addFigure(before, one))
   }
   return [...sums.values()]
 }
@@ -43,7 +43,7 @@ export function withFigures<L extends ListenerFigures>(
   return listeners.map((listener) => ({ ...listener, ...known.get(listener.name) }))
 }
 
-export function addTraffic(a: TrafficFacts, b: TrafficFacts): TrafficFacts {
+function addTraffic(a: TrafficFacts, b: TrafficFacts): TrafficFacts {
   return {
     bytesIn: a.bytesIn + b.bytesIn,
     bytesOut: a.bytesOut + b.bytesOut,
@@ -52,7 +52,8 @@ export function addTraffic(a: TrafficFacts, b: TrafficFacts): TrafficFacts {
   }
 }
 
-function added(a: ListenerFigures, b: ListenerFigures): ListenerFigures {
+/** Of one listener in two processes. */
+export function addFigure(a: ListenerFigures, b: ListenerFigures): ListenerFigures {
   const latencies = [a.latency, b.latency].flatMap((one) => (one === undefined ? [] : [one]))
   return {
     name: a.name,

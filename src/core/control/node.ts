@@ -7,7 +7,7 @@ import type { Control, ControlRequest } from '../control.js'
 import { endBy } from '../control.js'
 import type { Executor } from '../executor.js'
 import { nearest } from '../nearest.js'
-import type { NodeStatus, Status } from './status.js'
+import { executorStatus, memoryNow, type NodeStatus, type Status } from './status.js'
 
 export const nodeCommands = ['status', 'drain', 'stop'] as const
 
@@ -42,7 +42,6 @@ export function nodeControl(
 }
 
 function statusOfNode({ version, state, uptimeMs, connections, node, executors }: NodeFacts): Status {
-  const { rss, heapUsed, external } = process.memoryUsage()
   return {
     pid: process.pid,
     version,
@@ -50,12 +49,9 @@ function statusOfNode({ version, state, uptimeMs, connections, node, executors }
     uptimeMs: Math.round(uptimeMs),
     connections,
     listeners: [],
-    executors: executors.map((one) => {
-      const { places = [], ...load } = one.load()
-      return { name: one.name, listeners: [], ...load, places }
-    }),
+    executors: executors.map((one) => executorStatus(one, [])),
     counters: {},
-    memory: { residentBytes: rss, heapBytes: heapUsed, externalBytes: external },
+    memory: memoryNow(),
     limits: { serverConnections: 'unlimited', memoryBytes: 'unlimited' },
     alarms: [],
     node,

@@ -6,8 +6,8 @@
  */
 import type { Load, PlaceLoad } from '../executor.js'
 import type { ListenerHandle, Server } from '../lifecycle.js'
-import { addTraffic, type TrafficFacts } from './figures.js'
-import { addBuckets, type Buckets } from './latency.js'
+import { addFigure, type TrafficFacts } from './figures.js'
+import type { Buckets } from './latency.js'
 import type { LoopFacts } from './loop.js'
 
 export interface ListenerStatus {
@@ -115,7 +115,6 @@ export interface StatusFacts {
 }
 
 export function statusOf(server: Server, { version, uptimeMs, loop, latencyOf }: StatusFacts): Status {
-  const { heapUsed, external } = process.memoryUsage()
   return {
     pid: process.pid,
     version,
@@ -141,7 +140,7 @@ export function statusOf(server: Server, { version, uptimeMs, loop, latencyOf }:
     }),
     executors: executorsOf(server),
     counters: { ...server.counters },
-    memory: { residentBytes: process.memoryUsage.rss(), heapBytes: heapUsed, externalBytes: external },
+    memory: memoryNow(),
     limits: {
       serverConnections: shown(server.limits.serverConnections),
       memoryBytes: shown(server.limits.memoryBytes),
@@ -162,10 +161,18 @@ function executorsOf(server: Server): ExecutorStatus[] {
   for (const { name, plan } of server.listeners) {
     for (const executor of plan.executors) listenersOf.set(executor, [...(listenersOf.get(executor) ?? []), name])
   }
-  return [...listenersOf].map(([executor, listeners]) => {
-    const { places = [], ...load } = executor.load()
-    return { name: executor.name, listeners, ...load, places }
-  })
+  return [...listenersOf].map(([executor, listeners]) => executorStatus(executor, listeners))
+}
+
+export function executorStatus(executor: { readonly name: string; load(): Load }, listeners: string[]): ExecutorStatus {
+  const { places = [], ...load } = executor.load()
+  return { name: executor.name, listeners, ...load, places }
+}
+
+/** Of this process. */
+export function memoryNow(): Status['memory'] {
+  const { rss, heapUsed, external } = process.memoryUsage()
+  return { residentBytes: rss, heapBytes: heapUsed, externalBytes: external }
 }
 
 /** Numbers add up, places and connections keep apart. @param parts - By the worker's name. */
@@ -217,14 +224,12 @@ export function mergeStatus(parts: readonly { readonly worker: string; readonly 
 }
 
 function addListeners(a: ListenerStatus, b: ListenerStatus): ListenerStatus {
-  const latencies = [a.latency, b.latency].flatMap((one) => (one === undefined ? [] : [one]))
   return {
     ...a,
+    ...addFigure(a, b),
     state: a.state === b.state ? a.state : 'mixed',
     connections: a.connections + b.connections,
     limit: a.limit === 'unlimited' || b.limit === 'unlimited' ? 'unlimited' : a.limit + b.limit,
-    traffic: addTraffic(a.traffic, b.traffic),
-    ...(latencies.length > 0 && { latency: addBuckets(latencies) }),
   }
 }
 
