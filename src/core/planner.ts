@@ -72,12 +72,13 @@ export class Planner {
     const at = `listeners.${name}`
     const where = (key: string) =>
       origin(['listeners', name, key]) ?? origin([key]) ?? (key in options || key in shared ? 'code' : 'default')
-    await this.#load(name, options)
+    const endpoints = this.#endpoints(name, options)
+    await this.#load(endpoints, options)
     const choices = this.#choices(options, at)
     const limits = settle<Limits>(defaultLimits, shared.limits, options.limits)
     const timeouts = settle<Timeouts>(defaultTimeouts, shared.timeouts, options.timeouts)
     checkLimits(limits, at)
-    const bindings = this.#bindings(name, options, limits, timeouts)
+    const bindings = this.#bindings(name, endpoints, options, limits, timeouts)
     const layers = bindings[0]?.layers ?? []
     const planned = []
     for (const choice of choices)
@@ -107,14 +108,18 @@ export class Planner {
     }
   }
 
+  #endpoints(name: string, { endpoint }: ListenerOptions): readonly Endpoint[] {
+    const place = `listeners.${name}.endpoint`
+    const given = (Array.isArray(endpoint) ? endpoint : [endpoint]) as readonly (string | Endpoint)[]
+    if (given.length === 0) throw new ConfigError('BAD_VALUE', `${place}: expected at least one endpoint`)
+    return given.map((one) => endpointAt(one, this.#parts.registry.schemes, place))
+  }
+
   /** What the listener names, and comes with Gaidaros, is loaded now. What its handlers name comes with them. */
-  async #load(name: string, options: ListenerOptions): Promise<void> {
+  async #load(endpoints: readonly Endpoint[], options: ListenerOptions): Promise<void> {
     const { registry, shared } = this.#parts
     const protocol = options.protocol ?? shared.protocol
-    const endpoints = Array.isArray(options.endpoint) ? options.endpoint : [options.endpoint]
-    const schemes = (endpoints as (string | Endpoint)[]).map(
-      (text) => endpointAt(text, registry.schemes, `listeners.${name}.endpoint`).scheme,
-    )
+    const schemes = endpoints.map(({ scheme }) => scheme)
     await registry.ready({
       schemes,
       layers: options.layers ?? shared.layers,
@@ -337,18 +342,20 @@ export class Planner {
     return plan
   }
 
-  #bindings(name: string, options: ListenerOptions, limits: Limits, timeouts: Timeouts): readonly Binding[] {
+  #bindings(
+    name: string,
+    endpoints: readonly Endpoint[],
+    options: ListenerOptions,
+    limits: Limits,
+    timeouts: Timeouts,
+  ): readonly Binding[] {
     const { registry, shared } = this.#parts
-    const given = Array.isArray(options.endpoint) ? options.endpoint : [options.endpoint]
-    if (given.length === 0)
-      throw new ConfigError('BAD_VALUE', `listeners.${name}.endpoint: expected at least one endpoint`)
     const place = `listeners.${name}.layers`
     const named = (options.layers ?? shared.layers ?? []).map((ref, index) =>
       registry.resolveLayer(ref, `${place}[${index}]`),
     )
     const { sockets, ticketKeys } = this.#parts
-    return (given as (string | Endpoint)[]).map((text, index) => {
-      const endpoint = endpointAt(text, registry.schemes, `listeners.${name}.endpoint`)
+    return endpoints.map((endpoint, index) => {
       const asked = registry.transportOf(endpoint.scheme)
       const { transport, layers } = this.#between(asked, named, place)
       const socket = { ...fitting(shared.socket, transport), ...options.socket }

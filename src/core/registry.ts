@@ -49,6 +49,13 @@ export class ServerRegistry implements Registry {
   readonly #protocols: Shelf<AnyFactory<Protocol>> = new Map()
   readonly #middleware: Shelf<AnyFactory<MiddlewareSet | unknown>> = new Map()
   readonly #executors: Shelf<AnyFactory<Executor>> = new Map()
+  /** Those whose things may come on demand. */
+  readonly #shelves: Readonly<Record<OnDemandKind, Shelf<AnyFactory<unknown>>>> = {
+    layer: this.#layers,
+    protocol: this.#protocols,
+    middleware: this.#middleware,
+    executor: this.#executors,
+  }
   readonly #observers: Observer[] = []
   readonly #companions: Shelf<Companion> = new Map()
   /** Who registers now; shown when two collide. */
@@ -195,15 +202,6 @@ export class ServerRegistry implements Registry {
       ...fetchAll(middleware, wanted.middleware),
       ...fetchAll(executor, wanted.executors, 'type'),
     ])
-  }
-
-  get #shelves(): Record<OnDemandKind, Shelf<AnyFactory<unknown>>> {
-    return {
-      layer: this.#layers,
-      protocol: this.#protocols,
-      middleware: this.#middleware,
-      executor: this.#executors,
-    }
   }
 
   /** Runs `register` with leave to replace: for what the application itself put into its container. */

@@ -435,13 +435,18 @@ export class Session implements Connection, Expiring, Holder {
     return lent
   }
 
+  /** Something passed, or was done. */
+  #touch(now: number): void {
+    this.#lastActivity = Math.ceil(now)
+  }
+
   /** What passed beside us. That something has is known; when, only to a quarter of `idleMs`. */
   #countLent(): void {
     const lent = this.#lent
     if (lent === undefined || (lent.bytesRead === this.#bytesIn && lent.bytesWritten === this.#outbox.written)) return
     this.#bytesIn = lent.bytesRead
     this.#outbox.written = lent.bytesWritten
-    this.#lastActivity = Math.ceil(this.#scope.host.clock.now())
+    this.#touch(this.#scope.host.clock.now())
   }
 
   // -- opening -------------------------------------------------------------------------------------------------------
@@ -589,7 +594,7 @@ export class Session implements Connection, Expiring, Holder {
     if (this.#isClosed) return
     if (this.#isDiscarding) return this.#discard(end - start)
     const now = this.#scope.host.clock.now()
-    this.#lastActivity = Math.ceil(now)
+    this.#touch(now)
     this.#bytesIn += end - start
     if (this.#feed !== undefined) {
       const bytes = buffer.subarray(start, end)
@@ -1015,7 +1020,7 @@ export class Session implements Connection, Expiring, Holder {
     this.#inFlight--
     this.#pendings?.splice(this.#pendings.indexOf(pending), 1)
     const { host, plan } = this.#scope
-    this.#lastActivity = Math.ceil(host.clock.now())
+    this.#touch(host.clock.now())
     if (pending.isMessage && pending.began > 0) plan.probe?.handled(pending.began)
     return true
   }
@@ -1065,7 +1070,7 @@ export class Session implements Connection, Expiring, Holder {
       this.#checkAmplification(piece)
       if (!this.#outbox.writeMessage(this.#link, piece)) this.#overHigh()
       if (this.#inTurn) return
-      this.#lastActivity = Math.ceil(this.#scope.host.clock.now())
+      this.#touch(this.#scope.host.clock.now())
       this.#scope.host.budget?.charge(this)
       return
     }
@@ -1094,7 +1099,7 @@ export class Session implements Connection, Expiring, Holder {
   /** @internal */
   flushNow(): void {
     this.#isFlushQueued = false
-    if (this.#outbox.gathered > 0) this.#lastActivity = Math.ceil(this.#scope.host.clock.now())
+    if (this.#outbox.gathered > 0) this.#touch(this.#scope.host.clock.now())
     this.#flush()
     this.#scope.host.budget?.charge(this)
   }
@@ -1131,7 +1136,7 @@ export class Session implements Connection, Expiring, Holder {
   drained(): void {
     this.#drained?.resolve()
     this.#drained = undefined
-    this.#lastActivity = Math.ceil(this.#scope.host.clock.now())
+    this.#touch(this.#scope.host.clock.now())
     if (this.#stops & WRITE_HIGH) this.#release(WRITE_HIGH)
     this.#scope.host.budget?.charge(this)
   }
@@ -1171,7 +1176,7 @@ export class Session implements Connection, Expiring, Holder {
     if (this.#isClosed || this.#hasPeerEnded) return
     this.#hasPeerEnded = true
     this.#wasPeerFirst = !this.#hasEnded
-    this.#lastActivity = Math.ceil(this.#scope.host.clock.now())
+    this.#touch(this.#scope.host.clock.now())
     if (this.#feed !== undefined) return this.#feed.feedEnd()
     if (this.#isDetecting) this.#detect(true)
     if (this.#isDiscarding) return
@@ -1238,7 +1243,7 @@ export class Session implements Connection, Expiring, Holder {
     if (!this.#canWrite) return
     this.#hasEnded = true
     const { host, plan } = this.#scope
-    this.#lastActivity = Math.ceil(host.clock.now())
+    this.#touch(host.clock.now())
     host.deadlines.arm(this, this.#lastActivity + plan.timeouts.halfClosedMs)
     this.#link.end()
   }
@@ -1528,7 +1533,7 @@ export class Session implements Connection, Expiring, Holder {
     // #put outside a turn queues a flush that will store the time; what is gathered counts at once.
     if (this.#outbox.written !== this.#writtenWhenIdle) {
       this.#writtenWhenIdle = this.#outbox.written
-      this.#lastActivity = Math.ceil(this.#scope.host.clock.now())
+      this.#touch(this.#scope.host.clock.now())
       return true
     }
     return this.#lastActivity > activity
