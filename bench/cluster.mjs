@@ -14,6 +14,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { connect as connectNats } from '@nats-io/transport-node'
 import { connect, createServer } from 'gaidaros'
+import { shows } from './shows.mjs'
 
 const [part, url, kind, concurrency, seconds] = process.argv.slice(2)
 const MESSAGE = 'x'.repeat(128)
@@ -96,17 +97,6 @@ async function measure(name, server, inFlight) {
 
 function start(args) {
   return spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] })
-}
-
-function shows(child, what) {
-  return new Promise((resolve, reject) => {
-    let text = ''
-    child.stdout.on('data', (chunk) => {
-      text += chunk
-      if (text.includes(what)) resolve(text)
-    })
-    child.on('exit', (status) => reject(new Error(`ended with ${status}: ${text}`)))
-  })
 }
 
 async function startNats() {

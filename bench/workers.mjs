@@ -8,6 +8,7 @@ import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { cpus, tmpdir } from 'node:os'
 import { fileURLToPath } from 'node:url'
+import { shows } from './shows.mjs'
 
 const CONNECTIONS = 64
 const SECONDS = 3
@@ -67,15 +68,4 @@ async function measure(count, load) {
 
 function childrenOf(pid) {
   return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').filter(Boolean)
-}
-
-function shows(child, what) {
-  return new Promise((resolve, reject) => {
-    let text = ''
-    child.stdout.on('data', (chunk) => {
-      text += chunk
-      if (text.includes(what)) resolve(text)
-    })
-    child.on('close', (status) => reject(new Error(`ended with ${status}: ${text}`)))
-  })
 }

@@ -3,7 +3,7 @@
  * Nodes, servers and NATS that end, hang or are cut off, with a ledger: acknowledged ⊆ handled ⊆ sent, nothing doubled, and
  * what is not known stands on connections that were closed with a reason (F90, F91, F92, F94).
  */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer, connect as dial, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -11,9 +11,9 @@ import { connect as connectNats } from '@nats-io/transport-node'
 import { connect, type NamedExecutor } from 'gaidaros'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { type Command, gaidaros, killAll, root } from '../support/command.js'
-import { eventually, Peer, serve, stopAll, type Watched } from '../support/faults.js'
-import { noNats, startNats, stopNats } from '../support/nats.js'
+import { type Command, gaidaros, root } from '../support/command.js'
+import { eventually, Peer, serve, type Watched } from '../support/faults.js'
+import { endAll, noNats, startNats } from '../support/nats.js'
 import { skip } from '../support/skip.js'
 
 const handlers = join(root, 'test/fixtures/cluster-handlers.mjs')
@@ -538,10 +538,5 @@ natsTest('what others publish is dropped, counted and never believed', async () 
   await nats.kill()
 })
 
-test.after(async () => {
-  await stopAll()
-  killAll()
-  stopNats()
-  rmSync(folder, { recursive: true, force: true })
-})
+test.after(() => endAll(folder))
 test.run()

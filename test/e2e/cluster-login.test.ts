@@ -1,14 +1,14 @@
 // time limit: 240 s
 /** Logins and TLS of a cluster: those that fit work; those that do not end the start, and no secret is shown (F94). */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { generate } from 'selfsigned'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { type Command, gaidaros, killAll } from '../support/command.js'
+import { type Command, gaidaros } from '../support/command.js'
 import { Peer } from '../support/faults.js'
-import { noNats, startNats, stopNats } from '../support/nats.js'
+import { endAll, noNats, startNats } from '../support/nats.js'
 import { skip } from '../support/skip.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'gl-'))
@@ -140,9 +140,5 @@ test('off this machine, without a login and TLS, a warning says so', async () =>
   assert.match(node.stderr, /192\.0\.2\.1:4222 is not this machine, and is reached without TLS and a login/)
 })
 
-test.after(() => {
-  killAll()
-  stopNats()
-  rmSync(folder, { recursive: true, force: true })
-})
+test.after(() => endAll(folder))
 test.run()

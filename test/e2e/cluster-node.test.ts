@@ -1,14 +1,14 @@
 // time limit: 180 s
 /** A node as its operator has it: watched and ended at a control socket, and polite to those it leaves. */
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createNode, type NamedExecutor } from 'gaidaros'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { type Command, gaidaros, killAll, root } from '../support/command.js'
-import { eventually, Peer, serve, stopAll } from '../support/faults.js'
-import { type NatsServer, noNats, startNats, stopNats } from '../support/nats.js'
+import { type Command, gaidaros, root } from '../support/command.js'
+import { eventually, Peer, serve } from '../support/faults.js'
+import { endAll, type NatsServer, noNats, startNats } from '../support/nats.js'
 import { skip } from '../support/skip.js'
 
 const handlers = join(root, 'test/fixtures/cluster-handlers.mjs')
@@ -203,10 +203,5 @@ nodeTest('a node in code: its state, its end, and a control socket in a taken pl
   assert.not(existsSync(path))
 })
 
-test.after(async () => {
-  await stopAll()
-  killAll()
-  stopNats()
-  rmSync(folder, { recursive: true, force: true })
-})
+test.after(() => endAll(folder))
 test.run()

@@ -1,14 +1,14 @@
 // time limit: 300 s
 /** Which node, which executor there, which methods; and what a handler two steps away knows of its connection. */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { connect, type NamedExecutor } from 'gaidaros'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { type Command, gaidaros, killAll, root } from '../support/command.js'
-import { eventually, Peer, serve, stopAll, type Watched } from '../support/faults.js'
-import { type NatsServer, noNats, startNats, stopNats } from '../support/nats.js'
+import { type Command, gaidaros, root } from '../support/command.js'
+import { eventually, Peer, serve, type Watched } from '../support/faults.js'
+import { endAll, type NatsServer, noNats, startNats } from '../support/nats.js'
 import { skip } from '../support/skip.js'
 
 const handlers = join(root, 'test/fixtures/everywhere-handlers.ts')
@@ -266,10 +266,5 @@ clusterTest('what is configured: names by flag and environment, secrets hidden, 
   }
 })
 
-test.after(async () => {
-  await stopAll()
-  killAll()
-  stopNats()
-  rmSync(folder, { recursive: true, force: true })
-})
+test.after(() => endAll(folder))
 test.run()

@@ -1,14 +1,14 @@
 // time limit: 240 s
 /** A cluster over a real NATS: front and nodes give the same transcripts as inline, keep order, and say what they do. */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { connect, type NamedExecutor } from 'gaidaros'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { type Command, gaidaros, killAll, root } from '../support/command.js'
-import { eventually, Peer, serve, stopAll } from '../support/faults.js'
-import { type NatsServer, noNats, startNats, stopNats } from '../support/nats.js'
+import { type Command, gaidaros, root } from '../support/command.js'
+import { eventually, Peer, serve } from '../support/faults.js'
+import { endAll, type NatsServer, noNats, startNats } from '../support/nats.js'
 import { skip } from '../support/skip.js'
 
 const handlers = join(root, 'test/fixtures/placed-handlers.ts')
@@ -327,10 +327,5 @@ clusterTest('example 33: two nodes with thread pools; one is killed, and its pee
   await end(other as Command)
 })
 
-test.after(async () => {
-  await stopAll()
-  killAll()
-  stopNats()
-  rmSync(folder, { recursive: true, force: true })
-})
+test.after(() => endAll(folder))
 test.run()

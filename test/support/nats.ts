@@ -3,7 +3,8 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { eventually } from './faults.js'
+import { killAll } from './command.js'
+import { eventually, stopAll } from './faults.js'
 
 const PROGRAM = ['/usr/sbin/nats-server', '/usr/local/bin/nats-server', '/usr/bin/nats-server'].find(existsSync)
 
@@ -73,4 +74,12 @@ export async function startNats(configuration = '', port = -1): Promise<NatsServ
 export function stopNats(): void {
   for (const child of running) child.kill('SIGKILL')
   for (const folder of folders) rmSync(folder, { recursive: true, force: true })
+}
+
+/** What a test file of a cluster has begun: servers, commands, NATS, and its folder. */
+export async function endAll(folder: string): Promise<void> {
+  await stopAll()
+  killAll()
+  stopNats()
+  rmSync(folder, { recursive: true, force: true })
 }
