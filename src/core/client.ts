@@ -305,7 +305,7 @@ function clientSink(
       settle()
     },
     data: (link, buffer, start, end) => sessionOf(link)?.data(toBuffer(buffer), start, end),
-    end: (link) => sessionOf(link)?.peerEnded(),
+    end: (link, reason) => sessionOf(link)?.peerEnded(reason),
     drain: (link) => sessionOf(link)?.drained(),
     close: (link, error) => sessionOf(link)?.linkClosed(error),
     fault(error) {

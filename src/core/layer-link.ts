@@ -40,8 +40,8 @@ export class LayerLink implements Link {
   unread(bytes: Uint8Array): void {
     this.below.unread?.(bytes)
   }
-  end(): void {
-    this.below.end()
+  end(reason?: string): void {
+    this.below.end(reason)
   }
   abort(reason?: Error): void {
     this.below.abort(reason)
@@ -82,8 +82,8 @@ export class LayerSink<L extends LayerLink = LayerLink> implements LinkSink {
   data(below: Link, buffer: Uint8Array, start: number, end: number): void {
     this.above.data(this.linkOf(below), buffer, start, end)
   }
-  end(below: Link): void {
-    this.above.end(this.linkOf(below))
+  end(below: Link, reason?: string): void {
+    this.above.end(this.linkOf(below), reason)
   }
   drain(below: Link): void {
     this.above.drain(this.linkOf(below))

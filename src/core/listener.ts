@@ -416,8 +416,8 @@ class ListenerSink implements LinkSink {
     ;(link.state as Session | undefined)?.data(toBuffer(buffer), start, end)
   }
 
-  end(link: Link): void {
-    ;(link.state as Session | undefined)?.peerEnded()
+  end(link: Link, reason?: string): void {
+    ;(link.state as Session | undefined)?.peerEnded(reason)
   }
 
   drain(link: Link): void {

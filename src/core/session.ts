@@ -1171,10 +1171,11 @@ export class Session implements Connection, Expiring, Holder {
 
   // -- ending --------------------------------------------------------------------------------------------------------
 
-  /** The peer finished its side. */
-  peerEnded(): void {
+  /** The peer finished its side. @param code - Its reason, where the transport carries one. */
+  peerEnded(code?: string): void {
     if (this.#isClosed || this.#hasPeerEnded) return
     this.#hasPeerEnded = true
+    if (code !== undefined) this.#reason ??= { code, by: 'peer' }
     this.#wasPeerFirst = !this.#hasEnded
     this.#touch(this.#scope.host.clock.now())
     if (this.#feed !== undefined) return this.#feed.feedEnd()
@@ -1266,7 +1267,7 @@ export class Session implements Connection, Expiring, Holder {
     }
     if (!this.#hasEnded) {
       this.#hasEnded = true
-      this.#link.end()
+      this.#link.end(this.#reason.code)
     }
     this.#resumeReading()
   }

@@ -183,8 +183,13 @@ export interface Link {
    * or the first that an upgrade reads. Left out: the link cannot take anything back.
    */
   unread?(bytes: Uint8Array): void
-  /** Finishes our side after what was written. On a transport without half-close: ends the link. */
-  end(): void
+  /**
+   * Finishes our side after what was written. On a transport without half-close: ends the link.
+   *
+   * @param reason - The code of the reason (`SHUTDOWN`, `HANDLER_FAILED`, an application's own), for a transport whose protocol
+   *   can tell the peer why. Left out: an ordinary end.
+   */
+  end(reason?: string): void
   /** Ends both sides now, dropping what was not sent; seen as a reset where the transport can. */
   abort(reason?: Error): void
   feature?<T>(token: FeatureToken<T>): T | undefined
@@ -213,8 +218,12 @@ export interface LinkSink {
   open(link: Link): void
   /** Bytes `start` to `end` of `buffer` arrived. Valid only during the call, unless the link is `stable`. */
   data(link: Link, buffer: Uint8Array, start: number, end: number): void
-  /** The peer finished its side. */
-  end(link: Link): void
+  /**
+   * The peer finished its side.
+   *
+   * @param reason - The code that the peer gave, where the transport carries one; it becomes that of the connection's reason.
+   */
+  end(link: Link, reason?: string): void
   /** After a `write` that returned false: the queue is below the low mark again. */
   drain(link: Link): void
   close(link: Link, error?: Error): void

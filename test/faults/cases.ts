@@ -43,8 +43,8 @@ export function casesOf(file: string, source: string): readonly Case[] {
 
 /** `F60 to F63, F65`: all five. */
 export function idsIn(title: string): readonly string[] {
-  const ids = new Set([...title.matchAll(/\bF\d{1,2}\b/g)].map(([id]) => id))
-  for (const [, from, to] of title.matchAll(/\bF(\d{1,2}) to F(\d{1,2})\b/g))
+  const ids = new Set([...title.matchAll(/\bF\d{1,3}\b/g)].map(([id]) => id))
+  for (const [, from, to] of title.matchAll(/\bF(\d{1,3}) to F(\d{1,3})\b/g))
     for (let id = Number(from); id <= Number(to); id++) ids.add(`F${id}`)
   return [...ids]
 }

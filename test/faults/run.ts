@@ -24,7 +24,7 @@ const named = args.includes('--quick') ? ['F81'] : args.filter((arg) => !arg.sta
 const unknown = named.filter((id) => !catalogue.some((fault) => fault.id === id))
 const strange = args.filter((arg) => arg.startsWith('--') && arg !== '--quick' && arg !== '--write')
 if (unknown.length + strange.length > 0) {
-  console.error(`faults: ${[...unknown, ...strange][0]} is none of F1 … F94, --quick, --write`)
+  console.error(`faults: ${[...unknown, ...strange][0]} is none of F1 … F126, --quick, --write`)
   process.exit(2)
 }
 if (args.includes('--write') && named.length > 0) {

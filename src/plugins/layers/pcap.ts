@@ -120,11 +120,11 @@ class CapturedLink extends LayerLink {
     this.#passed(true, bytes)
     return super.write(bytes)
   }
-  override end(): void {
+  override end(reason?: string): void {
     if (this.#isStream && !this.#isOver && !this.#hasEnded)
       this.#put(this.#us, this.#peer, { seq: this.#sent++, ack: this.#heard, flags: FIN | ACK })
     this.#hasEnded = true
-    super.end()
+    super.end(reason)
   }
   override abort(reason?: Error): void {
     this.#reset(this.#us, this.#peer, this.#sent)

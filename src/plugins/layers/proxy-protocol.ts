@@ -208,9 +208,9 @@ class ProxySink extends LayerSink<ProxyLink> {
     })
   }
 
-  override end(below: Link): void {
+  override end(below: Link, reason?: string): void {
     const link = this.linkOf(below)
-    if (link.isOpen) this.above.end(link)
+    if (link.isOpen) this.above.end(link, reason)
     else this.#refuse(link, new HandshakeError('HANDSHAKE_FAILED', 'PROXY protocol: the peer left before its header'))
   }
   override drain(below: Link): void {

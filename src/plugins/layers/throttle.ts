@@ -122,6 +122,7 @@ class ThrottledLink extends LayerLink {
   #isWaiting = false
   #isBelowFull = false
   #hasEnded = false
+  #endReason: string | undefined
   #owesDrain = false
   #isPausedAbove = false
   #isPausedHere = false
@@ -158,10 +159,11 @@ class ThrottledLink extends LayerLink {
     this.#isPausedAbove = false
     if (!this.#isPausedHere) this.below.resume()
   }
-  override end(): void {
+  override end(reason?: string): void {
     if (this.#hasEnded || this.#isOver) return
     this.#hasEnded = true
-    if (this.#queued === 0) this.below.end()
+    this.#endReason = reason
+    if (this.#queued === 0) this.below.end(reason)
   }
   override abort(reason?: Error): void {
     this.dispose()
@@ -277,7 +279,7 @@ class ThrottledLink extends LayerLink {
     if (!this.#isQueued) {
       this.#emptied?.()
       this.#emptied = undefined
-      if (this.#hasEnded && this.#queued === 0) return this.below.end()
+      if (this.#hasEnded && this.#queued === 0) return this.below.end(this.#endReason)
     }
     if (this.#owesDrain && !this.#isBelowFull && this.buffered <= this.#sink.scope.limits.writeLowBytes) {
       this.#owesDrain = false

@@ -64,9 +64,9 @@ class LoggedLink extends LayerLink {
     this.#sink.log(this, '>', bytes, 0, bytes.length)
     return super.write(bytes)
   }
-  override end(): void {
+  override end(reason?: string): void {
     this.#sink.say(this, '> end')
-    super.end()
+    super.end(reason)
   }
   override abort(reason?: Error): void {
     this.#sink.say(this, '> abort')
