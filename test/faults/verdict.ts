@@ -27,8 +27,8 @@ export function verdict(cases: readonly Case[], outcomes: ReadonlyMap<string, Ou
       .split('\n')
       .map((line) => line.replace(/^(?:[•✘] ?)+/, '').trim())
       .filter((line) => /^(?:skip: |# )/.test(line) && patterns.some((pattern) => pattern.test(line)))
-    const missing = said.filter((line) => /^(?:skip: |# skipped)/.test(line))
-    if (missing.length > 0) skips.push(...missing.map((line) => line.replace(/^(?:skip: |# skipped:? ?)/, '')))
+    const missing = said.filter((line) => line.startsWith('skip: '))
+    if (missing.length > 0) skips.push(...missing.map((line) => line.slice('skip: '.length)))
     else held++
     notes.push(...said.filter((line) => !missing.includes(line)).map((line) => line.slice(2)))
   }

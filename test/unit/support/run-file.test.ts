@@ -49,6 +49,7 @@ for (const [name, body, expected] of [
     /exit status|failed|said/,
   ],
   ['only', `test.only('a', () => {}); test('b', () => assert.ok(false)); test.run()`, /only/],
+  ['a case left out in other words', `test('a', () => console.log('# skipped: no tool')); test.run()`, /skip\(\)/],
   ['a warning of Node', `test('a', () => process.emitWarning('leak?')); test.run()`, /warning.*leak/],
 ] as const) {
   test(`does not pass: ${name}`, async () => {

@@ -2,6 +2,7 @@ import { closeSync, openSync } from 'node:fs'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { DescriptorGauge, type DescriptorSource, processDescriptors } from '#src/transports/descriptors.js'
+import { skip } from '../../support/skip.js'
 
 class Source implements DescriptorSource {
   opened: number | undefined = 10
@@ -64,7 +65,7 @@ test('refuses nobody where the platform does not tell', () => {
 
 test('the process source counts what is open', () => {
   if (process.platform !== 'linux') {
-    console.log('# skipped: only Linux tells')
+    skip('the process source counts what is open', 'only Linux tells')
     return
   }
   const before = processDescriptors.open() as number

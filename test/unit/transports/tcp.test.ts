@@ -8,6 +8,7 @@ import { Endpoint, parseEndpoint } from '#src/core/endpoint.js'
 import { AcceptError, BindError } from '#src/core/errors.js'
 import type { Listener } from '#src/core/transport.js'
 import { tcp } from '#src/transports/tcp.js'
+import { skip } from '../../support/skip.js'
 import { failure, hasCommand, nextTurn, type Raw, Recorder, rawConnect } from './recorder.js'
 
 const ANY = parseEndpoint('tcp://127.0.0.1:0')
@@ -77,7 +78,7 @@ test('bind failures are BindErrors with endpoint, cause and what to do (F18)', a
 
 test('a port that needs a privilege is PERMISSION_DENIED (F18)', async () => {
   if (process.getuid?.() !== 0 || !hasCommand('setpriv')) {
-    console.log('# skipped: needs root and setpriv to become nobody')
+    skip('a port that needs a privilege is PERMISSION_DENIED (F18)', 'needs root and setpriv to become nobody')
     return
   }
   const script = `import('${new URL('../../../dist/transports/tcp.js', import.meta.url)}').then(async ({ tcp }) => {
@@ -127,7 +128,11 @@ test('options: defaults, ranges, and the nearest known name', () => {
 })
 
 test('keep-alive runs on what was accepted, with the delay that was asked for, and nowhere when it is off', async () => {
-  if (process.platform !== 'linux') return console.log('skip: /proc/net/tcp is Linux only')
+  if (process.platform !== 'linux')
+    return skip(
+      'keep-alive runs on what was accepted, with the delay that was asked for, and nowhere when it is off',
+      '/proc/net/tcp is Linux only',
+    )
   for (const [keepAlive, least, most] of [
     [undefined, 5_000, 6_000],
     [5_000, 300, 500],
@@ -185,7 +190,10 @@ test('in a pause no more than the backlog is held; the rest is reset and told', 
 
 test('unbind opens what the kernel had completed, and frees the address at once', async () => {
   if (process.platform !== 'linux') {
-    console.log('# skipped: only Linux shows its connections in /proc')
+    skip(
+      'unbind opens what the kernel had completed, and frees the address at once',
+      'only Linux shows its connections in /proc',
+    )
     return
   }
   const sink = new Recorder()
@@ -229,7 +237,10 @@ test('connect to localhost finds a listener of either family', async () => {
 
 test('at 90 % of the descriptors newcomers are refused and told; when some are back they are served (F24)', async () => {
   if (process.platform !== 'linux' || !hasCommand('prlimit')) {
-    console.log('# skipped: needs Linux and prlimit')
+    skip(
+      'at 90 % of the descriptors newcomers are refused and told; when some are back they are served (F24)',
+      'needs Linux and prlimit',
+    )
     return
   }
   const path = fileURLToPath(new URL('./descriptors-child.js', import.meta.url))

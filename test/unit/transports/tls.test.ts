@@ -14,6 +14,7 @@ import type { Link, Listener } from '#src/core/transport.js'
 import { tcp } from '#src/transports/tcp.js'
 import { tls } from '#src/transports/tls.js'
 import { unix } from '#src/transports/unix.js'
+import { skip } from '../../support/skip.js'
 import { failure, hasCommand, Recorder, rawConnect, temporaryFolder } from './recorder.js'
 
 const ANY = parseEndpoint('tls://127.0.0.1:0')
@@ -111,7 +112,7 @@ function openssl(args: string[], input = '', endWhen?: RegExp): Promise<string> 
 }
 const needsOpenssl = () => {
   if (hasCommand('openssl')) return false
-  console.log('# skipped: needs openssl')
+  skip('TLS by openssl', 'needs openssl')
   return true
 }
 

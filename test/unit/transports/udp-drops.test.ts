@@ -5,9 +5,11 @@ import { endianness } from 'node:os'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { dropsOf, hexOf } from '#src/transports/udp-drops.js'
+import { skip } from '../../support/skip.js'
 
 test('addresses are as the kernel prints them', () => {
-  if (endianness() !== 'LE') return console.log('# skipped: the vectors are of little-endian machines')
+  if (endianness() !== 'LE')
+    return skip('addresses are as the kernel prints them', 'the vectors are of little-endian machines')
   assert.is(hexOf('127.0.0.1'), '0100007F')
   assert.is(hexOf('0.0.0.0'), '00000000')
   assert.is(hexOf('::1'), '00000000000000000000000001000000')
@@ -31,7 +33,8 @@ for (const [family, address] of [
   ['udp6', '::1'],
 ] as const) {
   test(`a socket of ${family} is found in the kernel’s table`, async () => {
-    if (process.platform !== 'linux') return console.log('# skipped: no /proc/net/udp here')
+    if (process.platform !== 'linux')
+      return skip(`a socket of ${family} is found in the kernel’s table`, 'no /proc/net/udp here')
     const socket = createSocket(family).bind(0, address)
     await once(socket, 'listening')
     const { port } = socket.address()

@@ -8,6 +8,7 @@ import type { BindError } from '#src/core/errors.js'
 import { hasReusePort } from '#src/core/reuse-port.js'
 import type { UdpOptions } from '#src/transports/udp-options.js'
 import { bindSocket } from '#src/transports/udp-socket.js'
+import { skip } from '../../support/skip.js'
 import { cleanUp, codeOf, connect, Far, listen, until } from './udp-record.js'
 
 test.after.each(cleanUp)
@@ -44,7 +45,11 @@ test('localhost is 127.0.0.1 and ::1 on one port, and replies leave where they w
   await four.send('4')
   await until(() => four.received.length === 1, 'a reply by IPv4')
   assert.is(four.received[0]?.from.address, '127.0.0.1')
-  if (!hasIPv6()) return console.log('# skipped the half over ::1: this host has no IPv6')
+  if (!hasIPv6())
+    return skip(
+      'localhost is 127.0.0.1 and ::1 on one port, and replies leave where they were asked',
+      'the half over ::1: this host has no IPv6',
+    )
   const six = await Far.open(port, '::1')
   await six.send('6')
   await until(() => six.received.length === 1, 'a reply by IPv6')
@@ -57,14 +62,16 @@ test('localhost is 127.0.0.1 and ::1 on one port, and replies leave where they w
 })
 
 test('localhost leaves nothing bound when one of its addresses is taken', async () => {
-  if (!hasIPv6()) return console.log('# skipped: this host has no IPv6')
+  if (!hasIPv6())
+    return skip('localhost leaves nothing bound when one of its addresses is taken', 'this host has no IPv6')
   const { port } = await listen('udp://[::1]:0')
   assert.is((await failure(`udp://localhost:${port}`)).code, 'ADDRESS_IN_USE')
   await listen(`udp://127.0.0.1:${port}`)
 })
 
 test('[::] takes IPv4 as well, shown as mapped addresses, unless ipv6Only', async () => {
-  if (!hasIPv6()) return console.log('# skipped: this host has no IPv6')
+  if (!hasIPv6())
+    return skip('[::] takes IPv4 as well, shown as mapped addresses, unless ipv6Only', 'this host has no IPv6')
   const { record, port } = await listen('udp://[::]:0')
   record.onData = (link, bytes) => link.write(bytes)
   const far = await Far.open(port)
@@ -83,7 +90,8 @@ test('[::] takes IPv4 as well, shown as mapped addresses, unless ipv6Only', asyn
 
 test('a link-local peer is answered: its zone is part of its address', async () => {
   const found = outside.find(({ address }) => address.startsWith('fe80:'))
-  if (found === undefined) return console.log('# skipped: this host has no link-local address')
+  if (found === undefined)
+    return skip('a link-local peer is answered: its zone is part of its address', 'this host has no link-local address')
   const { record, port } = await listen('udp://[::]:0')
   record.onData = (link, bytes) => link.write(bytes)
   const address = `${found.address}%${found.name}`
@@ -180,7 +188,8 @@ test('with a source named, the group is heard from there only', async () => {
 // two need a real one. A ttl of 0 keeps the datagrams in this host.
 test('an IPv6 group is heard', async () => {
   const found = outsideBy('IPv6')
-  if (found === undefined) return console.log('# skipped: this host has no interface with IPv6 but its loopback')
+  if (found === undefined)
+    return skip('an IPv6 group is heard', 'this host has no interface with IPv6 but its loopback')
   const through = `::%${found.name}`
   const server = await listen('udp://[::]:0', { multicast: { groups: [{ group: 'ff02::7107', interface: through }] } })
   const { link } = await connect(`udp://[ff02::7107]:${server.port}`, {
@@ -192,7 +201,11 @@ test('an IPv6 group is heard', async () => {
 
 test('without loopback our own host does not hear it', async () => {
   const found = outsideBy('IPv4')
-  if (found === undefined) return console.log('# skipped: this host has no interface with IPv4 but its loopback')
+  if (found === undefined)
+    return skip(
+      'without loopback our own host does not hear it',
+      'this host has no interface with IPv4 but its loopback',
+    )
   const outgoing = { interface: found.address, ttl: 0 }
   const multicast = { groups: [{ group: '239.255.71.9', interface: found.address }] }
   const server = await listen('udp://0.0.0.0:0', { multicast })

@@ -17,6 +17,7 @@ import * as assert from 'uvu/assert'
 import { parseEndpoint } from '#src/core/endpoint.js'
 import { BindError } from '#src/core/errors.js'
 import { unix } from '#src/transports/unix.js'
+import { skip } from '../../support/skip.js'
 import { failure, Recorder, rawConnect, temporaryFolder } from './recorder.js'
 
 const folder = temporaryFolder()
@@ -83,7 +84,7 @@ test('the file has its mode from its first moment: 0660, or what is asked for (F
 
 test('the umask is as before also when the bind fails', async () => {
   if (process.platform !== 'linux') {
-    console.log('# skipped: needs /proc, where nobody may make a file')
+    skip('the umask is as before also when the bind fails', 'needs /proc, where nobody may make a file')
     return
   }
   const before = process.umask()
@@ -127,7 +128,7 @@ test('a file, a folder, a link are PATH_OCCUPIED and untouched (F84)', async () 
 
 test('a stale socket of another user, or of another kind, is PATH_OCCUPIED (F84)', async () => {
   if (process.getuid?.() !== 0) {
-    console.log('# skipped: needs root to give a file away')
+    skip('a stale socket of another user, or of another kind, is PATH_OCCUPIED (F84)', 'needs root to give a file away')
     return
   }
   const path = newPath()
