@@ -155,12 +155,15 @@ export async function openServer(
     place.worker,
   )
   const { values } = loaded
+  // Without a listener there is one: nobody has named its endpoint.
+  const isDefault = (path: readonly string[]) => path.join('.') === 'listeners.default.endpoint' && isUnnamed
+  const isUnnamed = Object.keys(values.listeners ?? {}).length === 0
   const planner = new Planner({
     registry,
     shared: values,
     resolveHandler: resolveRef,
     planHandler: (definition) => injection.plan(definition),
-    origin: (path) => loaded.origin(path)?.name,
+    origin: (path) => loaded.origin(path)?.name ?? (isDefault(path) ? 'default' : undefined),
     ...(place.sockets === undefined ? {} : { sockets: place.sockets }),
     ...(place.ticketKeys === undefined ? {} : { ticketKeys: place.ticketKeys }),
   })
@@ -174,7 +177,8 @@ export async function openServer(
       (fault) => faults.push(fault),
     )
   }
-  if (faults.length > 0) throw together(faults)
+  if (faults.length === 0) planner.checkSharedSocket()
+  else throw together(faults)
 
   const server: Configured = new Configured(loaded, registry.companions, hosted, place, {
     plans,

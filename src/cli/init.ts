@@ -15,10 +15,13 @@ export function init({ operands, flags }: Arguments): number {
   if (more.length > 0) throw new ConfigError('BAD_USAGE', `init: one folder is enough, got ${operands.join(' ')}`)
   const folder = resolve(folderName)
   const name = typeof flags.name === 'string' ? flags.name : basename(folder)
-  if (!/^[a-z][a-z0-9]*(-[a-z0-9]+)*$/.test(name)) {
+  // What npm takes for a name (docs.npmjs.com, package.json, name), without a scope; a transport's is a scheme as well.
+  const pattern = isTransport ? /^[a-z][a-z0-9]*(-[a-z0-9]+)*$/ : /^[a-z0-9](?:[a-z0-9._-]{0,212}[a-z0-9])?$/
+  if (!pattern.test(name)) {
+    const between = isTransport ? 'dashes' : '`-`, `_` or `.`'
     throw new ConfigError(
       'BAD_USAGE',
-      `init: \`${name}\` is no name for a package: lower case letters, digits and dashes; choose one with --name`,
+      `init: \`${name}\` is no name for a package: lower case letters and digits, with ${between} between them; choose one with --name`,
     )
   }
   const files = isTransport ? transportFiles(name) : projectFiles(name)

@@ -72,11 +72,16 @@ export function parseEndpoint(text: string | Endpoint, schemes?: Iterable<string
   const colon = String(text).indexOf(':')
   const scheme = colon > 0 ? text.slice(0, colon).toLowerCase() : ''
   if (!/^[a-z][a-z0-9+.-]*$/.test(scheme)) {
-    throw bad('expected scheme://host:port or scheme:path, such as tcp://localhost:8080 or unix:./server.sock')
+    const hint = withoutScheme(String(text))
+    throw bad(
+      `expected scheme://host:port or scheme:path, such as tcp://localhost:8080 or unix:./server.sock${hint ? `; did you mean \`${hint}\`?` : ''}`,
+    )
   }
   if (schemes !== undefined) {
     const known = [...schemes]
     if (!known.includes(scheme)) {
+      const hint = withoutScheme(String(text))
+      if (hint !== undefined) throw bad(`expected a scheme in front of the address; did you mean \`${hint}\`?`)
       const near = nearest(scheme, known)
       throw bad(`unknown scheme \`${scheme}\`${near ? `; nearest: \`${near}\`` : ''}; known: ${known.join(', ')}`)
     }
@@ -97,4 +102,11 @@ export function parseEndpoint(text: string | Endpoint, schemes?: Iterable<string
   if (digits === undefined) throw bad('the port is missing; port 0 picks a free one')
   if (!/^\d{1,5}$/.test(digits) || Number(digits) > 65535) throw bad(`port \`${digits}\` is not in 0 to 65535`)
   return new Endpoint({ scheme, host, port: Number(digits), path })
+}
+
+/** `localhost:8080`, `:8080`, `8080`, `./greeter.sock`: an address whose scheme was left out. */
+function withoutScheme(text: string): string | undefined {
+  const match = /^(?:([\w.-]*|\[[0-9a-f:.]+\]):)?(\d{1,5})$/i.exec(text)
+  if (match !== null) return `tcp://${match[1] || 'localhost'}:${match[2]}`
+  return /^[./@]/.test(text) ? `unix:${text}` : undefined
 }

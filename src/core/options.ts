@@ -63,6 +63,8 @@ export interface SocketOptions {
   sendBuffer: number
   /** Permission bits of a Unix socket: a number, or octal text such as "0660". */
   mode: number | string
+  /** Group of a Unix socket's file: a name or a number. */
+  group: number | string
   broadcast: boolean
   multicast: MulticastOptions
 }
@@ -359,6 +361,11 @@ export const socketRows: { readonly [K in keyof SocketOptions]: OptionRow } = {
   },
   sendBuffer: { default: undefined, unit: 'bytes', why: 'SO_SNDBUF; the kernel decides by default.' },
   mode: { default: 0o660, unit: 'mode', why: 'Who may connect to a Unix socket; set without a window.' },
+  group: {
+    default: undefined,
+    unit: 'choice',
+    why: "Group that a Unix socket's file belongs to, a name or a number: with mode 0660 its members may connect. Default: the process's.",
+  },
   broadcast: { default: false, unit: 'switch', why: 'Allow datagrams to broadcast addresses.' },
   multicast: { default: undefined, unit: 'choice', why: 'Groups to join, ttl, loopback, interface.' },
 }

@@ -12,8 +12,9 @@ import type { Executor, Placement } from './executor.js'
 import { type Elsewhere, mixedPlan, runPlan } from './executor-plan.js'
 import type { CodecRef, HandlerDefinition, HandlerPlan, MiddlewareRef, Named, NamedExecutor, Needs } from './handler.js'
 import { checkStack, type PlacedLayer } from './layer-stack.js'
+import { nearest } from './nearest.js'
 import { joinProbes } from './observer.js'
-import { defaultLimits, defaultTimeouts, type Limits, type Timeouts } from './options.js'
+import { defaultLimits, defaultTimeouts, type Limits, socketRows, type Timeouts } from './options.js'
 import { compose, type MiddlewareLevel, type MiddlewareSet, type PlacedMiddleware } from './pipeline.js'
 import { sourceOf } from './places/handler-source.js'
 import type { Binding, ListenerPlan, SessionPlan } from './plan.js'
@@ -59,6 +60,7 @@ export class Planner {
   #global: readonly PlacedMiddleware[] | undefined
   readonly #ofListener = new WeakMap<ListenerOptions, readonly PlacedMiddleware[]>()
   readonly #handlers = new Map<HandlerDefinition, HandlerPlan>()
+  readonly #transports = new Set<Transport>()
   /** By what names them: a listener, the top of the configuration, a handler, a method. */
   readonly #executors = new Map<object, ChosenExecutor>()
 
@@ -106,6 +108,27 @@ export class Planner {
         },
       },
     }
+  }
+
+  /**
+   * Holds what stands in `socket` at the top against every transport that was planned: each takes what it has, but a key that
+   * none of them and no built-in one has is a slip.
+   *
+   * @throws {ConfigError} `UNKNOWN_KEY`.
+   */
+  checkSharedSocket(): void {
+    const tables = [...this.#transports].map(fieldsOf)
+    // A transport of somebody else may check its options with a schema that names none.
+    if (tables.some((fields) => fields === undefined)) return
+    const known = new Set([...Object.keys(socketRows), ...tables.flatMap((fields) => Object.keys(fields ?? {}))])
+    const faults = Object.keys(this.#parts.shared.socket ?? {}).flatMap((key) => {
+      if (known.has(key)) return []
+      const near = nearest(key, known)
+      const hint = near === undefined ? `; known: ${[...known].join(', ')}` : `; nearest: \`${near}\``
+      const origin = this.#parts.origin(['socket', key])
+      return `socket.${key}: unknown key \`${key}\`${hint}${origin === undefined ? '' : ` (${origin})`}`
+    })
+    if (faults.length > 0) throw new ConfigError('UNKNOWN_KEY', faults.join('\n'), { path: 'socket', faults })
   }
 
   #endpoints(name: string, { endpoint }: ListenerOptions): readonly Endpoint[] {
@@ -358,6 +381,7 @@ export class Planner {
     return endpoints.map((endpoint, index) => {
       const asked = registry.transportOf(endpoint.scheme)
       const { transport, layers } = this.#between(asked, named, place)
+      this.#transports.add(transport)
       const socket = { ...fitting(shared.socket, transport), ...options.socket }
       const checked = checkOptions(
         transport.options as StandardSchemaV1 | undefined,
@@ -464,8 +488,13 @@ function checkLimits(limits: Limits, at: string): void {
 
 /** Of socket options meant for all listeners, those this transport has. Its own listener's are not filtered. */
 function fitting(socket: Readonly<Record<string, unknown>> | undefined, transport: Transport): Record<string, unknown> {
-  const fields = (transport.options as { fields?: object } | undefined)?.fields
+  const fields = fieldsOf(transport)
   return Object.fromEntries(Object.entries(socket ?? {}).filter(([key]) => fields !== undefined && key in fields))
+}
+
+/** The names of a transport's socket options; undefined where only its schema knows them. */
+function fieldsOf({ options }: Transport): object | undefined {
+  return options === undefined ? {} : (options as { fields?: object }).fields
 }
 
 function checkNeeds(

@@ -96,11 +96,12 @@ function userOf(user: string): { uid: number; gid: number | undefined; name: str
   throw new ConfigError('UNKNOWN_NAME', `daemon.user: there is no user \`${user}\``, { name: user })
 }
 
-function groupOf(group: string): number {
+/** @param key - The setting that names it, for the error. @throws {ConfigError} `UNKNOWN_NAME`. */
+export function groupOf(group: string, key = 'daemon.group'): number {
   if (/^\d+$/.test(group)) return Number(group)
   const line = lines('/etc/group').find(([name]) => name === group)
   if (line !== undefined) return Number(line[2])
-  throw new ConfigError('UNKNOWN_NAME', `daemon.group: there is no group \`${group}\``, { name: group })
+  throw new ConfigError('UNKNOWN_NAME', `${key}: there is no group \`${group}\``, { name: group })
 }
 
 function lines(path: string): string[][] {

@@ -8,12 +8,12 @@ import { createServer, type Server } from 'node:net'
 import type { Endpoint } from '../core/endpoint.js'
 import type { SocketKind } from '../core/transport.js'
 import { bindDescriptor, descriptorOf } from './fd.js'
-import { closeServers, serverOptions, type TcpOptions } from './stream-options.js'
+import { closeServers, serverOptions, type TcpOptions, type UnixOptions } from './stream-options.js'
 import { passedDescriptor } from './systemd.js'
 import { bindTcp } from './tcp-bind.js'
 import { bindSockets } from './udp-socket.js'
-import { bindWithMode } from './unix.js'
-import { checkUnixPath, makeWay, moveInto, OwnSocketFile, temporaryName } from './unix-path.js'
+import { bindAbstract, bindWithMode } from './unix.js'
+import { abstractName, checkUnixPath, makeWay, moveInto, OwnSocketFile, temporaryName } from './unix-path.js'
 
 export interface OpenedSockets {
   readonly endpoint: Endpoint
@@ -51,7 +51,13 @@ export async function openSockets(
   return { ...(await bindTcp(endpoint, options)), datagrams: [] }
 }
 
-async function openUnix(endpoint: Endpoint, options: object): Promise<OpenedSockets> {
+async function openUnix(endpoint: Endpoint, options: UnixOptions): Promise<OpenedSockets> {
+  const abstract = abstractName(endpoint)
+  if (abstract !== undefined) {
+    const server = createServer(serverOptions({ noDelay: false, keepAlive: false }))
+    await bindAbstract(server, endpoint, abstract, options.backlog ?? 511)
+    return { endpoint, servers: [server], datagrams: [] }
+  }
   const path = checkUnixPath(endpoint)
   await makeWay(endpoint, path)
   const server = createServer(serverOptions({ noDelay: false, keepAlive: false }))
@@ -83,6 +89,7 @@ async function adopt(
   const servers = bound.flatMap((one) => one.servers)
   const at = port === undefined ? endpoint : endpoint.with({ port })
   if (kind !== 'unix') return { endpoint: at, servers, datagrams: [] }
+  if (abstractName(endpoint) !== undefined) return { endpoint, servers, datagrams: [] }
   const file = new OwnSocketFile(endpoint.path ?? '')
   return { endpoint, servers, datagrams: [], closing: (close) => file.closing(close) }
 }

@@ -18,7 +18,7 @@ const KEEP_ALIVE_MS = 60_000
 /** `socket` of tcp and tls listeners. */
 export type TcpOptions = Partial<Pick<SocketOptions, 'noDelay' | 'keepAlive' | 'backlog' | 'ipv6Only' | 'reusePort'>>
 /** `socket` of Unix listeners. */
-export type UnixOptions = Partial<Pick<SocketOptions, 'backlog' | 'mode'>>
+export type UnixOptions = Partial<Pick<SocketOptions, 'backlog' | 'mode' | 'group'>>
 
 const backlog = {
   unit: 'count',
@@ -48,6 +48,14 @@ export const tcpOptions: OptionSchema<TcpOptions> = optionSchema<TcpOptions>({
 export const unixOptions: OptionSchema<UnixOptions> = optionSchema<UnixOptions>({
   backlog,
   mode: { unit: 'mode', default: socketRows.mode.default, why: socketRows.mode.why },
+  group: {
+    unit: 'any',
+    why: socketRows.group.why,
+    check: (value) =>
+      (typeof value === 'string' && value !== '') || (Number.isSafeInteger(value) && (value as number) >= 0)
+        ? undefined
+        : "a group's name or number",
+  },
 })
 
 /**

@@ -14,6 +14,28 @@ import { bindError, platformCode } from './platform-errors.js'
 /** unix(7): `sun_path` has 108 bytes, the last is NUL. Node cuts longer ones silently and binds under another name. */
 const MOST_PATH_BYTES = 107
 
+/**
+ * The address of `unix:@name`: a name in the kernel's own space, without a file (unix(7), abstract; Linux). Whoever is in the
+ * same network namespace may connect: there is no mode. A file of such a name is written `unix:./@name`. libuv fills the name up
+ * to 108 bytes with NUL, which are part of it: socat finds it with `unix-tightsocklen=0`.
+ *
+ * @returns what `node:net` takes; undefined for a path.
+ * @throws {BindError} `PATH_INVALID`, `PATH_TOO_LONG`; `NOT_SUPPORTED` outside of Linux.
+ */
+export function abstractName(endpoint: Endpoint, platform: NodeJS.Platform = process.platform): string | undefined {
+  const path = endpoint.path ?? ''
+  if (!path.startsWith('@')) return undefined
+  const refuse = (code: 'PATH_INVALID' | 'PATH_TOO_LONG' | 'NOT_SUPPORTED', problem: string) =>
+    new BindError(code, `cannot listen on abstract unix socket ${JSON.stringify(path)}: ${problem}`, { endpoint, path })
+  if (platform !== 'linux' && platform !== 'android')
+    throw refuse('NOT_SUPPORTED', 'only Linux has such names; write a path, such as unix:./server.sock')
+  if (path === '@') throw refuse('PATH_INVALID', 'the name is empty; write unix:@server')
+  if (path.includes('\0')) throw refuse('PATH_INVALID', 'the name holds a NUL character')
+  const bytes = Buffer.byteLength(path)
+  if (bytes > MOST_PATH_BYTES) throw refuse('PATH_TOO_LONG', `it has ${bytes} bytes, at most ${MOST_PATH_BYTES} fit`)
+  return `\0${path.slice(1)}`
+}
+
 /** @throws {BindError} `PATH_INVALID`, `PATH_TOO_LONG`. */
 export function checkUnixPath(endpoint: Endpoint): string {
   const path = endpoint.path ?? ''

@@ -165,7 +165,7 @@ test('check names every fault and binds nothing', async () => {
   )
   const { status, err } = await result(['check', '--config', 'bad.json'])
   assert.is(status, 2)
-  assert.match(err, /limits\.frameBytes: expected .*got "1MB" \(.*bad\.json\)/)
+  assert.match(err, /limits\.frameBytes: expected .*got "1MB"; write 1048576 \(.*bad\.json\)/)
   assert.match(err, /timeouts\.idelMs: unknown key `idelMs`; nearest: `idleMs`/)
   assert.match((await result(['check', '--listen', local])).out, /^ok: 1 listener, 1 handler/)
 })

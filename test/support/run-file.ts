@@ -96,7 +96,8 @@ export async function runFile(path: string, limitS: number): Promise<Outcome> {
     const warning = /^(?:[•✘] )*\(node:\d+\) (.*)/m.exec(output)
     if (warning !== null) return `printed a warning: ${warning[1]}`
     // Any other wording would be counted as passed.
-    if (/^(?:[•✘] )*# skip/m.test(output)) return 'a case left out in words of its own; say it with skip() of support/skip'
+    if (/^(?:[•✘] )*# skip/m.test(output))
+      return 'a case left out in words of its own; say it with skip() of support/skip'
     return undefined
   }
 }

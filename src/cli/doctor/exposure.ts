@@ -230,7 +230,7 @@ export function unixSockets(facts: Facts): Finding[] {
   const paths: (readonly [where: string, path: string, mode: number | undefined])[] = []
   for (const { name, bindings } of listeners) {
     for (const { endpoint, options } of bindings) {
-      if (endpoint.scheme !== 'unix' || endpoint.path === undefined || endpoint.path.startsWith('\0')) continue
+      if (endpoint.scheme !== 'unix' || endpoint.path === undefined || endpoint.path.startsWith('@')) continue
       const { mode } = options as { mode?: number | string }
       paths.push([`listeners.${name}`, endpoint.path, typeof mode === 'string' ? Number.parseInt(mode, 8) : mode])
     }

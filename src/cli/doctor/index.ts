@@ -16,9 +16,9 @@ import { type Check, type Facts, type Finding, findingsOf, type Level } from './
 import { backlog, datagramBuffers, descriptors, nodeVersion, privileges, reusePort } from './machine.js'
 import { loader, peerPackages } from './packages.js'
 
-const checks: readonly Check[] = [
-  nodeVersion,
-  privileges,
+/** What can be said of a machine and of settings, whether or not a server can be made of them. */
+const ofMachine: readonly Check[] = [nodeVersion, privileges, operators, clusterLogin, peerPackages]
+const ofListeners: readonly Check[] = [
   descriptors,
   backlog,
   datagramBuffers,
@@ -27,10 +27,7 @@ const checks: readonly Check[] = [
   proxyTrust,
   plaintext,
   unlimited,
-  operators,
-  clusterLogin,
   unixSockets,
-  peerPackages,
 ]
 
 /** Names for `--accept`. */
@@ -81,7 +78,7 @@ export async function insist(server: ConfiguredServer, given: Arguments): Promis
 }
 
 async function examine(given: Arguments): Promise<Finding[]> {
-  const { ok, error } = findingsOf('configuration')
+  const { ok, note, error } = findingsOf('configuration')
   const options = optionsOf(given)
   try {
     const server = await openServer(await readConfiguration(options), options, { place: 'command' })
@@ -101,11 +98,17 @@ async function examine(given: Arguments): Promise<Finding[]> {
       flags,
       modulesFrom,
     }).catch(() => undefined)
-    return [broken, ...(await run(factsOf(configuration, [])))]
+    const unseen = note(
+      '',
+      'listeners were not looked at: they could not be made',
+      '',
+      'repair the above, then ask again',
+    )
+    return [broken, unseen, ...(await run(factsOf(configuration, []), ofMachine))]
   }
 }
 
-async function run(facts: Facts): Promise<Finding[]> {
+async function run(facts: Facts, checks: readonly Check[] = [...ofMachine, ...ofListeners]): Promise<Finding[]> {
   const findings: Finding[] = []
   for (const check of checks) findings.push(...(await check(facts)))
   return findings

@@ -106,6 +106,11 @@ function keyFor(
   if (found !== undefined) return found
   const asKey = segment.toLowerCase().replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase())
   if (place?.keys === undefined) return present.length === 0 && path[0] === 'listeners' ? segment.toLowerCase() : asKey
+  const split = path.length === 0 ? splitAtOne(segment, place) : undefined
+  if (split !== undefined) {
+    const message = `${variable}: unknown key \`${asKey}\`; groups and keys are parted by two underscores: GAIDAROS_${split}`
+    throw new ConfigError('UNKNOWN_KEY', message, { variable, nearest: `GAIDAROS_${split}` })
+  }
   const near = nearest(asKey, place.keys)
   const where = path.length === 0 ? '' : ` in ${path.join('.')}`
   const hint = near === undefined ? '' : `; nearest: \`${near}\``
@@ -113,6 +118,18 @@ function keyFor(
     variable,
     nearest: near,
   })
+}
+
+/** `LIMITS_CONNECTIONS`, where `limits` has `connections`. */
+function splitAtOne(segment: string, top: Place): string | undefined {
+  const words = segment.split('_')
+  for (let i = 1; i < words.length; i++) {
+    const [group, key] = [words.slice(0, i).join('_'), words.slice(i).join('_')]
+    const name = top.keys?.find((one) => plain(one) === plain(group))
+    const inside = name === undefined ? undefined : top.at(name)?.keys
+    if (inside?.some((one) => plain(one) === plain(key))) return `${group}__${key}`
+  }
+  return undefined
 }
 
 const plain = (key: string): string => key.replace(/[_-]/g, '').toLowerCase()

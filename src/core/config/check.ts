@@ -98,7 +98,7 @@ function describe(tree: Tree, schema: Schema, issue: Issue): Fault[] {
     for (const key of path) place = place?.at(key)
     return (issue.keys ?? []).map((key) => {
       const at = [...path, key]
-      const near = nearest(key, place?.keys ?? [])
+      const near = nearest(key, place?.keys ?? []) ?? elsewhere(key, place)
       const hint = near === undefined ? `; known here: ${(place?.keys ?? []).join(', ')}` : `; nearest: \`${near}\``
       return {
         text: `${at.join('.')}: unknown key \`${key}\`${hint}${shown(at)}`,
@@ -112,8 +112,39 @@ function describe(tree: Tree, schema: Schema, issue: Issue): Fault[] {
   const value = tree.get(path)
   const got =
     value === undefined ? 'nothing' : isSecret(path) ? 'a secret that is not shown' : brief(withoutSecrets(value, path))
-  const text = `${path.join('.') || 'the configuration'}: ${expectation(issue)}, got ${got}${shown(path)}`
+  const expected = expectation(issue)
+  // Where several keys are at fault, each says what came.
+  const came = expected.includes('(got ') ? '' : `, got ${got}${inUnits(path, value)}`
+  const text = `${path.join('.') || 'the configuration'}: ${expected}${came}${shown(path)}`
   return [{ text, isKey: false, path: path.join('.'), origin: from(path) }]
+}
+
+/** A key that was meant for a group beside it: `idleTimeout` for `timeouts.idleMs`. */
+function elsewhere(key: string, place: Place | undefined): string | undefined {
+  const bare = (name: string) => name.toLowerCase().replace(/(timeout|limit|max|ms|bytes|size|s$)/g, '')
+  for (const group of ['timeouts', 'limits', 'socket', 'tls']) {
+    const keys = place?.keys?.includes(group) ? (place.at(group)?.keys ?? []) : []
+    const found = keys.find((one) => one === key) ?? keys.find((one) => bare(one) !== '' && bare(one) === bare(key))
+    if (found !== undefined) return `${group}.${found}`
+  }
+  return undefined
+}
+
+const milliseconds: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, min: 60_000, h: 3_600_000 }
+const powers = ['', 'k', 'm', 'g']
+
+/** Numbers with a unit, as other programs take them: `5m` of a deadline is 300000 here. */
+function inUnits([group, ...rest]: Path, value: unknown): string {
+  if (typeof value !== 'string') return ''
+  const key = rest.at(-1) ?? group ?? ''
+  const [, digits = '', unit = ''] = /^(\d+(?:\.\d+)?) ?([a-z]+)$/i.exec(value) ?? []
+  const word = unit.toLowerCase()
+  const factor = key.endsWith('Ms')
+    ? milliseconds[word]
+    : key.endsWith('Bytes') && /^[kmg]?i?b?$/.test(word)
+      ? 1_024 ** powers.indexOf(word.replace(/i?b$/, ''))
+      : undefined
+  return factor === undefined ? '' : `; write ${Math.round(Number(digits) * factor)}`
 }
 
 /** Zod's names of types, in words that stand in a configuration. */

@@ -70,6 +70,7 @@ export async function loadConfiguration(input: ConfigurationInput): Promise<Load
   if (flags.length > 0 || hasSettings(env)) await mergeSingles(tree, input)
   tree.merge(anchorPaths(code as Branch, cwd), { kind: 'code', name: 'code' })
 
+  joinForms(tree)
   if (!isPlainlyRight(tree.root)) check(tree, (await loadShape()).shape as never)
   confine(tree, { file, cwd, modulesFrom })
   spreadShortForm(tree)
@@ -116,6 +117,13 @@ function assign(tree: Tree, path: Path, value: unknown, origin: Origin, cwd: str
 }
 
 const order: readonly Origin['kind'][] = ['default', 'import', 'file', 'environment', 'flag', 'code']
+
+/** `listen` beside `listeners.default` without an endpoint: what was said of the listener in two places is one listener. */
+function joinForms(tree: Tree): void {
+  const listener = tree.get(['listeners', 'default'])
+  if (tree.root.listen === undefined || !isBranch(listener) || listener.endpoint !== undefined) return
+  tree.set(['listeners', 'default', 'endpoint'], tree.root.listen, tree.origin(['listen']) ?? byDefault)
+}
 
 /** `listen` is the endpoint of the listener `default`. */
 function spreadShortForm(tree: Tree): void {

@@ -4,11 +4,12 @@
  * Room: core, configuration. TypeScript goes through jiti, which needs no native code and keeps decorator metadata; it is
  * loaded only when there is something for it. Modules get the package that is running, not a second copy of it.
  */
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { extname, isAbsolute, join, resolve } from 'node:path'
+import { basename, dirname, extname, isAbsolute, join, resolve } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { ConfigError, toError } from '../errors.js'
+import { nearest } from '../nearest.js'
 
 export type Module = Readonly<Record<string, unknown>>
 
@@ -44,7 +45,11 @@ export async function loadModule(reference: string, from = process.cwd()): Promi
   }
   const isFile = isFileReference(reference)
   const path = isFile ? resolve(from, reference) : undefined
-  if (path !== undefined && !existsSync(path)) throw new ConfigError('NOT_FOUND', `there is no file ${path}`, { path })
+  if (path !== undefined && !existsSync(path)) {
+    const near = nearest(basename(path), filesIn(dirname(path)))
+    const hint = near === undefined ? '' : `; nearest: \`${near}\``
+    throw new ConfigError('NOT_FOUND', `there is no file ${path}${hint}`, { path, ...(near && { nearest: near }) })
+  }
   try {
     if (path === undefined) return await importPackage(reference, from)
     return await (/\.[cm]?ts$/.test(extname(path)) ? importTypeScript(path) : import(pathToFileURL(path).href))
@@ -63,6 +68,7 @@ export async function loadModule(reference: string, from = process.cwd()): Promi
         { reference, cause },
       )
     }
+    if (path === undefined && code === 'ERR_PACKAGE_PATH_NOT_EXPORTED') throw noSuchEntry(reference, cause)
     // A GaidarosError of the module itself (a decorator's, say) speaks for itself.
     if (/^(WiringError)$/.test(cause.name)) throw cause
     const where = cause.stack
@@ -75,6 +81,25 @@ export async function loadModule(reference: string, from = process.cwd()): Promi
       { cause },
     )
   }
+}
+
+function filesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder)
+  } catch {
+    return []
+  }
+}
+
+/** A package is there, and has no such part: `gaidaros/plugins/metric`. */
+function noSuchEntry(reference: string, cause: Error): ConfigError {
+  const own = Object.keys(entriesOf(packageFolder)).filter((entry) => entry.startsWith('gaidaros/plugins/'))
+  const known = reference.startsWith('gaidaros/') ? own : []
+  const near = nearest(reference, known)
+  const names = known.map((entry) => entry.slice('gaidaros/plugins/'.length)).join(', ')
+  const hint = near !== undefined ? `; nearest: \`${near}\`` : names === '' ? '' : `; known: ${names}`
+  const message = `package ${reference.split('/')[0]} has no part \`${reference}\`${hint}`
+  return new ConfigError('NOT_FOUND', message, { reference, cause, ...(near && { nearest: near }) })
 }
 
 async function importPackage(name: string, from: string): Promise<Module> {
@@ -94,6 +119,9 @@ async function importTypeScript(path: string): Promise<Module> {
   return (await (await loader).import(path)) as Module
 }
 
+/** The running copy of this package, whatever lies beside the user's file. */
+const packageFolder = fileURLToPath(new URL('../../../', import.meta.url))
+
 /** Every entry point of the package at hand, by the name users import. */
 function entriesOf(folder: string): Record<string, string> {
   const { name, exports } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as {
@@ -109,12 +137,10 @@ function entriesOf(folder: string): Record<string, string> {
 
 async function makeLoader(): Promise<{ import(path: string): Promise<unknown> }> {
   const { createJiti } = await import('jiti')
-  // The running copy, whatever lies beside the user's file.
-  const here = fileURLToPath(new URL('../../', import.meta.url))
   return createJiti(import.meta.url, {
     interopDefault: false,
     fsCache: false,
-    alias: entriesOf(join(here, '..')),
+    alias: entriesOf(packageFolder),
     nativeModules: ['typescript', 'tsyringe', 'reflect-metadata', 'gaidaros'],
   })
 }

@@ -43,7 +43,17 @@ function row({ unit, choices, unlimited, why, default: standard }: OptionRow) {
   if (unit === 'switch') return described(z.boolean(), text)
   if (unit === 'mode') return described(z.union([z.number().int(), z.string()]), text)
   const number = z.number().int().nonnegative()
-  if (!unlimited) return described(number, text)
+  if (!unlimited) {
+    const isNumber = (value: unknown) => number.safeParse(value).success
+    return z
+      .custom<number>(isNumber, {
+        error: ({ input }) =>
+          input === 'unlimited'
+            ? `expected a whole number (this one cannot be lifted: ${why.replace(/\.$/, '')})`
+            : 'expected a whole number',
+      })
+      .meta({ type: 'integer', minimum: 0, description: text } as never)
+  }
   const isLimit = (value: unknown) =>
     value === 'unlimited' || value === Number.POSITIVE_INFINITY || number.safeParse(value).success
   const what = unit === 'ms' ? 'milliseconds' : unit === 'bytes' ? 'bytes' : 'a whole number'

@@ -3,6 +3,7 @@
  *
  * Room: core, mechanism of the control socket.
  */
+import type { AdmissionLimits } from '../admission.js'
 import { parsePath } from '../config/assignments.js'
 import type { ListenerHandle, Server } from '../lifecycle.js'
 import { nearest } from '../nearest.js'
@@ -35,6 +36,12 @@ export function setLimit(server: Server, request: ControlRequest): LimitChange[]
     const near = nearest(limit, Object.keys(limitRows))
     throw new Error(`path: there is no limit ${brief(limit)}${near ? `; nearest: \`${near}\`` : ''}`)
   }
+  if (!(limit in live)) {
+    const names = [...Object.keys(live), ...Object.keys(server.limits)].join(', ')
+    throw new Error(
+      `path: ${limit} cannot be changed while the server runs (it can: ${names}); change the configuration and reload`,
+    )
+  }
   const value = limitOf(request.value)
   const listeners = listenersOf(server, isForAll ? undefined : name)
   const before = listeners.map(({ limits }) => limits[limit as keyof Limits])
@@ -47,6 +54,13 @@ export function setLimit(server: Server, request: ControlRequest): LimitChange[]
     before: shown(before[i] as number | string),
     value: shown(value),
   }))
+}
+
+/** What listeners take while they run. */
+const live: { readonly [K in keyof AdmissionLimits]: true } = {
+  connections: true,
+  connectionsPerSource: true,
+  acceptRate: true,
 }
 
 /** Those that all listeners share. */

@@ -60,22 +60,26 @@ export function misfitOfWorkers(value: unknown): string | undefined {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     return `expected a number from 1 to ${MOST}, "auto", or { count, balance, … }`
   }
-  for (const [key, one] of Object.entries(value)) {
-    if (one === undefined) continue
-    if (!Object.hasOwn(workerFields, key)) {
-      const known = Object.keys(workerFields)
-      const near = nearest(key, known)
-      const hint = near === undefined ? '' : `; nearest: \`${near}\``
-      return `expected no key \`${key}\`${hint}; known: ${known.join(', ')}`
-    }
-    if (key === 'count' && !isCount(one)) return `expected count to be a number from 1 to ${MOST}, or "auto"`
-    const { choices, unit, min = 0 } = workerFields[key as keyof WorkerOptions] as OptionField & { min?: number }
-    if (choices !== undefined && !choices.includes(one as string)) {
-      return `expected ${key} to be one of ${choices.join(', ')}`
-    }
-    if (unit === 'ms' && !(Number.isSafeInteger(one) && (one as number) >= min)) {
-      return `expected ${key} to be milliseconds, a whole number of at least ${min}`
-    }
+  const problems = Object.entries(value).flatMap(([key, one]) => misfitOfKey(key, one, isCount) ?? [])
+  return problems.length === 0 ? undefined : `expected ${problems.join('; ')}`
+}
+
+function misfitOfKey(key: string, one: unknown, isCount: (value: unknown) => boolean): string | undefined {
+  if (one === undefined) return undefined
+  const got = ` (got ${JSON.stringify(one)})`
+  if (!Object.hasOwn(workerFields, key)) {
+    const known = Object.keys(workerFields)
+    const near = nearest(key, known)
+    const hint = near === undefined ? '' : `; nearest: \`${near}\``
+    return `no key \`${key}\`${hint}; known: ${known.join(', ')}`
+  }
+  if (key === 'count' && !isCount(one)) return `count to be a number from 1 to ${MOST}, or "auto"${got}`
+  const { choices, unit, min = 0 } = workerFields[key as keyof WorkerOptions] as OptionField & { min?: number }
+  if (choices !== undefined && !choices.includes(one as string)) {
+    return `${key} to be one of ${choices.join(', ')}${got}`
+  }
+  if (unit === 'ms' && !(Number.isSafeInteger(one) && (one as number) >= min)) {
+    return `${key} to be milliseconds, a whole number of at least ${min}${got}`
   }
   return undefined
 }

@@ -19,7 +19,12 @@ test('the short form keeps everything after the colon as its path', () => {
 })
 
 for (const [text, expected] of [
-  ['8080', /expected scheme/],
+  ['8080', /expected scheme.*did you mean `tcp:\/\/localhost:8080`/],
+  [':8080', /did you mean `tcp:\/\/localhost:8080`/],
+  ['localhost:8080', /did you mean `tcp:\/\/localhost:8080`/],
+  ['127.0.0.1:8080', /did you mean `tcp:\/\/127\.0\.0\.1:8080`/],
+  ['[::1]:8080', /did you mean `tcp:\/\/\[::1\]:8080`/],
+  ['./greeter.sock', /did you mean `unix:\.\/greeter\.sock`/],
   ['tcp://localhost', /port is missing/],
   ['tcp://:80', /host is missing/],
   ['tcp://localhost:65536', /not in 0 to 65535/],

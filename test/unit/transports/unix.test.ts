@@ -16,6 +16,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { parseEndpoint } from '#src/core/endpoint.js'
 import { BindError } from '#src/core/errors.js'
+import type { Listener } from '#src/core/transport.js'
 import { unix } from '#src/transports/unix.js'
 import { skip } from '../../support/skip.js'
 import { failure, Recorder, rawConnect, temporaryFolder } from './recorder.js'
@@ -80,6 +81,55 @@ test('the file has its mode from its first moment: 0660, or what is asked for (F
     await listener.unbind()
   }
   assert.is(process.umask(), umask, 'the umask is as before')
+})
+
+test('a group given by name or number has the file, with its mode, and nobody else could connect before', async () => {
+  if (process.getuid?.() !== 0) return skip('socket.group', 'needs root to give a file away')
+  for (const group of [65_534, '65534', 'nogroup']) {
+    const path = newPath()
+    const pending = listen(path, { group })
+    let listener: Listener | undefined
+    void pending.then((one) => {
+      listener = one
+    })
+    // Between any two steps of ours: while it has another group than the one asked for, its owner alone may connect.
+    while (listener === undefined) {
+      const found = statSync(path, { throwIfNoEntry: false })
+      if (found !== undefined && found.gid !== 65_534) assert.is(found.mode & 0o077, 0)
+      await new Promise(setImmediate)
+    }
+    const { gid, uid, mode } = statSync(path)
+    assert.equal([gid, uid, mode & 0o777], [65_534, 0, 0o660])
+    await listener.unbind()
+    assert.not(existsSync(path))
+  }
+  const path = newPath()
+  const error = await failure(listen(path, { group: 'no-such-group' }))
+  assert.match(error.message, /socket\.group: there is no group `no-such-group`/)
+  assert.not(existsSync(path))
+})
+
+test('an abstract name serves without a file, is refused twice, and is free again', async () => {
+  if (process.platform !== 'linux') return skip('abstract names', 'only Linux has them')
+  const name = `@gaidaros-test-${process.pid}`
+  const sink = new Recorder()
+  sink.onData = ({ link }, chunk) => void link.write(chunk)
+  const listener = await listen(name, {}, sink)
+  assert.is(String(listener.endpoint), `unix:${name}`)
+  assert.not(existsSync(name))
+  assert.ok(readFileSync('/proc/net/unix', 'utf8').includes(` ${name}`), 'the kernel knows it')
+  assert.is((await failure(listen(name))).code, 'ADDRESS_IN_USE')
+  const client = new Recorder()
+  const link = await unix.connect?.(parseEndpoint(`unix:${name}`), {}, client, new AbortController().signal)
+  link?.write(Buffer.from('hello'))
+  for (let i = 0; i < 1_000 && sink.peers.length === 0; i++) await new Promise(setImmediate)
+  assert.is(sink.peers.length, 1)
+  link?.abort()
+  await listener.unbind()
+  const again = await listen(name)
+  await again.unbind()
+  assert.is((await failure(listen('@'))).code, 'PATH_INVALID')
+  assert.is((await failure(listen(`@${'x'.repeat(107)}`))).code, 'PATH_TOO_LONG')
 })
 
 test('the umask is as before also when the bind fails', async () => {

@@ -133,7 +133,10 @@ test('every fault is told, with what was expected, what came, and where from', a
   const { message, code, fields } = await refusal({ cwd, config: true })
   assert.is(code, 'BAD_VALUE')
   assert.is((fields.faults as string[]).length, 4)
-  assert.match(message, /limits\.frameBytes: expected bytes or "unlimited", got "1MB" \(.*config\.json\)/)
+  assert.match(
+    message,
+    /limits\.frameBytes: expected bytes or "unlimited", got "1MB"; write 1048576 \(.*config\.json\)/,
+  )
   assert.match(message, /limits\.whenFull: expected one of "refuse", "pause", got "wait"/)
   assert.match(message, /listeners\.a\.endpoint: expected an endpoint/)
 })
@@ -321,4 +324,35 @@ test('schema.json describes every limit and deadline', () => {
 })
 
 test.after(() => rmSync(root, { recursive: true, force: true }))
+test('numbers with a unit are refused with the number to write', async () => {
+  for (const [key, value, expected] of [
+    ['timeouts.idleMs', '5m', /got "5m"; write 300000/],
+    ['timeouts.frameMs', '1.5s', /; write 1500/],
+    ['limits.frameBytes', '64KiB', /; write 65536/],
+    ['limits.frameBytes', '1 MB', /; write 1048576/],
+    ['timeouts.idleMs', 'soon', /got "soon" \(--set\)/],
+  ] as const)
+    assert.match((await refusal({ flags: [flag(key, value)] })).message, expected)
+})
+
+test('a limit that cannot be lifted says so; a key of another group and a variable with one underscore are found', async () => {
+  const limit = await refusal({ flags: [flag('limits.connections', 'unlimited')] })
+  assert.match(limit.message, /cannot be lifted: Connections at a time/)
+  const cwd = folder({ 'c.json': { listeners: { a: { endpoint: 'tcp://localhost:0', idleTimeout: 5 } } } })
+  assert.match(
+    (await refusal({ cwd, config: 'c.json' })).message,
+    /unknown key `idleTimeout`; nearest: `timeouts\.idleMs`/,
+  )
+  const variable = await refusal({ env: { GAIDAROS_LIMITS_CONNECTIONS: '5' } })
+  assert.match(variable.message, /two underscores: GAIDAROS_LIMITS__CONNECTIONS/)
+  assert.match((await refusal({ env: { GAIDAROS_LIMITZ: '5' } })).message, /unknown key `limitz`; nearest: `limits`/)
+})
+
+test('`listen` and what is said of `listeners.default` are one listener', async () => {
+  const { values } = await load({
+    flags: [flag('listen', 'tcp://localhost:0', '--listen'), flag('listeners.default.codec', 'raw')],
+  })
+  assert.equal({ ...values.listeners.default }, { endpoint: 'tcp://localhost:0', codec: 'raw' })
+})
+
 test.run()

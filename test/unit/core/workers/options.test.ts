@@ -42,6 +42,7 @@ test('workers: how many, and what is no number of them', () => {
     [{ cuont: 2 }, /no key `cuont`; nearest: `count`/],
     [{ count: 0 }, /count to be a number/],
     [{ balance: 'fair' }, /balance to be one of round-robin, kernel, source, reuse-port/],
+    [{ count: '4', balance: 'random' }, /count to be a number.*\(got "4"\); balance to be one of.*\(got "random"\)/],
     [{ stuckMs: 99 }, /stuckMs to be milliseconds, a whole number of at least 100/],
   ] as const)
     assert.match(String(misfitOfWorkers(bad)), what)
