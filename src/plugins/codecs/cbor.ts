@@ -8,7 +8,7 @@ import { toError } from '../../core/errors.js'
 import { peerPackage } from '../../core/peer-package.js'
 import type { Factory, Framing } from '../../core/plugin.js'
 import { malformed, showByte, unfitReply } from './faults.js'
-import { checkValue, type Grammar, ValueReader } from './self-delimiting.js'
+import { checkValue, type Grammar, type Head, ValueReader } from './self-delimiting.js'
 
 interface Coder {
   encode(value: unknown): Buffer
@@ -19,7 +19,10 @@ interface Coder {
  * One CBOR value after another; as a payload it goes with any framer.
  *
  * Maps are objects; text, byte strings, arrays and maps of indefinite length are taken. The limit is
- * `limits.frameBytes`; values may nest 100 deep.
+ * `limits.frameBytes`; values may nest 100 deep. Of tags those are taken whose values cost no more than their bytes (RFC 8949,
+ * section 10): dates (0, 1), big numbers of up to 64 bytes (2, 3), embedded CBOR (24), URIs (32), typed arrays (64 to 87, RFC 8746),
+ * sets (258) and the mark of CBOR itself (55799). Any other is `MALFORMED`: decimal fractions, regular expressions, references and
+ * whatever else a library would make of a stranger's number.
  *
  * @throws {WiringError} `BAD_PLUGIN` without the package `cbor-x`. Reach: the start.
  * @throws {FrameError} `TOO_LARGE` as soon as a length says so; `MALFORMED`. Reach: this connection.
@@ -66,6 +69,33 @@ const TEXT = 3
 const ARRAY = 4
 const MAP = 5
 const TAG = 6
+const SIMPLE = 7
+
+/** The library makes a number of them byte by byte: time grows with the square of this. */
+const MOST_NUMBER_BYTES = 64
+
+type Content = 'number' | 'bytes' | 'text' | 'array' | 'any' | 'big number'
+
+const tags = new Map<number, Content>([
+  [0, 'text'],
+  [1, 'number'],
+  [2, 'big number'],
+  [3, 'big number'],
+  [24, 'bytes'],
+  [32, 'text'],
+  [258, 'array'],
+  [55_799, 'any'],
+  ...Array.from({ length: 24 }, (_, i): [number, Content] => [64 + i, 'bytes']),
+])
+
+const fits: { readonly [K in Content]: (content: Head) => boolean } = {
+  any: () => true,
+  number: ({ major, tag, isEnd }) => !isEnd && tag < 0 && (major < BYTES || major === SIMPLE),
+  bytes: ({ major }) => major === BYTES,
+  text: ({ major }) => major === TEXT,
+  array: ({ major }) => major === ARRAY,
+  'big number': ({ major, children, body }) => major === BYTES && children === 0 && body <= MOST_NUMBER_BYTES,
+}
 
 const grammar: Grammar = {
   name: 'CBOR',
@@ -79,6 +109,7 @@ const grammar: Grammar = {
     head.isEnd = false
     head.chunks = -1
     head.major = major
+    head.tag = -1
     if (info === INDEFINITE) {
       if (byte === 0xff) head.isEnd = true
       else if (major < BYTES || major > MAP) throw malformed('a CBOR value', showByte(byte))
@@ -94,14 +125,22 @@ const grammar: Grammar = {
     head.size = 1 + size
     // Numbers, tags and simple values: the argument is all there is.
     if (major < BYTES || major > TAG) return true
-    if (major === TAG) {
-      head.children = 1
-      return true
-    }
     const argument =
       size === 0 ? info : size === 8 ? Number(buffer.readBigUInt64BE(at + 1)) : buffer.readUIntBE(at + 1, size)
+    if (major === TAG) {
+      if (!tags.has(argument)) throw malformed('a CBOR value', `tag ${argument}, which is not taken here`)
+      head.children = 1
+      head.tag = argument
+      return true
+    }
     if (major === BYTES || major === TEXT) head.body = argument
     else head.children = major === ARRAY ? argument : argument * 2
     return true
+  },
+  tagged(tag, content) {
+    const wanted = tags.get(tag) as Content
+    if (fits[wanted](content)) return
+    const what = wanted === 'big number' ? `a byte string of at most ${MOST_NUMBER_BYTES} bytes` : wanted
+    throw malformed(`${what} behind tag ${tag} of CBOR`, 'another value')
   },
 }

@@ -19,7 +19,9 @@ interface Packr {
  * One MessagePack value after another; as a payload it goes with any framer: `"codec": { "name": "length-field",
  * "payload": "msgpack" }`.
  *
- * Maps are objects, 64-bit numbers beyond 2^53 are BigInt. The limit is `limits.frameBytes`; values may nest 100 deep.
+ * Maps are objects, 64-bit numbers beyond 2^53 are BigInt. The limit is `limits.frameBytes`; values may nest 100 deep. Of
+ * extensions the format's own is taken, the time stamp (-1), and type 0, which several libraries write for undefined; any other is
+ * `MALFORMED`, because what a library makes of it (regular expressions, references, bytes elsewhere) is not ours to bound.
  *
  * @throws {WiringError} `BAD_PLUGIN` without the package `msgpackr`. Reach: the start.
  * @throws {FrameError} `TOO_LARGE` as soon as a length says so; `MALFORMED`. Reach: this connection.
@@ -60,6 +62,14 @@ export const msgpackPayload: Factory<Payload, Record<string, never>> = {
   },
 }
 
+const TIMESTAMP = 0xff
+const UNDEFINED = 0
+
+function checkExtension(type: number | undefined): true {
+  if (type === TIMESTAMP || type === UNDEFINED) return true
+  throw malformed('a MessagePack value', `an extension of type ${((type ?? 0) << 24) >> 24}, which is not taken here`)
+}
+
 /** Fixed sizes from 0xc0 on: bytes behind the head byte; for lengths and counts see below. */
 const grammar: Grammar = {
   name: 'MessagePack',
@@ -74,11 +84,14 @@ const grammar: Grammar = {
     if (byte < 0xc0) return bodied(head, byte & 0x1f)
     if (byte === 0xc1) throw malformed('a MessagePack value', showByte(byte))
     if (byte <= 0xc6) return lengthed(buffer, at, end, head, 1 << (byte - 0xc4), 0)
-    if (byte <= 0xc9) return lengthed(buffer, at, end, head, 1 << (byte - 0xc7), 1)
+    if (byte <= 0xc9) {
+      const size = 1 << (byte - 0xc7)
+      return end - at >= 2 + size && checkExtension(buffer[at + 1 + size]) && lengthed(buffer, at, end, head, size, 1)
+    }
     if (byte <= 0xcb) return bodied(head, byte === 0xca ? 4 : 8)
     if (byte <= 0xcf) return bodied(head, 1 << (byte - 0xcc))
     if (byte <= 0xd3) return bodied(head, 1 << (byte - 0xd0))
-    if (byte <= 0xd8) return bodied(head, 1 + (1 << (byte - 0xd4)))
+    if (byte <= 0xd8) return end - at >= 2 && checkExtension(buffer[at + 1]) && bodied(head, 1 + (1 << (byte - 0xd4)))
     if (byte <= 0xdb) return lengthed(buffer, at, end, head, 1 << (byte - 0xd9), 0)
     const size = byte === 0xdc || byte === 0xde ? 2 : 4
     if (end - at < 1 + size) return false

@@ -21,12 +21,20 @@ export interface Head {
   chunks: number
   /** For checking chunks. */
   major: number
+  /** A number before the value it speaks of; -1: it is none. */
+  tag: number
 }
 
 export interface Grammar {
   readonly name: string
   /** @returns false when the head has not come whole. @throws {FrameError} `MALFORMED`. */
   read(buffer: Buffer, at: number, end: number, head: Head): boolean
+  /**
+   * What may stand behind a tag. Left out: there are none.
+   *
+   * @throws {FrameError} `MALFORMED`.
+   */
+  tagged?(tag: number, content: Head): void
 }
 
 /** How deep values may nest: what reads them is recursive. */
@@ -38,13 +46,15 @@ export class ValueReader implements FrameReader {
   need = 0
   readonly #grammar: Grammar
   readonly #limit: number
-  readonly #head: Head = { size: 0, body: 0, children: 0, isEnd: false, chunks: -1, major: 0 }
+  readonly #head: Head = { size: 0, body: 0, children: 0, isEnd: false, chunks: -1, major: 0, tag: -1 }
   /** Values still to come, level by level; -1: until the end mark. */
   readonly #left: number[] = []
   /** What chunks each open level takes; -1: anything. */
   readonly #chunks: number[] = []
   /** Where the next head stands, from the frame's start. */
   #at = 0
+  /** Of the head before; -1: it was none. */
+  #tag = -1
 
   constructor(grammar: Grammar, limits: FrameLimits) {
     this.#grammar = grammar
@@ -57,11 +67,14 @@ export class ValueReader implements FrameReader {
       const at = start + this.#at
       // It is not whole, and takes one byte more at least.
       if (this.#at >= this.#limit) throw tooLarge('values', this.#limit, 'frameBytes')
-      if (at >= end || !this.#grammar.read(buffer, at, end, head)) {
+      // A head that crosses the limit is too large whatever it says, however the bytes were cut.
+      if (at >= end || !this.#grammar.read(buffer, at, Math.min(end, start + this.#limit), head)) {
         if (end - start > this.#limit) throw tooLarge('values', this.#limit, 'frameBytes')
         this.need = 0
         return -1
       }
+      // Before its bytes are waited for.
+      if (this.#tag >= 0) this.#grammar.tagged?.(this.#tag, head)
       const after = this.#at + head.size + head.body
       // Each value to come takes a byte at least.
       if (after + Math.max(0, head.children) > this.#limit) throw tooLarge('values', this.#limit, 'frameBytes')
@@ -70,6 +83,7 @@ export class ValueReader implements FrameReader {
         return -1
       }
       const isWhole = this.#enter(head)
+      this.#tag = head.tag
       this.#at = after
       this.need = 0
       if (!isWhole) continue

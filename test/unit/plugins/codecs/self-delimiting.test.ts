@@ -217,6 +217,84 @@ test('payloads: typed errors for bytes that are no value', () => {
   }
 })
 
+test('F108 cbor: tags by an allow-list; big numbers of a bounded size; nothing a library would run', () => {
+  const payload = make(cborPayload)
+  const decode = (hex: string) => {
+    const bytes = Buffer.from(hex, 'hex')
+    return payload.decodeAt(bytes, 0, bytes.length, {} as never)
+  }
+  assert.is(decode('c24901000000000000000000'.slice(0, 22)), 18446744073709551616n)
+  assert.equal(decode('c11a514b67b0'), new Date('2013-03-21T20:04:00Z'))
+  assert.equal(decode('d9010283010203'), new Set([1, 2, 3]))
+  assert.equal(decode('d9d9f7820102'), [1, 2])
+  assert.equal(decode('d8404401020304'), new Uint8Array([1, 2, 3, 4]))
+  const refused = {
+    'a big number of 65 bytes': `c25841${'ff'.repeat(65)}`,
+    'a big number of 200 KB': `c25a00030d40${'ff'.repeat(200_000)}`,
+    'a big number in pieces': 'c25f4101ff',
+    'a decimal fraction': 'c48221196ab3',
+    'a big float': 'c5822003',
+    'a regular expression': 'd8236161',
+    'an object by name': 'd81b82654572726f72616d',
+    'a shareable value': 'd81c80',
+    'a reference': 'd81d00',
+    'a map of maps': 'd9010380',
+    'a packed table': 'd8338180',
+    'a record of cbor-x': 'd9dfff8180',
+    'a date that is a list': 'c1820102',
+    'a date by a tagged number': 'c1c24101',
+    'a URI that is bytes': 'd8204101',
+    'a tag of 64 bits': 'db00000001000000014101',
+  }
+  for (const [what, hex] of Object.entries(refused)) {
+    const began = process.cpuUsage()
+    assert.throws(() => decode(hex), fails('MALFORMED'), what)
+    // The framer says so before the payload is read at all.
+    const { error } = drive(open(make(cbor), limitsOf(1 << 20)), Buffer.from(hex, 'hex'), [], Buffer.from('?'))
+    assert.match(String(error), /MALFORMED/, what)
+    assert.ok(process.cpuUsage(began).user < 1_000_000, what)
+  }
+})
+
+test('F108 cbor and msgpack: whatever tag or extension a stranger writes, it is refused or one of those that are taken', () => {
+  const payloads = { cbor: make(cborPayload), msgpack: make(msgpackPayload) }
+  const decode = (name: keyof typeof payloads, bytes: Buffer) => {
+    try {
+      return payloads[name].decodeAt(bytes, 0, bytes.length, {} as never)
+    } catch (error) {
+      assert.ok(fails('MALFORMED')(error), `${bytes.toString('hex')}: ${error}`)
+      return undefined
+    }
+  }
+  for (let tag = 0; tag < 70_000; tag++) {
+    const head =
+      tag < 24
+        ? [0xc0 | tag]
+        : tag < 256
+          ? [0xd8, tag]
+          : tag < 65_536
+            ? [0xd9, tag >> 8, tag & 255]
+            : [0xda, 0, 1, tag >> 8, tag & 255].slice(0, 5)
+    for (const content of [[0x01], [0x44, 1, 2, 3, 4], [0x64, 0x61, 0x62, 0x63, 0x64], [0x82, 0x01, 0x02], [0xa0]]) {
+      const value = decode('cbor', Buffer.from([...head, ...content]))
+      assert.not.instance(value, RegExp)
+      assert.not.instance(value, Error)
+    }
+  }
+  for (let type = 0; type < 256; type++) {
+    for (const head of [
+      [0xd4, type, 1],
+      [0xd6, type, 1, 2, 3, 4],
+      [0xc7, 4, type, 1, 2, 3, 4],
+      [0xc8, 0, 4, type, 1, 2, 3, 4],
+    ]) {
+      const value = decode('msgpack', Buffer.from(head))
+      if (type !== 0 && type !== 0xff) assert.is(value, undefined, `type ${type}`)
+    }
+  }
+  assert.equal(decode('msgpack', Buffer.from('d6ff514b67b0', 'hex')), new Date('2013-03-21T20:04:00Z'))
+})
+
 test('tlv: tags, lengths and routes', () => {
   const codec = make(tlv, { tagBytes: 2, length: 'ber', endian: 'big' })
   const long = { tag: 0x1234, value: Buffer.alloc(200, 7) }
