@@ -6,8 +6,10 @@ import type { ClientConnection } from './core/client.js'
 import { type Clock, systemClock } from './core/clock.js'
 import type { LimitOptions, SocketOption, TimeoutOptions } from './core/configuration.js'
 import { type Endpoint, parseEndpoint } from './core/endpoint.js'
+import { ConfigError } from './core/errors.js'
 import { EventHub } from './core/events.js'
 import type { CodecRef, Named } from './core/handler.js'
+import { nearest } from './core/nearest.js'
 import { defaultLimits, defaultTimeouts, type TlsOptions } from './core/options.js'
 import { settle } from './core/planner.js'
 import type { AnyPlugin, Layer, Protocol } from './core/plugin.js'
@@ -27,8 +29,34 @@ export interface ConnectOptions {
   readonly limits?: LimitOptions
   readonly timeouts?: TimeoutOptions
   readonly plugins?: readonly AnyPlugin[]
+  /** The server speaks first: its first message comes from `next()` or `messages()`, and answers no request. Default: false. */
+  readonly greeting?: boolean
   readonly signal?: AbortSignal
   readonly clock?: Clock
+}
+
+const keys: { readonly [K in keyof Required<ConnectOptions>]: true } = {
+  codec: true,
+  protocol: true,
+  layers: true,
+  tls: true,
+  socket: true,
+  limits: true,
+  timeouts: true,
+  plugins: true,
+  greeting: true,
+  signal: true,
+  clock: true,
+}
+
+/** @throws {ConfigError} `UNKNOWN_KEY` with the nearest known one. */
+function checkKeys(given: object | undefined, known: readonly string[], where: string): void {
+  const unknown = Object.keys(given ?? {}).find((key) => !known.includes(key))
+  if (unknown === undefined) return
+  const near = nearest(unknown, known)
+  const hint = near === undefined ? `; known: ${known.join(', ')}` : `; nearest: \`${near}\``
+  const message = `connect: unknown key \`${unknown}\`${where === '' ? '' : ` in ${where}`}${hint}`
+  throw new ConfigError('UNKNOWN_KEY', message, { path: unknown, ...(near && { nearest: near }) })
 }
 
 /** For all connections that bring nothing of their own: a proxy opens one for each of its clients. */
@@ -46,6 +74,9 @@ function registryOf(clock: Clock): ServerRegistry {
  * @throws {ConfigError} for options that do not fit.
  */
 export async function connect(endpoint: string | Endpoint, options: ConnectOptions = {}): Promise<ClientConnection> {
+  checkKeys(options, Object.keys(keys), '')
+  checkKeys(options.limits, Object.keys(defaultLimits), 'limits')
+  checkKeys(options.timeouts, Object.keys(defaultTimeouts), 'timeouts')
   const { clock = systemClock, plugins = [] } = options
   const isPlain = clock === systemClock && plugins.length === 0
   const registry = isPlain ? (builtIns ??= registryOf(systemClock)) : registryOf(clock)
@@ -75,5 +106,6 @@ export async function connect(endpoint: string | Endpoint, options: ConnectOptio
     timeouts,
     signal: AbortSignal.any([...deadline, ...(options.signal === undefined ? [] : [options.signal])]),
     clock,
+    ...(options.greeting === undefined ? {} : { greeting: options.greeting }),
   })
 }

@@ -16,6 +16,7 @@ import { checkStack, type PlacedLayer, stack } from './layer-stack.js'
 import { toBuffer } from './listener.js'
 import type { Limits, Timeouts } from './options.js'
 import type { Protocol } from './plugin.js'
+import { type RequestOptions, Requests } from './requests.js'
 import { Session, type SessionScope } from './session.js'
 import type { Link, LinkSink, Transport, TransportOptions } from './transport.js'
 
@@ -23,15 +24,17 @@ import type { Link, LinkSink, Transport, TransportOptions } from './transport.js
 export interface ClientConnection extends Connection {
   /**
    * Sends a message and waits for its reply: the one that correlates with it where the codec can tell, else the next
-   * one, since replies come in order.
+   * one, since replies come in order. A server that speaks first needs `connect(…, { greeting: true })`, or its greeting would be
+   * taken for the first reply. The late reply to a request that was given up is swallowed.
    *
    * @param options.timeoutMs - Default: none but the connection's own deadlines.
-   * @throws {ConnectionError} `CLOSED` when the connection ends first; an ExecutorError-free, plain rejection.
+   * @param options.signal - Aborted before: nothing is sent.
+   * @throws {ConnectionError} `CLOSED` when the connection ends first; `TIMEOUT` after `timeoutMs`, with `sent`; `NOT_SUPPORTED` for
+   *   an id that is under way. What the signal was aborted with.
    */
-  request<T = unknown>(
-    message: unknown,
-    options?: { readonly timeoutMs?: number; readonly signal?: AbortSignal },
-  ): Promise<T>
+  request<T = unknown>(message: unknown, options?: RequestOptions): Promise<T>
+  /** The next message that answers no request, such as a greeting; undefined when the connection has ended in order. */
+  next<T = unknown>(): Promise<T | undefined>
   /** Messages that answer no request, until the connection ends; throws when it did not end in order. */
   messages<T = unknown>(): AsyncIterableIterator<T>
   [Symbol.asyncDispose](): Promise<void>
@@ -49,62 +52,43 @@ export interface ClientParts {
   readonly timeouts: Readonly<Timeouts>
   readonly signal: AbortSignal
   readonly clock?: Clock
+  /** The server's first message answers no request. */
+  readonly greeting?: boolean
 }
 
 /** Messages nobody has asked for yet; at this many the connection stops reading. */
 const MOST_WAITING = 64
 
-interface Waiting {
-  readonly resolve: (message: unknown) => void
-  readonly reject: (error: Error) => void
-}
-
 class ClientSession extends Session implements ClientConnection {
   readonly #codec: Codec
-  readonly #inOrder: Waiting[] = []
-  readonly #byId = new Map<string | number, Waiting>()
+  readonly #requests: Requests
+  /** The server speaks first, and has not yet. */
+  #awaitsGreeting: boolean
   readonly #queue: unknown[] = []
   #reader: ((message: IteratorResult<unknown>) => void) | undefined
   #failReader: ((error: Error) => void) | undefined
   #room: (() => void) | undefined
   #over: CloseReason | undefined
 
-  constructor(link: Link, scope: SessionScope) {
+  constructor(link: Link, scope: SessionScope, greeting: boolean) {
     super(link, scope)
     this.#codec = scope.plan.codec
+    this.#requests = new Requests(scope.host.clock)
+    this.#awaitsGreeting = greeting
   }
 
-  request<T>(message: unknown, options: { timeoutMs?: number; signal?: AbortSignal } = {}): Promise<T> {
-    return new Promise<T>((resolve, reject) => {
-      if (this.state === 'closed' || this.state === 'ending') {
-        reject(new ConnectionError('CLOSED', `request on connection ${this.id}, which is ${this.state}`))
-        return
-      }
-      const id = this.#codec.correlate?.(message)
-      let stop = () => {}
-      const waiting: Waiting = {
-        resolve: (reply) => {
-          stop()
-          resolve(reply as T)
-        },
-        reject: (error) => {
-          stop()
-          reject(error)
-        },
-      }
-      if (id === undefined) this.#inOrder.push(waiting)
-      else if (this.#byId.has(id)) {
-        reject(
-          new ConnectionError('NOT_SUPPORTED', `a request with the id ${id} is under way on connection ${this.id}`),
-        )
-        return
-      } else this.#byId.set(id, waiting)
-      stop = this.#watch(id, waiting, options)
-      this.send(message).catch((error) => {
-        this.#forget(id, waiting)
-        waiting.reject(error)
-      })
-    })
+  request<T>(message: unknown, options: RequestOptions = {}): Promise<T> {
+    if (this.state === 'closed' || this.state === 'ending') {
+      const error = new ConnectionError('CLOSED', `request on connection ${this.id}, which is ${this.state}`)
+      return Promise.reject(error)
+    }
+    const id = this.#codec.correlate?.(message)
+    return this.#requests.ask(id, options, () => this.send(message)) as Promise<T>
+  }
+
+  async next<T>(): Promise<T | undefined> {
+    const { value } = await this.messages<T>().next()
+    return value
   }
 
   async *messages<T>(): AsyncIterableIterator<T> {
@@ -135,13 +119,8 @@ class ClientSession extends Session implements ClientConnection {
 
   /** A message came. @returns a promise when it should not go on for now. */
   take(message: unknown): void | Promise<void> {
-    const id = this.#codec.correlate?.(message as never)
-    const asked = id === undefined ? this.#inOrder.shift() : this.#byId.get(id)
-    if (asked !== undefined) {
-      if (id !== undefined) this.#byId.delete(id)
-      asked.resolve(message)
-      return
-    }
+    if (this.#awaitsGreeting) this.#awaitsGreeting = false
+    else if (this.#requests.take(this.#codec.correlate?.(message as never), message)) return
     if (this.#reader !== undefined) {
       const reader = this.#reader
       this.#reader = undefined
@@ -161,8 +140,7 @@ class ClientSession extends Session implements ClientConnection {
       new ConnectionError('CLOSED', `connection ${this.id} ended before the reply came (${reason.code})`, {
         cause: reason.error,
       })
-    for (const waiting of [...this.#inOrder.splice(0), ...this.#byId.values()]) waiting.reject(error())
-    this.#byId.clear()
+    this.#requests.fail(error)
     if (reason.error === undefined) this.#reader?.({ value: undefined, done: true })
     else this.#failReader?.(reason.error)
   }
@@ -171,42 +149,6 @@ class ClientSession extends Session implements ClientConnection {
     if (this.#queue.length >= MOST_WAITING / 2) return
     this.#room?.()
     this.#room = undefined
-  }
-
-  /** A deadline or signal of one request. A reply in order that comes too late must still be swallowed. */
-  #watch(
-    id: string | number | undefined,
-    waiting: Waiting,
-    options: { timeoutMs?: number; signal?: AbortSignal },
-  ): () => void {
-    const { timeoutMs, signal } = options
-    if (timeoutMs === undefined && signal === undefined) return () => {}
-    const giveUp = (error: Error) => {
-      if (id === undefined) {
-        const at = this.#inOrder.indexOf(waiting)
-        if (at >= 0) this.#inOrder[at] = { resolve: () => {}, reject: () => {} }
-      } else this.#byId.delete(id)
-      waiting.reject(error)
-    }
-    const onAbort = () =>
-      giveUp(signal?.reason instanceof Error ? signal.reason : new ConnectionError('CLOSED', 'the request was aborted'))
-    const timer =
-      timeoutMs === undefined
-        ? undefined
-        : setTimeout(
-            () => giveUp(new ConnectionError('IDLE_TIMEOUT', `no reply came within ${timeoutMs} ms`)),
-            timeoutMs,
-          )
-    signal?.addEventListener('abort', onAbort, { once: true })
-    return () => {
-      clearTimeout(timer)
-      signal?.removeEventListener('abort', onAbort)
-    }
-  }
-
-  #forget(id: string | number | undefined, waiting: Waiting): void {
-    if (id !== undefined) this.#byId.delete(id)
-    else if (this.#inOrder.includes(waiting)) this.#inOrder.splice(this.#inOrder.indexOf(waiting), 1)
   }
 }
 
@@ -251,7 +193,7 @@ export async function openClient(parts: ClientParts): Promise<ClientConnection> 
     },
   }
   const { kind } = scope.capabilities
-  const sink = clientSink(scope)
+  const sink = clientSink(scope, parts.greeting ?? false)
   const outermost =
     layers.length === 0
       ? sink
@@ -292,6 +234,7 @@ const nextClientId = () => `c${(++lastId).toString(36)}`
 /** Core's side of one client connection. */
 function clientSink(
   scope: SessionScope,
+  greeting: boolean,
 ): LinkSink & { opened(link: Link, signal: AbortSignal): Promise<ClientSession> } {
   let session: ClientSession | undefined
   let failure: Error | undefined
@@ -299,7 +242,7 @@ function clientSink(
   const sessionOf = (link: Link) => link.state as Session | undefined
   return {
     open(link) {
-      session = new ClientSession(link, scope)
+      session = new ClientSession(link, scope, greeting)
       link.state = session
       session.start()
       settle()

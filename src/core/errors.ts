@@ -95,6 +95,7 @@ export type ConnectionErrorCode =
   | 'CLOSED' // a send or request on a connection that is closed
   | 'REFUSED' // connect(): nobody listens; or a middleware refused the connection
   | 'CONNECT_TIMEOUT'
+  | 'TIMEOUT' // request(): no reply within timeoutMs; `sent` says whether it had left
   | 'IDLE_TIMEOUT'
   | 'FIRST_BYTE_TIMEOUT'
   | 'HALF_CLOSED_TIMEOUT'

@@ -22,6 +22,43 @@ const pages = () => {
   return { asked, handler: defineHandler({ name: 'Pages', routes: { GET: take, POST: take } }) }
 }
 
+test('fetch: whose server is meant is said by Host, never by a path of two slashes', async () => {
+  const seen: string[] = []
+  const fetch = (request: Request) => {
+    seen.push(request.url)
+    return new Response('ok')
+  }
+  const { port } = await serve({ protocol: { name: 'http', fetch } as never })
+  const ask = async (line: string, host = 'Host: good.test') => {
+    seen.length = 0
+    const peer = await Peer.open(port)
+    await peer.send(`${line} HTTP/1.1\r\n${host}\r\nConnection: close\r\n\r\n`).over
+    return [Number(peer.heard.slice(9, 12)), seen[0]] as const
+  }
+  for (const [line, url] of [
+    ['GET /p?q', 'http://good.test/p?q'],
+    ['GET //evil.test/p', 'http://good.test//evil.test/p'],
+    ['GET /\\evil.test/p', 'http://good.test//evil.test/p'],
+    ['GET ///evil.test', 'http://good.test///evil.test'],
+    ['GET //', 'http://good.test//'],
+    ['GET //user@evil.test', 'http://good.test//user@evil.test'],
+    ['GET http://other.test/p', 'http://other.test/p'],
+    ['OPTIONS *', 'http://good.test/*'],
+  ] as const)
+    assert.equal(await ask(line), [200, url], line)
+  for (const host of [
+    'Host: a b',
+    'Host:',
+    'Host: u@h',
+    'Host: a/b?c#d',
+    'Host: a\\b',
+    'Host: good.test\r\nHost: evil.test',
+  ])
+    assert.equal(await ask('GET /', host), [400, undefined], host)
+  assert.equal(await ask('GET /', 'Host: [::1]:80'), [200, 'http://[::1]/'])
+  assert.equal(await ask('TRACE /'), [501, undefined])
+})
+
 test('what two servers could read in two ways is refused', async () => {
   const { handler, asked } = pages()
   const { port, until } = await serve({ handler, protocol: 'http' })

@@ -146,4 +146,53 @@ test('hostile names and records cost next to nothing (F81)', async () => {
   await client.close()
 })
 
+test('a name whose labels are no plain text is refused with its question as it came; others come back to the byte', async () => {
+  const asked: string[] = []
+  const handler = defineHandler({
+    name: 'Names',
+    routes: {
+      A: ({ name }: DnsQuery) => {
+        asked.push(name)
+        return [{ type: 'A', name, data: '192.0.2.7' }]
+      },
+    },
+  })
+  const { server } = await serve({ listen: 'udp://127.0.0.1:0', handler, protocol: 'dns' })
+  const client = await connect([...server.listeners][0]?.endpoint as never, { codec: 'raw' })
+  const ask = async (...labels: readonly (string | Buffer)[]) => {
+    const name = Buffer.concat(labels.map((label) => Buffer.concat([Buffer.of(label.length), Buffer.from(label)])))
+    const section = Buffer.concat([name, Buffer.of(0, 0, 1, 0, 1)])
+    const answer = (await client.request(
+      Buffer.concat([Buffer.from('123401000001000000000000', 'hex'), section]),
+    )) as Buffer
+    assert.is(answer.readUInt16BE(4), 1, 'one question')
+    assert.equal(answer.subarray(12, 12 + section.length), section, 'the question is the one that was asked')
+    return (answer[3] as number) & 15
+  }
+  assert.is(await ask('www', 'home', 'test'), 0)
+  assert.is(await ask('wWw', 'HOME', 'test'), 0)
+  assert.is(await ask(Buffer.from('Büro'), 'test'), 0)
+  assert.equal(asked.splice(0), ['www.home.test', 'wWw.HOME.test', 'Büro.test'])
+  // RFC 1035, section 5.1, and RFC 2181, section 11: other names than those they would be read as.
+  for (const label of ['www.home', 'a\0b', Buffer.of(0x80, 0xff, 0x78), Buffer.of(0xc3)])
+    assert.is(await ask(label as string, 'test'), 5, String(label))
+  assert.equal(asked, [])
+  await client.close()
+})
+
+withTool('dig', 'dns: dig takes the answer to a name with an escaped dot for an answer to its question', async () => {
+  const { port } = await serve({ handler: zone, protocol: 'dns' })
+  const { output } = await run('dig', [
+    '@127.0.0.1',
+    '-p',
+    String(port),
+    '+tcp',
+    '+tries=1',
+    '+time=5',
+    'www\\.home.test',
+  ])
+  assert.match(output, /status: REFUSED/)
+  assert.not.match(output, /mismatch/i)
+})
+
 test.run()

@@ -178,7 +178,6 @@ test('bad lines are answered and the connection goes on; data without a length e
   await says(`get ${'k'.repeat(251)}\r\n`, 'CLIENT_ERROR bad command line format\r\n')
   await says('get\r\n', 'ERROR\r\n')
   await says('\r\n', 'ERROR\r\n')
-  await says('GET / HTTP/1.1\r\n', 'ERROR\r\n')
   await says('incr a x\r\n', 'CLIENT_ERROR invalid numeric delta argument\r\n')
   await says('set a 4294967296 0 1\r\nx\r\n', 'CLIENT_ERROR bad command line format\r\n')
   await says('set a 0 0 1 noreply\r\nx\r\nbroken noreply\r\ndelete a noreply\r\nverbosity 1\r\n', 'OK\r\n')

@@ -4,6 +4,7 @@
  * Room: plugins/protocols. RFC 1035, RFC 7766 (TCP), RFC 6891 (EDNS). Records are read and written by the optional peer
  * `dns-packet`; what a stranger may put into a header is checked before.
  */
+import { isUtf8 } from 'node:buffer'
 import type { Codec, CodecContext, FrameLimits, FrameReader } from '../../core/codec.js'
 import type { Connection } from '../../core/connection.js'
 import { UnroutedMessageError } from '../../core/errors.js'
@@ -74,6 +75,8 @@ interface Received extends Partial<DnsQuery> {
   readonly id: number
   readonly opcode: number
   readonly fault: keyof typeof RCODES | 'ignore' | undefined
+  /** The question section as it came, to be given back to the byte. */
+  readonly section?: Buffer
 }
 
 const HEADER = 12
@@ -91,7 +94,8 @@ const MOST_BYTES = 65_535
  *
  * A handler returns records, `{ answers, authorities, additionals, rcode, authoritative }`, or `null` for NXDOMAIN; `undefined`
  * sends nothing. Id, question and RD are copied; what is too long for a datagram is cut to the TC bit, so that the asker
- * comes again by TCP. Bytes that are no query are answered FORMERR, types nobody takes REFUSED, other operations NOTIMP, a
+ * comes again by TCP. The question goes back to the byte as it came. Bytes that are no query are answered FORMERR, types nobody
+ * takes REFUSED, and so names with a dot or NUL inside a label, or one that is no UTF-8; other operations NOTIMP, a
  * handler that throws SERVFAIL (a `DnsError` its own code); replies of other servers are never answered.
  *
  * @throws {WiringError} `BAD_PLUGIN` without the package `dns-packet`. Reach: the start.
@@ -207,7 +211,10 @@ class DnsCodec implements Codec {
     const additionals = bytes.readUInt16BE(10)
     // One question is all that anybody asks; the rest of a query is at most an OPT record and a signature.
     if (bytes.readUInt16BE(4) !== 1 || bytes.readUInt32BE(6) !== 0 || additionals > 4) return of('FORMERR')
-    if (!hasPlainName(bytes)) return of('FORMERR')
+    const nameEnd = endOfName(bytes)
+    if (nameEnd < 0) return of('FORMERR')
+    const section = Buffer.from(bytes.subarray(HEADER, nameEnd + 4))
+    if (!isText(bytes)) return { ...of('REFUSED'), section }
     try {
       const packet = this.#library.decode(bytes)
       const [question] = packet.questions ?? []
@@ -219,7 +226,7 @@ class DnsCodec implements Codec {
       const { name, type } = question
       const payloadBytes = opt?.udpPayloadSize
       const fault = (opt?.ednsVersion ?? 0) > 0 ? 'BADVERS' : undefined
-      return { id, opcode, recursionDesired, fault, name, type, class: question.class, payloadBytes }
+      return { id, opcode, recursionDesired, fault, name, type, class: question.class, payloadBytes, section }
     } catch {
       return of('FORMERR')
     }
@@ -253,11 +260,11 @@ class DnsCodec implements Codec {
       (query.opcode << 11) |
       more |
       (RCODES[rcode] & 15)
-    return this.#library.encode({
+    const bytes = this.#library.encode({
       type: 'response',
       id: query.id,
       flags,
-      questions: query.name === undefined ? [] : [{ name: query.name, type: query.type, class: query.class }],
+      questions: [],
       answers: given.answers ?? [],
       authorities: given.authorities ?? [],
       additionals:
@@ -265,6 +272,10 @@ class DnsCodec implements Codec {
           ? (given.additionals ?? [])
           : [...(given.additionals ?? []), this.#opt(RCODES[rcode])],
     })
+    if (query.section === undefined) return bytes
+    // The library writes names in full, so nothing behind the header points anywhere.
+    bytes.writeUInt16BE(1, 4)
+    return Buffer.concat([bytes.subarray(0, HEADER), query.section, bytes.subarray(HEADER)])
   }
 
   /** The upper bits of a code over 15 stand in the OPT record (RFC 6891, 6.1.3). */
@@ -274,16 +285,32 @@ class DnsCodec implements Codec {
   }
 }
 
-/** The question's name: labels of at most 63 bytes, 255 in all, and no pointer, because nothing stands before it. */
-function hasPlainName(bytes: Buffer): boolean {
+/**
+ * The question's name: labels of at most 63 bytes, 255 in all, and no pointer, because nothing stands before it.
+ *
+ * @returns the index behind it; -1 for what is no such name, or has no type and class behind it.
+ */
+function endOfName(bytes: Buffer): number {
   let at = HEADER
   while (at < bytes.length) {
     const length = bytes[at] as number
-    if (length === 0) return at - HEADER <= 254 && bytes.length - at >= 5
-    if (length > 63) return false
+    if (length === 0) return at - HEADER <= 254 && bytes.length - at >= 5 ? at + 1 : -1
+    if (length > 63) return -1
     at += 1 + length
   }
-  return false
+  return -1
+}
+
+/**
+ * A label may hold any bytes (RFC 2181, section 11), but handlers are given text: one with a dot in it, or that is no UTF-8, would
+ * be taken for another name, or for the same as another (`www\\.home` for `www.home`).
+ */
+function isText(bytes: Buffer): boolean {
+  for (let at = HEADER; bytes[at] !== 0; at += 1 + (bytes[at] as number)) {
+    const label = bytes.subarray(at + 1, at + 1 + (bytes[at] as number))
+    if (label.includes(0x2e) || label.includes(0) || !isUtf8(label)) return false
+  }
+  return true
 }
 
 /** RFC 1035, 4.2.2: two bytes of length. */

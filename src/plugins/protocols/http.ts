@@ -284,7 +284,9 @@ class HttpFront {
     response: ServerResponse,
   ): Promise<void> {
     try {
-      await send(response, await fetch(toRequest(request)), request)
+      const target = urlOf(request)
+      if (typeof target === 'number') response.writeHead(target, { connection: 'close', 'content-length': 0 }).end()
+      else await send(response, await fetch(toRequest(request, target)), request)
     } catch (thrown) {
       fail(response, toError(thrown))
     }
@@ -344,10 +346,31 @@ function toMessage(request: IncomingMessage, body: Buffer): HttpRequest {
   }
 }
 
-function toRequest(incoming: IncomingMessage): Request {
-  const { method = 'GET', url = '/', headers, socket } = incoming
+/** What `Request` refuses to be (Fetch, section 2.2.1, forbidden methods). */
+const unfetchable = new Set(['CONNECT', 'TRACE', 'TRACK'])
+/** RFC 9110, section 7.2, and RFC 3986, section 3.2: a name, an address or `[::1]`, and a port; no user, no path. */
+const AUTHORITY = /^(?:[\w.~!$&'()*+,;=%-]+|\[[0-9a-f:.]+\])(?::\d{0,5})?$/i
+
+/**
+ * The URL of a request. Whose server is meant is said by Host alone (RFC 9112, section 3.3): a target of `//evil.example/` is a path,
+ * though a URL resolver would take it for another host. Only a target in absolute form has an authority of its own, which counts
+ * before Host's (3.2.2).
+ *
+ * @returns the status that refuses it, where it has none.
+ */
+function urlOf({ method = 'GET', url = '/', headers, rawHeaders, socket }: IncomingMessage): URL | number {
+  if (unfetchable.has(method)) return 501
   const scheme = (socket as { encrypted?: boolean }).encrypted ? 'https' : 'http'
-  const target = new URL(url, `${scheme}://${headers.host ?? 'localhost'}`)
+  const hosts = rawHeaders.filter((_, i) => i % 2 === 0 && rawHeaders[i]?.toLowerCase() === 'host')
+  const host = headers.host ?? 'localhost'
+  if (hosts.length > 1 || !AUTHORITY.test(host)) return 400
+  const isAbsolute = /^https?:\/\//i.test(url)
+  const target = isAbsolute ? url : `${scheme}://${host}${url.startsWith('/') ? url : `/${url}`}`
+  return URL.canParse(target) ? new URL(target) : 400
+}
+
+function toRequest(incoming: IncomingMessage, target: URL): Request {
+  const { method = 'GET' } = incoming
   const list = new Headers()
   for (let i = 0; i < incoming.rawHeaders.length; i += 2)
     list.append(incoming.rawHeaders[i] as string, incoming.rawHeaders[i + 1] as string)

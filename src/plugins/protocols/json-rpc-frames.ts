@@ -5,7 +5,7 @@
  */
 import { isUtf8 } from 'node:buffer'
 import type { FrameLimits, FrameReader } from '../../core/codec.js'
-import { LF, malformed, tooLarge } from './text-support.js'
+import { CR, LF, malformed, refuseHttp, tooLarge } from './text-support.js'
 
 /** @returns undefined for what is no JSON, no UTF-8, too deep, or has keys by which a careless merge changes every object. */
 export function readJson(bytes: Buffer, depth: number): object | string | number | boolean | undefined {
@@ -74,6 +74,8 @@ export class LineReader implements FrameReader {
       this.#scanned = size
       return -1
     }
+    const last = size > 0 && buffer[start + size - 1] === CR ? start + size - 1 : start + size
+    refuseHttp('a JSON-RPC message', buffer, start, last)
     this.#scanned = 0
     this.start = start
     this.end = start + size

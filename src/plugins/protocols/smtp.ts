@@ -11,7 +11,7 @@ import { TLS } from '../../core/feature.js'
 import { optionSchema } from '../../core/option-schema.js'
 import type { Factory, Protocol } from '../../core/plugin.js'
 import { CrlfFramer } from './crlf-framer.js'
-import { isThenable, oneLine, readLatin1 } from './text-support.js'
+import { isThenable, oneLine, readLatin1, refuseHttp } from './text-support.js'
 
 export interface SmtpOptions {
   readonly hostname: string
@@ -179,6 +179,7 @@ class SmtpReader implements FrameReader {
     this.#found(this)
     this.start = start
     this.end = after - 2
+    if (this.session?.data === undefined) refuseHttp('a command of SMTP', buffer, start, this.end)
     const isDot = after - start === 3 && buffer[start] === 0x2e
     if (this.session?.data === undefined || isDot) return after
     const rest = buffer.subarray(this.end, end)

@@ -72,6 +72,27 @@ export function oneLine(text: string): string {
   return cut.replace(/[\0-\x1f\x7f]/g, ' ')
 }
 
+/** Methods of HTTP (RFC 9110, section 9.3; RFC 5789; RFC 9113, section 3.4) as they begin a request line. */
+const HTTP_METHOD = /^(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PRI) /
+const HTTP_VERSION = Buffer.from(' HTTP/')
+
+/**
+ * Ends the connection of a peer that speaks HTTP to a protocol of lines: `buffer[start, end)` is one of its lines, without the
+ * terminator. Any web page can make a browser POST to localhost, and were its headers only answered as bad commands, the lines of
+ * its body would be carried out (redis/redis#3500). A framer asks, because what a framer throws ends the connection always.
+ *
+ * @param protocol - For the error.
+ * @throws {FrameError} `MALFORMED`.
+ */
+export function refuseHttp(protocol: string, buffer: Buffer, start: number, end: number): void {
+  // `HTTP/1.1` and the space before it end the line: one comparison tells nearly always.
+  const at = end - 9
+  if (at <= start || buffer[at] !== SPACE || buffer.compare(HTTP_VERSION, 0, 6, at, at + 6) !== 0) return
+  if (!HTTP_METHOD.test(readLatin1(buffer, start, Math.min(end, start + 8)))) return
+  const shown = oneLine(readLatin1(buffer, start, Math.min(end, start + 40)))
+  throw malformed(`${protocol}`, `an HTTP request (\`${shown}\`)`)
+}
+
 /** True for `buffer[at, at + 2)` being CR LF. */
 export function isCrlf(buffer: Buffer, at: number): boolean {
   return buffer[at] === CR && buffer[at + 1] === LF

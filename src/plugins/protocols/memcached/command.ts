@@ -26,7 +26,7 @@ export interface MemcachedCommand {
   readonly cas: boolean
   /** The peer wants no answer. */
   readonly noreply: boolean
-  /** Words of the commands that are nobody's here (`stats items`). */
+  /** Words of the commands that are nobody's here (`stats items`), and the flags of `ms`. */
   readonly args: readonly string[]
 }
 
@@ -57,6 +57,14 @@ const ERROR: BadCommand = { command: '', fault: 'ERROR' }
 const MOST_KEY = 250
 const UINT32 = 2 ** 32 - 1
 const UINT64 = 2n ** 64n - 1n
+
+/**
+ * True where a command that nobody takes might have data behind its line: a word of it is a number, and every command of
+ * memcached with a block says its length in the line.
+ */
+export function mayHaveBlock({ args, value }: MemcachedCommand): boolean {
+  return value.length === 0 && args.some((word) => /^\d+$/.test(word))
+}
 
 /** One frame. Never throws: a line that is none is answered, since the next one is where it is. */
 export function readCommand(buffer: Buffer, start: number, end: number): MemcachedCommand | BadCommand {
@@ -97,6 +105,12 @@ export function readCommand(buffer: Buffer, start: number, end: number): Memcach
       // A copy: the handler keeps it, and the chunk it came in is many times as large.
       const value = Buffer.from(buffer.subarray(start + feed + 1, end))
       return { ...nothing, command: name, key, keys: [key], value, flags, exptime, unique, noreply }
+    }
+    case 'ms': {
+      const [key = '', , ...flags] = rest
+      if (!isKey(key)) return BAD_LINE
+      const value = Buffer.from(buffer.subarray(start + feed + 1, end))
+      return { ...nothing, command: name, key, keys: [key], value, args: flags }
     }
     case 'delete': {
       const [key = '', zero = '0', ...more] = args

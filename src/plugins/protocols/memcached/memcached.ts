@@ -9,7 +9,7 @@ import { ExecutorError, FrameError, HandlerError, UnroutedMessageError } from '.
 import { optionSchema } from '../../../core/option-schema.js'
 import type { Detection, Factory, Protocol } from '../../../core/plugin.js'
 import { isThenable } from '../text-support.js'
-import { type BadCommand, type MemcachedCommand, readCommand } from './command.js'
+import { type BadCommand, type MemcachedCommand, mayHaveBlock, readCommand } from './command.js'
 import { CommandReader, ReplyReader } from './reader.js'
 import { Answer, answerOf, errorAnswer, MemcachedError, readReply, writeCommand } from './reply.js'
 
@@ -27,7 +27,9 @@ export interface MemcachedOptions {
  * answered by the protocol where the handler has no method for them.
  *
  * A command nobody takes is answered ERROR, a handler that throws SERVER_ERROR without its words (a `MemcachedError` with
- * them), and the connection goes on. Where it is not known how long the data is, it ends. A command with its data is bounded
+ * them), and the connection goes on. Where it is not known how long the data is, it ends: so it does behind an unknown command
+ * with a number in its line. The data of `ms` (meta set) is read, and handled by `@OnMessage('ms')`. The binary protocol and HTTP
+ * are refused by their first bytes. A command with its data is bounded
  * by `limits.frameBytes` (1 MiB), a line by `limits.lineBytes`.
  *
  * @throws {FrameError} `TOO_LARGE`, as soon as the length says so; `MALFORMED`. Reach: this connection.
@@ -41,7 +43,11 @@ export interface MemcachedOptions {
 export const memcached: Factory<Protocol, MemcachedOptions> = {
   name: 'memcached',
   options: optionSchema<MemcachedOptions>({
-    version: { unit: 'text', default: '1.6.0', why: 'What VERSION tells; clients look at it for what may be asked.' },
+    version: {
+      unit: 'text',
+      default: '1.5.22',
+      why: 'What VERSION tells; clients look at it for what may be asked: from 1.6 on for the meta commands.',
+    },
   }),
   create({ version }) {
     return {
@@ -58,8 +64,12 @@ export const memcached: Factory<Protocol, MemcachedOptions> = {
             return command.noreply ? undefined : answer
           }
           const failed = (thrown: unknown): unknown => {
-            const own = thrown instanceof UnroutedMessageError ? ownAnswer(command, version) : undefined
+            const isUnrouted = thrown instanceof UnroutedMessageError
+            const own = isUnrouted ? ownAnswer(command, version) : undefined
             if (own === 'quit') return void context.connection.close()
+            // What is not known to be the next line must not be carried out as a command.
+            if (isUnrouted && own === undefined && !known.has(command.command) && mayHaveBlock(command))
+              void context.connection.close('MALFORMED')
             if (own === undefined && !command.noreply) throw thrown
             // Reported nowhere else: who wants no answer gets none, not even this one.
             if (own === undefined) throw silent(thrown)
@@ -80,6 +90,26 @@ export const memcached: Factory<Protocol, MemcachedOptions> = {
     }
   },
 }
+
+/** Whether or not the handler takes them, where they end is known. */
+const known = new Set([
+  ...[
+    'get',
+    'gat',
+    'set',
+    'add',
+    'replace',
+    'append',
+    'prepend',
+    'cas',
+    'delete',
+    'incr',
+    'decr',
+    'touch',
+    'flush_all',
+  ],
+  ...['version', 'stats', 'verbosity', 'quit', 'ms', 'mg', 'md', 'ma', 'mn', 'me', 'cache_memlimit', 'shutdown'],
+])
 
 /** Errors of commands that wanted no answer. */
 const unanswered = new WeakSet<Error>()

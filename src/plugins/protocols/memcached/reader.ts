@@ -4,10 +4,14 @@
  * Room: plugins/protocols. github.com/memcached/memcached, doc/protocol.txt.
  */
 import type { FrameLimits, FrameReader } from '../../../core/codec.js'
-import { CR, isCrlf, LF, malformed, NINE, SPACE, showByte, tooLarge, ZERO } from '../text-support.js'
+import { CR, isCrlf, LF, malformed, NINE, refuseHttp, SPACE, showByte, tooLarge, ZERO } from '../text-support.js'
 
 /** Commands with a block, as they begin their line. */
 const STORING = ['set', 'add', 'replace', 'append', 'prepend', 'cas'].map((name) => Buffer.from(`${name} `))
+/** The same of the meta protocol, whose length stands elsewhere. */
+const META_SET = Buffer.from('ms ')
+/** Commands of the binary protocol begin with it, and no line of text does. */
+const BINARY = 0x80
 /** Replies with a block, on the client's side. */
 const VALUE = Buffer.from('VALUE ')
 /** 2^53 has sixteen digits; no value comes near. */
@@ -41,9 +45,9 @@ abstract class LineReader {
   }
 
   /** The length in a line of `set` or VALUE. @returns the block's size. */
-  protected lengthIn(buffer: Buffer, from: number, to: number): number {
+  protected lengthIn(buffer: Buffer, from: number, to: number, lengthWord = this.lengthWord): number {
     let at = from
-    for (let word = 0; word < this.lengthWord; word++) {
+    for (let word = 0; word < lengthWord; word++) {
       while (at < to && buffer[at] !== SPACE) at++
       while (at < to && buffer[at] === SPACE) at++
     }
@@ -72,17 +76,22 @@ export class CommandReader extends LineReader implements FrameReader {
 
   next(buffer: Buffer, start: number, end: number): number {
     if (this.#block < 0) {
+      if (buffer[start] === BINARY)
+        throw malformed('a command of the text protocol', 'one of the binary protocol (0x80)')
       const feed = this.lineAt(buffer, start, end)
       if (feed < 0) return -1
       this.#line = feed - start
+      const to = trimmed(buffer, start, feed)
       // Most of the traffic is `get`.
       const isStoring = buffer[start] !== 0x67 && STORING.some((name) => begins(buffer, start, feed, name))
-      if (!isStoring) {
+      const isMetaSet = !isStoring && buffer[start] === META_SET[0] && begins(buffer, start, feed, META_SET)
+      if (!isStoring && !isMetaSet) {
+        refuseHttp('a command of memcached', buffer, start, to)
         this.start = start
-        this.end = trimmed(buffer, start, feed)
+        this.end = to
         return feed + 1
       }
-      this.#block = this.lengthIn(buffer, start, trimmed(buffer, start, feed))
+      this.#block = this.lengthIn(buffer, start, to, isMetaSet ? 2 : this.lengthWord)
       if (this.#line + 1 + this.#block > this.limit) {
         this.#block = -1
         throw tooLarge('commands', this.limit, 'frameBytes')

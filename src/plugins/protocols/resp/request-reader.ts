@@ -5,7 +5,7 @@
  * develop/reference/protocol-spec). Nothing is copied; what was looked at once is not looked at again.
  */
 import type { FrameLimits, FrameReader } from '../../../core/codec.js'
-import { CR, isCrlf, LF, malformed, showByte, tooLarge } from '../text-support.js'
+import { CR, isCrlf, LF, malformed, refuseHttp, showByte, tooLarge } from '../text-support.js'
 import { found, last, MOST_FOUND, readLength } from './length.js'
 
 const STAR = 0x2a
@@ -98,6 +98,7 @@ export class RequestReader implements FrameReader {
       if (buffer[at] !== LF) continue
       const last = at > start && buffer[at - 1] === CR ? at - 1 : at
       if (last - start > limit) break
+      refuseHttp('a command of RESP', buffer, start, last)
       this.#good = 0
       found.buffer = undefined
       this.start = start
