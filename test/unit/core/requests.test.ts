@@ -77,7 +77,7 @@ for (const kind of ['by id', 'in order'] as const) {
               })
               asked.push(one)
               // A send that fails says so before the next step, as a socket that is gone does.
-                if (isLost) await one.answer
+              if (isLost) await one.answer
             } else if (step === 'abort') asked.find(({ isSettled }) => !isSettled)?.abort.abort(new Error('given up'))
             else {
               const id = kind === 'by id' ? pending.pop() : pending.shift()
