@@ -6,6 +6,7 @@
  */
 import { atKey } from './config/trace.js'
 import type { HandlerRef, ListenerOptions, ProtocolChoice, SharedOptions } from './configuration.js'
+import type { MessageContext } from './context.js'
 import { type Endpoint, parseEndpoint } from './endpoint.js'
 import { ConfigError, FrameError, WiringError } from './errors.js'
 import type { Executor, Placement } from './executor.js'
@@ -20,6 +21,7 @@ import { sourceOf } from './places/handler-source.js'
 import type { Binding, ListenerPlan, SessionPlan } from './plan.js'
 import type { Protocol } from './plugin.js'
 import { checkOptions, type ServerRegistry } from './registry.js'
+import type { Session } from './session.js'
 import { issuePath, type SchemaResult, type StandardSchemaV1, validate } from './standard-schema.js'
 import type { Capabilities, SocketKind, SocketSource, Transport, TransportOptions } from './transport.js'
 
@@ -250,8 +252,15 @@ export class Planner {
     }
     const placement = { source: sourceOf(definition), limits, timeouts }
     const { handler, executors } = this.#placeHandler(definition, executor, placement, at)
-    const onMessage = (steps: readonly PlacedMiddleware[]) =>
-      compose(steps.flatMap(({ set }) => (set.message === undefined ? [] : [set.message])))
+    const onMessage = (steps: readonly PlacedMiddleware[]) => {
+      const sets = steps.flatMap(({ set }) =>
+        set.message === undefined ? [] : [{ name: set.name, step: set.message }],
+      )
+      return compose(
+        sets.map(({ step }) => step),
+        { names: sets.map((one) => one.name), failed: failedLate },
+      )
+    }
     const methodPipelines = new Map<string | undefined, NonNullable<ReturnType<typeof onMessage>> | null>()
     const without = middleware.filter(({ level }) => level !== 'protocol')
     for (const { route } of definition.messages) {
@@ -522,6 +531,11 @@ function unmet(needs: Needs, can: Capabilities): string | undefined {
     return `messages of ${needs.maxMessage} bytes, and ${most} is the most here`
   }
   return undefined
+}
+
+/** Behind middleware that did not wait for it. */
+function failedLate({ connection }: MessageContext, name: string, thrown: unknown): void {
+  ;(connection as Session).failedLate(thrown, `the message, behind middleware ${name}`)
 }
 
 /** A message schema as the step that applies it. */

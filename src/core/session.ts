@@ -847,6 +847,12 @@ export class Session implements Connection, Expiring, Holder {
     return reply
   }
 
+  /** @internal What middleware forgot to wait for has failed; the message was answered without it. */
+  failedLate(thrown: unknown, place: string): void {
+    if (thrown instanceof UnroutedMessageError) this.#dropped(thrown)
+    this.#report(thrown, place)
+  }
+
   /** Its `@OnError` answers, or else its protocol. */
   #failedFor(thrown: unknown): unknown {
     if (thrown instanceof UnroutedMessageError) this.#dropped(thrown)

@@ -26,6 +26,13 @@ export class TokenBucket {
     return Math.max(0, (Math.min(amount, this.#burst) - this.#left) / this.#perMs)
   }
 
+  /** The same behind others that will have spent so much before. */
+  lackBehind(amount: number, ahead: number, now: number): number {
+    if (ahead === 0) return this.lack(amount, now)
+    this.lack(0, now)
+    return Math.max(0, (Math.min(amount, this.#burst) + ahead - this.#left) / this.#perMs)
+  }
+
   /** A negative amount gives back. */
   spend(amount: number): void {
     this.#left = Math.min(this.#burst, this.#left - amount)

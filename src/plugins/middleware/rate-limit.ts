@@ -1,9 +1,9 @@
 /**
  * `rate-limit`: so many messages or bytes a second, with a burst above it.
  *
- * Room: plugins/middleware. Over any time t at most rate × t + burst pass, a message larger than a burst counting once. A
- * message that waits holds back those behind it, because a handler's order is
- * serial: the session reads on only up to `limits.readPauseBytes`.
+ * Room: plugins/middleware. Over any time t at most rate × t + burst pass, a message larger than a burst counting once. Connections
+ * that share a budget have their turns one after another, each with its messages in order; the session reads on only up to
+ * `limits.readPauseBytes`.
  */
 import type { Connection } from '../../core/connection.js'
 import type { MessageContext } from '../../core/context.js'
@@ -12,10 +12,8 @@ import { optionSchema } from '../../core/option-schema.js'
 import type { MiddlewareSet } from '../../core/pipeline.js'
 import type { Factory, PluginServices } from '../../core/plugin.js'
 import { TokenBucket } from '../../core/token-bucket.js'
+import { RateQueue } from './rate-queue.js'
 import { sourceOf } from './source-of.js'
-
-/** What sums of floating-point numbers are off by at most, and far less than a timer is. */
-const ROUNDING_MS = 1e-6
 
 export interface RateLimitOptions {
   messages?: number
@@ -79,9 +77,10 @@ export const rateLimit: Factory<MiddlewareSet, RateLimitOptions> = {
     const bytesBurst = messages === undefined ? burst : undefined
     const find = finder(options, () => {
       const now = clock.now()
-      return new Budget(
+      return new RateQueue(
         messages === undefined ? undefined : new TokenBucket(messages, burst ?? messages, now),
         bytes === undefined ? undefined : new TokenBucket(bytes, bytesBurst ?? bytes, now),
+        clock,
       )
     })
     return {
@@ -89,12 +88,8 @@ export const rateLimit: Factory<MiddlewareSet, RateLimitOptions> = {
       message(context, next) {
         const { connection, frameBytes } = context
         const budget = find(connection)
-        // A wait of 2006.0000000000002 ms is one of 2006: rounded up, the next would come too soon after it.
-        const waitMs = Math.ceil(budget.lack(frameBytes, clock.now()) - ROUNDING_MS)
-        if (waitMs <= 0) {
-          budget.spend(frameBytes)
-          return next()
-        }
+        const waitMs = budget.take(connection, frameBytes)
+        if (waitMs <= 0) return next()
         if (over === 'close') {
           void connection.close('RATE_LIMITED')
           return undefined
@@ -102,43 +97,15 @@ export const rateLimit: Factory<MiddlewareSet, RateLimitOptions> = {
         if (over === 'refuse' || waitMs > maxDelayMs) {
           throw new ConnectionError('RATE_LIMITED', `over the rate limit; try again in ${waitMs} ms`, { waitMs })
         }
-        // Spent in advance, so that whoever comes next waits behind this one.
-        budget.spend(frameBytes)
-        return later(context, waitMs, next, budget, services)
+        return later(context, next, budget, services)
       },
     }
   },
 }
 
-class Budget {
-  readonly #messages: TokenBucket | undefined
-  readonly #bytes: TokenBucket | undefined
-
-  constructor(messages: TokenBucket | undefined, bytes: TokenBucket | undefined) {
-    this.#messages = messages
-    this.#bytes = bytes
-  }
-
-  lack(frameBytes: number, now: number): number {
-    const forMessage = this.#messages?.lack(1, now) ?? 0
-    const forBytes = this.#bytes?.lack(frameBytes, now) ?? 0
-    return Math.max(forMessage, forBytes)
-  }
-
-  spend(frameBytes: number): void {
-    this.#messages?.spend(1)
-    this.#bytes?.spend(frameBytes)
-  }
-
-  giveBack(frameBytes: number): void {
-    this.#messages?.spend(-1)
-    this.#bytes?.spend(-frameBytes)
-  }
-}
-
-function finder(options: RateLimitOptions, make: () => Budget): (connection: Connection) => Budget {
+function finder(options: RateLimitOptions, make: () => RateQueue): (connection: Connection) => RateQueue {
   if (options.per === 'connection') {
-    const budgets = new WeakMap<Connection, Budget>()
+    const budgets = new WeakMap<Connection, RateQueue>()
     return (connection) => {
       let budget = budgets.get(connection)
       if (budget === undefined) {
@@ -150,7 +117,7 @@ function finder(options: RateLimitOptions, make: () => Budget): (connection: Con
   }
   if (options.per === 'listener') {
     // Middleware named at the top of a configuration serves several.
-    const budgets = new Map<string, Budget>()
+    const budgets = new Map<string, RateQueue>()
     return ({ listener = '' }) => {
       let budget = budgets.get(listener)
       if (budget === undefined) {
@@ -161,7 +128,7 @@ function finder(options: RateLimitOptions, make: () => Budget): (connection: Con
     }
   }
   const sources = new WeakMap<Connection, string>()
-  const budgets = new Map<string, Budget>()
+  const budgets = new Map<string, RateQueue>()
   return (connection) => {
     let source = sources.get(connection)
     if (source === undefined) {
@@ -178,37 +145,28 @@ function finder(options: RateLimitOptions, make: () => Budget): (connection: Con
 }
 
 /**
- * Goes on after a while.
- *
- * A peer that leaves meanwhile gives back what it spent, so that vanished peers make nobody wait; its message is told as
- * `message.dropped`.
+ * Goes on when its turn has come. What waited of a peer that leaves meanwhile is told as `message.dropped`, and has cost nothing.
  */
 function later(
   { connection, frameBytes }: MessageContext,
-  waitMs: number,
   next: () => unknown,
-  budget: Budget,
-  { clock, events }: PluginServices,
+  budget: RateQueue,
+  { events }: PluginServices,
 ): Promise<unknown> {
   return new Promise((resolve, reject) => {
-    const { signal } = connection
-    const leave = () => {
-      cancel()
-      budget.giveBack(frameBytes)
-      const error = new ConnectionError('CLOSED', 'the connection was over while its message waited for the rate limit')
-      // What is cut at the drain deadline the session tells itself.
-      if (!(signal.reason instanceof ShutdownError)) events.emit('message.dropped', { connection, error })
-      reject(error)
-    }
-    const cancel = clock.after(waitMs, () => {
-      signal.removeEventListener('abort', leave)
+    const pass = () => {
       try {
         resolve(next())
       } catch (error) {
         reject(error)
       }
-    })
-    if (signal.aborted) leave()
-    else signal.addEventListener('abort', leave, { once: true })
+    }
+    const leave = () => {
+      const error = new ConnectionError('CLOSED', 'the connection was over while its message waited for the rate limit')
+      // What is cut at the drain deadline the session tells itself.
+      if (!(connection.signal.reason instanceof ShutdownError)) events.emit('message.dropped', { connection, error })
+      reject(error)
+    }
+    budget.wait(connection, frameBytes, pass, leave)
   })
 }

@@ -132,7 +132,7 @@ test('a message that would wait too long is refused, and costs nothing', () => {
       (error: unknown) => error instanceof ConnectionError && error.code === 'RATE_LIMITED',
     )
   }
-  assert.is(played.clock.armed, 2)
+  assert.is(played.clock.armed, 1, 'one timer, however many wait')
 })
 
 test('a peer that leaves while it waits gives its place back, and its message is told as dropped', async () => {
@@ -288,6 +288,36 @@ test('whoever waits as long as he is told passes', () => {
     }),
     { numRuns: 300 },
   )
+})
+
+test('F126 one that pipelines makes nobody wait longer than a turn, and nothing after it has left', async () => {
+  const played = play(rateLimit, { messages: 5, burst: 5, per: 'listener' })
+  const [greedy, honest, late] = [new PlayedConnection(), new PlayedConnection(), new PlayedConnection()]
+  const handled: string[] = []
+  for (let i = 0; i < 64; i++) void watch(played.message(greedy, () => handled.push('greedy')))
+  assert.is(handled.length, 5)
+  void played.message(honest, () => handled.push('honest'))
+  played.clock.advance(400)
+  assert.equal(handled.slice(5), ['greedy', 'honest'])
+  await greedy.gone({ code: 'RESET', by: 'network' })
+  void played.message(late, () => handled.push('late'))
+  played.clock.advance(200)
+  assert.equal(handled.slice(7), ['late'])
+  await turn()
+})
+
+test('however many messages of a connection wait, it has one listener for its end', () => {
+  const played = play(rateLimit, { messages: 1, maxDelayMs: 1_000_000 })
+  const connection = new PlayedConnection()
+  let listeners = 0
+  const { signal } = connection
+  const add = signal.addEventListener.bind(signal)
+  signal.addEventListener = ((...given: Parameters<typeof add>) => {
+    listeners++
+    add(...given)
+  }) as typeof add
+  for (let i = 0; i < 50; i++) void watch(played.message(connection))
+  assert.is(listeners, 1)
 })
 
 test.run()
