@@ -13,6 +13,7 @@ import type { PlaceSeed } from './core/places/seed.js'
 import { MOST_RECORD_BYTES, mostBatchBytes } from './core/places/wire.js'
 import { dropPrivileges } from './core/privileges.js'
 import { profileDirectory, startProfile } from './core/profile.js'
+import { processMemory, residentMemory } from './core/usage.js'
 import { openHandlers } from './place-handlers.js'
 import { inheritedPipe } from './transports/inherited-pipe.js'
 
@@ -34,14 +35,14 @@ const place = new Place({
     handlers.setUp(seed)
   },
   load: (source) => handlers.load(source),
-  report: () => ({ memoryBytes: isThread ? memoryOfThread() : process.memoryUsage.rss() }),
+  report: () => ({ memoryBytes: isThread ? memoryOfThread() : residentMemory() }),
   finished: () => void leave(),
   mostRecordBytes,
 })
 
 /** What is its own: the resident size is that of the whole process. Buffers lie outside of the heap. */
 function memoryOfThread(): number {
-  const { heapUsed, external } = process.memoryUsage()
+  const { heapUsed, external } = processMemory()
   return heapUsed + external
 }
 

@@ -68,7 +68,7 @@ function ran(command: string, args: readonly string[], env: NodeJS.ProcessEnv, i
     const child = spawn(command, args, { env, stdio: ['pipe', 'ignore', 'ignore'], timeout: 5_000 })
     child.on('error', () => resolve(false))
     child.on('exit', (status) => resolve(status === 0))
-    child.stdin.on('error', () => {})
-    child.stdin.end(input)
+    // Without a free descriptor there is no pipe either (child_process.spawn, EMFILE); the error follows.
+    ;(child as { stdin?: typeof child.stdin }).stdin?.on('error', () => {}).end(input)
   })
 }

@@ -21,6 +21,7 @@ const levels: Readonly<Record<EventName, number>> = {
   'limit.cleared': 1,
   'alarm.raised': 0,
   'alarm.cleared': 1,
+  'watch.failed': 0,
   'plugin.bound': 1,
   'companion.failed': 0,
   'executor.lost': 0,

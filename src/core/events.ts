@@ -60,6 +60,11 @@ export interface Events {
   }
   /** Its cause has been away for `limits.alarmCoolDownMs`. */
   'alarm.cleared': { readonly alarm: AlarmName; readonly listener: string | undefined; readonly lastedMs: number }
+  /**
+   * The process could not be looked at (no descriptor was free, say). Told once, until a look succeeds again; what is shown
+   * meanwhile is what was seen last.
+   */
+  'watch.failed': { readonly error: Error }
   /** A plugin answers at an address of its own: metrics, health. */
   'plugin.bound': { readonly plugin: string; readonly address: string }
   /** A page for operators did not begin again after a reload that changed it; the service goes on without. */
@@ -150,6 +155,7 @@ export const eventNames: readonly EventName[] = [
   'limit.cleared',
   'alarm.raised',
   'alarm.cleared',
+  'watch.failed',
   'plugin.bound',
   'companion.failed',
   'disposal.failed',

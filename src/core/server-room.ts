@@ -47,6 +47,8 @@ export class ServerRoom {
   readonly #residentLimit: number
   #limits: LiveServerLimits
   #open = 0
+  /** The last look at the process's memory has failed. */
+  #isBlind = false
 
   constructor(parts: RoomParts) {
     this.#parts = parts
@@ -62,6 +64,7 @@ export class ServerRoom {
       measure: () => this.usage(),
       holdNewcomers: parts.holdNewcomers,
       shedIdle: (share) => this.#shedIdle(share),
+      failed: (error) => parts.events.emit('watch.failed', { error }),
     })
   }
 
@@ -96,14 +99,24 @@ export class ServerRoom {
 
   usage(): Usage {
     const descriptors = this.#parts.descriptors()
+    let failure: Error | undefined
+    const memory = memoryUsage((error) => {
+      failure = error
+    })
+    this.#looked(failure)
     return {
-      ...memoryUsage(),
+      ...memory,
       residentLimit: this.#residentLimit,
       descriptors: descriptors?.open,
       descriptorLimit: descriptors?.limit,
       heldBytes: this.budget?.measure(),
       heldLimit: this.budget?.limit,
     }
+  }
+
+  #looked(failure: Error | undefined): void {
+    if (failure !== undefined && !this.#isBlind) this.#parts.events.emit('watch.failed', { error: failure })
+    this.#isBlind = failure !== undefined
   }
 
   #count(by: number): void {

@@ -5,6 +5,7 @@
  */
 import { totalmem } from 'node:os'
 import { getHeapStatistics } from 'node:v8'
+import { toError } from './errors.js'
 
 /** Bytes and counts, measured at one moment. */
 export interface Usage {
@@ -34,7 +35,35 @@ export function grantedMemory(): number {
   return constrained > 0 && constrained < machine ? constrained : machine
 }
 
-export function memoryUsage(): Pick<Usage, 'residentBytes' | 'heapBytes' | 'heapLimit'> {
+/** As last measured. */
+let last: NodeJS.MemoryUsage = { rss: 0, heapTotal: 0, heapUsed: 0, external: 0, arrayBuffers: 0 }
+
+/**
+ * `process.memoryUsage()` that never throws: Node reads resident memory from a file (/proc/self/stat), which fails where no descriptor
+ * is free.
+ *
+ * @param failed - Told of that; what was measured last is given then.
+ */
+export function processMemory(failed?: (error: Error) => void): NodeJS.MemoryUsage {
+  try {
+    last = process.memoryUsage()
+  } catch (thrown) {
+    failed?.(toError(thrown))
+  }
+  return last
+}
+
+/** The same for a thread or place, of which only resident memory is asked: a tenth of the cost. */
+export function residentMemory(failed?: (error: Error) => void): number {
+  try {
+    last = { ...last, rss: process.memoryUsage.rss() }
+  } catch (thrown) {
+    failed?.(toError(thrown))
+  }
+  return last.rss
+}
+
+export function memoryUsage(failed?: (error: Error) => void): Pick<Usage, 'residentBytes' | 'heapBytes' | 'heapLimit'> {
   const { used_heap_size: heapBytes, heap_size_limit: heapLimit } = getHeapStatistics()
-  return { residentBytes: process.memoryUsage.rss(), heapBytes, heapLimit }
+  return { residentBytes: residentMemory(failed), heapBytes, heapLimit }
 }

@@ -8,6 +8,7 @@
 import type { Alarms } from './alarms.js'
 import { Threshold } from './alarms.js'
 import type { Clock } from './clock.js'
+import { toError } from './errors.js'
 import type { Usage } from './usage.js'
 
 export interface WatchParts {
@@ -17,6 +18,8 @@ export interface WatchParts {
   measure(): Usage
   /** Newcomers wait from now on, or no longer. */
   holdNewcomers(isHeld: boolean): void
+  /** A look has failed; told once until one succeeds. */
+  failed(error: Error): void
   /** Cuts connections that do nothing, those first that did nothing for longest. @param share - Of them all. */
   shedIdle(share: number): void
 }
@@ -30,6 +33,7 @@ export class Watch {
   readonly #shedding = new Threshold(0.95, 0.95)
   readonly #descriptors = new Threshold(0.9, 0.85)
   #isHeld = false
+  #hasFailed = false
   #cancel: (() => void) | undefined
 
   constructor(parts: WatchParts) {
@@ -40,9 +44,20 @@ export class Watch {
     const { clock, everyMs } = this.#parts
     if (everyMs === Number.POSITIVE_INFINITY) return
     this.#cancel = clock.after(everyMs, () => {
-      this.look()
+      this.#try()
       this.start()
     })
+  }
+
+  /** What looks after the process must not be able to end it. */
+  #try(): void {
+    try {
+      this.look()
+      this.#hasFailed = false
+    } catch (thrown) {
+      if (!this.#hasFailed) this.#parts.failed(toError(thrown))
+      this.#hasFailed = true
+    }
   }
 
   stop(): void {

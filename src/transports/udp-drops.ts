@@ -30,7 +30,10 @@ export class UdpDrops {
     this.#timer = setInterval(() => {
       readFile(this.#file, 'latin1').then(
         (text) => this.#read(text),
-        () => this.stop(),
+        // Where no descriptor is free for a moment, the next look may find one.
+        (error: NodeJS.ErrnoException) => {
+          if (error.code === 'ENOENT' || error.code === 'EACCES') this.stop()
+        },
       )
     }, LOOK_MS)
     this.#timer.unref()

@@ -6,6 +6,7 @@
  */
 import type { Load, PlaceLoad } from '../executor.js'
 import type { ListenerHandle, Server } from '../lifecycle.js'
+import { processMemory } from '../usage.js'
 import { addFigure, type TrafficFacts } from './figures.js'
 import type { Buckets } from './latency.js'
 import type { LoopFacts } from './loop.js'
@@ -171,7 +172,7 @@ export function executorStatus(executor: { readonly name: string; load(): Load }
 
 /** Of this process. */
 export function memoryNow(): Status['memory'] {
-  const { rss, heapUsed, external } = process.memoryUsage()
+  const { rss, heapUsed, external } = processMemory()
   return { residentBytes: rss, heapBytes: heapUsed, externalBytes: external }
 }
 

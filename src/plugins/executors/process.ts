@@ -128,7 +128,10 @@ function channelOf(child: ChildProcess, sink: ChannelSink, mostBytes: number): C
       setTimeout(() => child.kill('SIGKILL'), LAST_MS).unref()
     },
   }
-  const pipe = pipeChannel(child.stdio[3] as unknown as Duplex, ends, mostBytes)
+  // Where no descriptor is free Node makes no pipes at all, and the error follows (child_process.spawn, EMFILE).
+  const stdio = (child as { stdio?: ChildProcess['stdio'] }).stdio
+  if (stdio === undefined) return { name, send: () => true, close: () => {} }
+  const pipe = pipeChannel(stdio[3] as unknown as Duplex, ends, mostBytes)
   return {
     name,
     send: (batch) => pipe.send(batch),

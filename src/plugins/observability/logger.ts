@@ -54,6 +54,7 @@ const levels: Readonly<Record<EventName, LogLevel>> = {
   'connection.refused': 'warn',
   'connection.expired': 'info',
   'alarm.cleared': 'info',
+  'watch.failed': 'error',
   'limit.cleared': 'info',
   'plugin.bound': 'info',
   'server.state': 'info',

@@ -86,6 +86,7 @@ function watch(of: () => Partial<Usage>) {
     everyMs: 1_000,
     alarms,
     measure: () => ({ ...base, ...of() }),
+    failed: () => {},
     holdNewcomers: (isHeld) => void told.push(isHeld ? 'hold' : 'release'),
     shedIdle: (share) => void told.push(`shed ${share}`),
   })

@@ -8,6 +8,7 @@ import { ExecutorError } from '../../../core/errors.js'
 import type { HandlerPlan } from '../../../core/handler.js'
 import type { HandlerSource } from '../../../core/places/handler-source.js'
 import { Place } from '../../../core/places/place.js'
+import { residentMemory } from '../../../core/usage.js'
 import { Bus } from './bus.js'
 import * as envelopes from './envelope.js'
 import { isToken, readEnvelope, subjectsOf, writeEnvelope } from './envelope.js'
@@ -185,7 +186,7 @@ export class ClusterNode {
       connections: this.connections,
       running: this.running,
       handled: this.handled,
-      memoryBytes: process.memoryUsage.rss(),
+      memoryBytes: residentMemory(),
     }
     this.#bus?.publish(this.#subjects.nodes, writePresence(presence))
   }
@@ -221,7 +222,7 @@ export class ClusterNode {
       // It stands on its own configuration.
       setUp: () => {},
       load,
-      report: () => ({ memoryBytes: process.memoryUsage.rss() }),
+      report: () => ({ memoryBytes: residentMemory() }),
       mostRecordBytes: options.messageBytes,
       finished: () => setImmediate(() => link.end(new ExecutorError('LOST', 'the last connection has left'))),
     })
