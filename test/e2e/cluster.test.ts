@@ -71,6 +71,67 @@ async function transcript(executor: NamedExecutor): Promise<string[]> {
 }
 
 clusterTest(
+  'F120 records that a stranger publishes again, at once and late, are ignored: answered once, in order, the link kept',
+  async () => {
+    const node = await startNode('again', 'Talker')
+    const { connect: dial } = await import('@nats-io/transport-node')
+    const stranger = await dial({ servers: nats.url.replace('nats://', '') })
+    let published = 0
+    const seen: { subject: string; data: Uint8Array; reply: string | undefined }[] = []
+    const own = new Set<string>()
+    const watching = stranger.subscribe('gai.again.>', {
+      callback: (_, { subject, data, reply }) => {
+        // What it has published itself comes to it as well.
+        const key = `${subject} ${Buffer.from(data).toString('latin1')}`
+        if (own.delete(key)) return
+        seen.push({ subject, data: Uint8Array.from(data), reply })
+        const again = (at: number) => {
+          const one = seen[at] as (typeof seen)[number]
+          own.add(`${one.subject} ${Buffer.from(one.data).toString('latin1')}`)
+          stranger.publish(
+            one.subject,
+            one.data,
+            one.reply === undefined || one.reply === '' ? undefined : { reply: one.reply },
+          )
+          published++
+        }
+        again(seen.length - 1)
+        if (seen.length % 5 === 0) again(Math.floor(seen.length / 2))
+      },
+    })
+    await stranger.flush()
+    const { port, count } = await serve({
+      handler: `${handlers}#Talker`,
+      executor: cluster('again', { lostMs: 2_000 }),
+    })
+    const peers = await Promise.all(Array.from({ length: 8 }, () => Peer.open(port)))
+    const expected = `welcome over tcp from default\n${Array.from({ length: 50 }, (_, i) => `${i + 1} X\n`).join('')}`
+    await Promise.all(
+      peers.map(async (peer) => {
+        for (let i = 0; i < 50; i++) {
+          peer.send('x\n')
+          await peer.hears(`${i + 1} X\n`)
+        }
+        assert.is(peer.heard, expected)
+      }),
+    )
+    // Two signs of life later, with those of before repeated.
+    await new Promise((resolve) => setTimeout(resolve, 2_500))
+    for (const peer of peers) {
+      peer.heard = ''
+      await peer.send('x\n').hears('51 X\n')
+      assert.is(peer.heard, '51 X\n')
+      peer.leave()
+    }
+    assert.is(count('executor.lost'), 0)
+    assert.ok(published > 100, `${published} records were published again`)
+    watching.unsubscribe()
+    await stranger.close()
+    await end(node)
+  },
+)
+
+clusterTest(
   'each of two server processes is a front: connections of both are handled, and operators see both',
   async () => {
     const node = await startNode('two', `${everywhere}#Where`)

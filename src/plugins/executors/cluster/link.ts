@@ -142,11 +142,13 @@ export class ClusterLink implements Channel {
         return this.#piece(number, value, payload)
       case envelopes.CREDIT:
         return this.#credit(value)
-      case envelopes.BEAT:
-        // Behind everything that was sent before it: what has not come by now will not come.
-        if (number !== this.#takenNumber)
-          return this.#fail(`${(number - this.#takenNumber) >>> 0} messages were lost by NATS on their way here`, true)
+      case envelopes.BEAT: {
+        // Behind everything that was sent before it: what has not come by now will not come. One that is older than what has come
+        // was overtaken, or came twice.
+        const missing = (number - this.#takenNumber) | 0
+        if (missing > 0) return this.#fail(`${missing} messages were lost by NATS on their way here`, true)
         return this.#credit(value)
+      }
       case envelopes.BYE:
         return this.#fail(payload.toString('utf8', 0, 500) || 'the other side has left', false)
     }

@@ -32,6 +32,8 @@ export interface NodeParts {
 /** Every server hears of every node: less often than the two of a link hear of each other. */
 const BEATS_A_WORD = 4
 /** Links at a time: one for each front. */
+/** Longer than any record is under way. */
+const MOST_ENDED = 4_096
 const MOST_LINKS = 1_024
 
 interface Berth {
@@ -48,6 +50,8 @@ export class ClusterNode {
   #ticker: Ticker | undefined
   #state: Presence['state'] = 'ready'
   #downSince: number | undefined
+  /** Names of links that are over; each link has one of its own. */
+  readonly #ended = new Set<string>()
   #dropped = 0
   #beats = 0
   #whenEmpty: (() => void) | undefined
@@ -202,7 +206,18 @@ export class ClusterNode {
       return
     }
     if (berth !== undefined) berth.link.take(envelope)
+    // A record that came twice must not have what was handled handled again.
+    else if (this.#ended.has(id)) this.#dropped++
     else this.#open(id, envelope.payload.toString('latin1', 0, 300))
+  }
+
+  #remember(id: string): void {
+    this.#ended.add(id)
+    if (this.#ended.size <= MOST_ENDED) return
+    for (const oldest of this.#ended) {
+      this.#ended.delete(oldest)
+      break
+    }
   }
 
   #open(id: string, replyTo: string): void {
@@ -244,6 +259,7 @@ export class ClusterNode {
         ended: () => {
           this.#handledBefore += place.handled
           this.#links.delete(id)
+          this.#remember(id)
           if (this.#links.size === 0) this.#whenEmpty?.()
         },
         dropped: () => this.#dropped++,

@@ -186,6 +186,45 @@ test('whatever comes, in whatever order, nothing is heard twice, out of order or
   )
 })
 
+test('F120 records that come late or again end nothing: every batch is heard once and in order, and the link is kept', () => {
+  const again = fc.array(fc.record({ from: fc.nat(200), to: fc.nat(200) }), { maxLength: 20 })
+  fc.assert(
+    fc.property(fc.array(fc.nat(3_000), { minLength: 1, maxLength: 10 }), again, again, (sizes, toB, toA) => {
+      const [a, b] = pair()
+      a.maxPayload = b.maxPayload = 700
+      const batches = sizes.map((size, i) => Buffer.alloc(size + 1, i + 1))
+      /** Everything that was ever said, each way; copies of it come again, never before the original. */
+      const said = new Map<End, Buffer[]>([
+        [a, []],
+        [b, []],
+      ])
+      const pass = (from: End, to: End, repeats: readonly { from: number; to: number }[]) => {
+        const fresh = from.wire.splice(0)
+        const all = said.get(from) as Buffer[]
+        for (const [at, one] of fresh.entries()) {
+          all.push(one)
+          to.link.take(readEnvelope(one) as envelopes.Envelope)
+          for (const repeat of repeats)
+            if (repeat.to % fresh.length === at)
+              to.link.take(readEnvelope(all[repeat.from % all.length] as Buffer) as envelopes.Envelope)
+        }
+        return fresh.length
+      }
+      for (const batch of batches) {
+        a.link.send(batch)
+        a.link.beat()
+        b.link.beat()
+        while (pass(a, b, toB) + pass(b, a, toA) > 0);
+      }
+      assert.is(b.error ?? a.error, undefined)
+      assert.is(b.heard.length, batches.length)
+      b.heard.forEach((one, i) => assert.ok(one.equals(batches[i] as Buffer)))
+      assert.is(a.link.waitingBytes, 0)
+    }),
+    { numRuns: 2_000 },
+  )
+})
+
 test('a batch over the ceiling is refused before it is put together, and nothing is allocated for a claim', () => {
   const [, b] = pair()
   b.link.take(
