@@ -65,6 +65,41 @@ export const bytesCases: readonly TransportCase[] = [
   }),
 
   transportCase(
+    'unread-within-data',
+    'bytes given back from within data, paused, come first when reading goes on, whole and in order',
+    onStreams,
+    async (rig) => {
+      const { near, far } = await rig.pair()
+      const { link } = far
+      if (link.unread === undefined) return 'the link takes nothing back'
+      const bytes = rig.random.bytes(256 * KiB)
+      let isReturning = false
+      far.onData = () => {
+        // What was given back comes whole once: giving back again and again would never end.
+        isReturning = !isReturning
+        const chunk = far.chunks.at(-1) as Buffer
+        if (!isReturning || chunk.length < 2) return
+        const kept = rig.random.between(0, chunk.length - 1)
+        far.chunks[far.chunks.length - 1] = chunk.subarray(0, kept)
+        far.bytes -= chunk.length - kept
+        far.pause()
+        far.within('unread', () => link.unread?.(chunk.subarray(kept)))
+        setImmediate(() => far.resume())
+      }
+      await Promise.all([
+        rig.send(near, bytes),
+        rig.until(
+          () => far.bytes >= bytes.length || far.isClosed,
+          'all of it',
+          () => summary(far),
+        ),
+      ])
+      assertSameBytes(far.received(), bytes)
+      assert.deepEqual(far.reentrant, [])
+    },
+  ),
+
+  transportCase(
     'empty-write-harmless',
     'an empty write to a stream is no end and loses nothing',
     onStreams,

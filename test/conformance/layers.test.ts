@@ -82,7 +82,10 @@ one('throttle', over([{ name: 'throttle', read: 200_000_000, write: 200_000_000,
 one('proxy-protocol', over([{ name: 'proxy-protocol', trusted: ['127.0.0.1'] }], ['proxy-protocol']))
 one('tls', over(['tls']), tls)
 const squeezes = {
-  skip: [{ reason: 'what the case writes compresses to next to nothing', cases: ['paused-reader-stops-writer'] }],
+  skip: [
+    { reason: 'what the case writes compresses to next to nothing', cases: ['paused-reader-stops-writer'] },
+    { reason: 'a compressed link takes nothing back', cases: ['unread-within-data'] },
+  ],
 }
 const squeezers = ['gzip', 'deflate', 'brotli', ...('createZstdCompress' in zlib ? ['zstd'] : [])]
 for (const name of squeezers) one(name, over([{ name, ratio: 'unlimited' }]), squeezes)

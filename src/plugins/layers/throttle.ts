@@ -200,15 +200,20 @@ class ThrottledLink extends LayerLink {
     const canWait = this.below.unread !== undefined && this.#sink.scope.kind === 'stream'
     const now = canWait ? Math.max(0, Math.min(room, bytes)) : bytes
     this.reading.take(now)
-    this.holdBack(now < bytes ? this.reading.piece(bytes - now) : 0)
+    this.holdBack(now < bytes ? this.reading.piece(bytes - now) : 0, now < bytes)
     return now
   }
 
-  /** Reads nothing until so many bytes may pass. */
-  holdBack(bytes: number): void {
+  /**
+   * Reads nothing until so many bytes may pass.
+   *
+   * @param always - Bytes are given back: a link that is not paused would deliver them at once, before those that came with them,
+   *   though the bucket may have filled between two readings of the clock.
+   */
+  holdBack(bytes: number, always = false): void {
     if (this.#isPausedHere) return
     const waitMs = this.reading.waitMs(bytes)
-    if (waitMs === 0) return
+    if (waitMs === 0 && !always) return
     this.#isPausedHere = true
     this.below.pause()
     this.#after(waitMs, () => {
