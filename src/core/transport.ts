@@ -179,6 +179,11 @@ export interface Link {
   pause(): void
   resume(): void
   /**
+   * Asks the peer for a sign of life, which comes as `LinkSink.heard`; core calls it after `timeouts.pingMs` of silence. Left
+   * out: the transport's protocol has no such question.
+   */
+  ping?(): void
+  /**
    * Gives back bytes that `data` has just delivered, while paused: they are the first of what is delivered after `resume`,
    * or the first that an upgrade reads. Left out: the link cannot take anything back.
    */
@@ -224,6 +229,14 @@ export interface LinkSink {
    * @param reason - The code that the peer gave, where the transport carries one; it becomes that of the connection's reason.
    */
   end(link: Link, reason?: string): void
+  /**
+   * Something came that is no `data` yet, and is activity as much as data is: a ping, a pong, more of a message. Optional to
+   * call, on message transports alone.
+   *
+   * @param part - `begun`: what came ends inside a message, the first bytes of which were among it; `timeouts.frameMs` runs.
+   *   `whole`: it ends outside of any.
+   */
+  heard?(link: Link, part?: 'begun' | 'whole'): void
   /** After a `write` that returned false: the queue is below the low mark again. */
   drain(link: Link): void
   close(link: Link, error?: Error): void

@@ -11,8 +11,9 @@ import type { Endpoint } from '../core/endpoint.js'
 import { HandshakeError } from '../core/errors.js'
 import { LATE } from './handshake-errors.js'
 import { platformCode } from './platform-errors.js'
+import { fittingOffers } from './websocket-extensions.js'
 import type { WebSocketFacts } from './websocket-facts.js'
-import type { Ws, WsLibrary, WsServer } from './websocket-library.js'
+import { WINDOW_BITS, type Ws, type WsLibrary, type WsServer } from './websocket-library.js'
 import type { WebSocketOptions } from './websocket-options.js'
 
 /** Told an error, or how to accept the request, now or after a pause; then still an error if it cannot be accepted. */
@@ -40,11 +41,13 @@ export class WebSocketUpgrades {
   readonly #library: WsServer
   /** Undefined: any. */
   readonly #path: string | undefined
+  readonly #compresses: boolean
   readonly #origins: ReadonlySet<string> | undefined
   readonly #pending = new Map<Socket, Pending>()
 
   constructor({ WebSocketServer }: WsLibrary, shared: object, endpoint: Endpoint, options: WebSocketOptions) {
-    const { origins, protocols = [] } = options
+    const { origins, protocols = [], compress = false } = options
+    this.#compresses = compress
     this.#path = endpoint.path
     this.#origins = origins === undefined ? undefined : new Set(origins.map((origin) => origin.toLowerCase()))
     this.#library = new WebSocketServer({
@@ -96,6 +99,7 @@ export class WebSocketUpgrades {
     }
     const pending = this.#pending.get(socket)
     if (pending === undefined) return
+    if (this.#compresses) declineMisfits(request)
     // A pause of the listener is no fault of the peer.
     clearTimeout(pending.timer)
     pending.done(undefined, (opened) => {
@@ -195,6 +199,13 @@ function linger(socket: Socket): void {
   socket.once('end', () => socket.destroy())
   socket.once('close', () => clearTimeout(timer))
   socket.resume()
+}
+
+/** An offer that is gone is one that was declined. */
+function declineMisfits({ headers }: IncomingMessage): void {
+  const offers = fittingOffers(headers['sec-websocket-extensions'], WINDOW_BITS)
+  if (offers === undefined) delete headers['sec-websocket-extensions']
+  else headers['sec-websocket-extensions'] = offers
 }
 
 function refused(status: number, why: string): HandshakeError {
