@@ -34,6 +34,17 @@ export interface Transport<Options = unknown> {
    * supervisor, which hands it over as `TransportOptions.sockets`. Left out: each process binds for itself.
    */
   readonly binds?: SocketKind
+  /**
+   * Whether two listeners may have one address, told apart by something else, such as the endpoint's path. Left out: never.
+   *
+   * @returns undefined: they may; else why not, as the rest of a sentence with what to do.
+   */
+  shares?(
+    one: Endpoint,
+    options: TransportOptions<Options>,
+    other: Endpoint,
+    otherOptions: TransportOptions<Options>,
+  ): string | undefined
   /** What a listener or link made with these will do. Held against the handler's `needs` before anything is bound. */
   capabilities(endpoint: Endpoint, options: TransportOptions<Options>): Capabilities
   /**
