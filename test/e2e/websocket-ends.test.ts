@@ -1,5 +1,8 @@
 /** How WebSocket connections end, seen from both sides: close codes, pings, messages that trickle, offers that do not fit. */
-import { type Socket } from 'node:net'
+import { mkdtempSync, rmSync } from 'node:fs'
+import type { Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { type CloseReason, type Connection, connect, defineHandler, WEBSOCKET } from 'gaidaros'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -7,6 +10,7 @@ import { WebSocket } from 'ws'
 import { eventually, serve, stopAll, type Watched } from '../support/faults.js'
 
 const listen = 'ws://127.0.0.1:0'
+const folder = mkdtempSync(join(tmpdir(), 'gaidaros-ws-'))
 const clients: WebSocket[] = []
 const urlOf = ({ port }: Watched) => `ws://127.0.0.1:${port}/`
 const socketOf = (client: WebSocket) => (client as unknown as { _socket: Socket })._socket
@@ -150,6 +154,24 @@ test('a silent peer that answers pings stays, one that vanished leaves at idleMs
   await eventually(() => alive.said.length === 1, 'an answer')
 })
 
+for (const name of ['wire-log', 'pcap']) {
+  test(`codes and pings pass the layer ${name}`, async () => {
+    const layers = [{ name, file: join(folder, name) }]
+    const watched = await serve({ listen, handler: obedient, layers, timeouts: { pingMs: 200 } } as never)
+    const client = await dial(watched)
+    await new Promise((resolve) => client.ws.once('ping', resolve))
+    client.ws.send('close 4001')
+    assert.equal(await client.closed, [4001, '4001'])
+    const other = await dial(watched)
+    other.ws.close(4005)
+    const { reason } = await watched.until(
+      'connection.closed',
+      (event: { reason: CloseReason }) => event.reason.by === 'peer',
+    )
+    assert.is(reason.code, '4005')
+  })
+}
+
 test('a peer that pings by itself stays, though it is never asked', async () => {
   const watched = await serve({
     listen,
@@ -236,6 +258,7 @@ test('an offer of compression that does not fit is declined, one that fits is ta
 test.after(async () => {
   for (const client of clients) client.terminate()
   await stopAll()
+  rmSync(folder, { recursive: true, force: true })
 })
 
 test.run()

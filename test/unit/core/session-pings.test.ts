@@ -69,12 +69,16 @@ test('`unlimited` turns them off, and a link without pings has none', () => {
   assert.ok(off.events.includes('connection.expired IDLE_TIMEOUT'))
 })
 
-test('while we do not read there are no pings, since no answer would be heard; then they go on', () => {
+test('while we do not read there are no pings, since no answer would be heard; then they go on', async () => {
   const { clock, pings, session } = pinged()
   session.pause()
   clock.advance(20_000)
   assert.is(pings.length, 0)
   session.resume()
+  await settle()
+  clock.advance(2_500)
+  assert.ok(pings.length > 0)
+  assert.is(session.state, 'open')
 })
 
 test('F112 a message is cut frameMs after its first byte, whatever comes between', async () => {

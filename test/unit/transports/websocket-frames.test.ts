@@ -2,6 +2,7 @@
 import fc from 'fast-check'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { closeFrameOf } from '#src/transports/websocket-codes.js'
 import { fittingOffers } from '#src/transports/websocket-extensions.js'
 import { FrameTrack } from '#src/transports/websocket-frames.js'
 
@@ -125,5 +126,26 @@ for (const [header, expected] of [
     assert.is(fittingOffers(header, 10), expected)
   })
 }
+
+for (const [reason, expected] of [
+  [undefined, [1000, '']],
+  ['RELOADED', [1012, 'RELOADED']],
+  ['SHUTDOWN', [1001, 'SHUTDOWN']],
+  ['2999', [1000, '2999']],
+  ['', [1000, '']],
+] as const) {
+  test(`the reason ${reason} is close code ${expected[0]}`, () => assert.equal(closeFrameOf(reason), expected))
+}
+
+test('property: whatever the reason, the code may be sent and the words are whole characters that fit a control frame', () => {
+  fc.assert(
+    fc.property(fc.string({ unit: 'grapheme', maxLength: 300 }), (reason) => {
+      const [code, text] = closeFrameOf(reason)
+      assert.ok((code >= 1000 && code <= 1014 && ![1004, 1005, 1006].includes(code)) || (code >= 3000 && code <= 4999))
+      assert.ok(Buffer.byteLength(text) <= 123)
+      assert.ok(Buffer.from(reason).toString().startsWith(text) && !text.includes('\ufffd'))
+    }),
+  )
+})
 
 test.run()
