@@ -10,6 +10,7 @@ import { Script } from 'node:vm'
 import { type DependencyContainer, container as root } from 'tsyringe'
 import { registerBuiltIns } from './built-ins.js'
 import { connect } from './connect.js'
+import { checkAddresses } from './core/addresses.js'
 import { type Clock, systemClock } from './core/clock.js'
 import { Companions } from './core/companions.js'
 import { findHandlers, loadExport, resolveHandler } from './core/config/handlers.js'
@@ -177,8 +178,9 @@ export async function openServer(
       (fault) => faults.push(fault),
     )
   }
-  if (faults.length === 0) planner.checkSharedSocket()
-  else throw together(faults)
+  if (faults.length > 0) throw together(faults)
+  planner.checkSharedSocket()
+  checkAddresses(plans)
 
   const server: Configured = new Configured(loaded, registry.companions, hosted, place, {
     plans,
@@ -192,7 +194,10 @@ export async function openServer(
         flags: [],
         code: { listeners: { [name]: given } },
       })
-      return planner.plan(name, one.values.listeners?.[name] ?? given)
+      const plan = await planner.plan(name, one.values.listeners?.[name] ?? given)
+      const there = [...server.listeners].filter(({ state }) => state !== 'closed')
+      checkAddresses([...there.map(({ name, plan, endpoints }) => ({ ...plan, name, endpoints })), plan])
+      return plan
     },
     clock,
     events,

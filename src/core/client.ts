@@ -249,6 +249,7 @@ function clientSink(
     },
     data: (link, buffer, start, end) => sessionOf(link)?.data(toBuffer(buffer), start, end),
     end: (link, reason) => sessionOf(link)?.peerEnded(reason),
+    heard: (link, part) => sessionOf(link)?.heard(part),
     drain: (link) => sessionOf(link)?.drained(),
     close: (link, error) => sessionOf(link)?.linkClosed(error),
     fault(error) {

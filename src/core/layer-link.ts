@@ -11,9 +11,12 @@ import type { Link, LinkSink } from './transport.js'
 export class LayerLink implements Link {
   state: unknown = undefined
   readonly below: Link
+  /** Where the link below has it. */
+  readonly ping?: () => void
 
   constructor(below: Link) {
     this.below = below
+    if (below.ping !== undefined) this.ping = () => below.ping?.()
   }
 
   get local(): Endpoint | undefined {
@@ -84,6 +87,9 @@ export class LayerSink<L extends LayerLink = LayerLink> implements LinkSink {
   }
   end(below: Link, reason?: string): void {
     this.above.end(this.linkOf(below), reason)
+  }
+  heard(below: Link, part?: 'begun' | 'whole'): void {
+    this.above.heard?.(this.linkOf(below), part)
   }
   drain(below: Link): void {
     this.above.drain(this.linkOf(below))

@@ -420,6 +420,10 @@ class ListenerSink implements LinkSink {
     ;(link.state as Session | undefined)?.peerEnded(reason)
   }
 
+  heard(link: Link, part?: 'begun' | 'whole'): void {
+    ;(link.state as Session | undefined)?.heard(part)
+  }
+
   drain(link: Link): void {
     ;(link.state as Session | undefined)?.drained()
   }

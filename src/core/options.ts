@@ -42,6 +42,7 @@ export interface Timeouts {
   firstByteMs: number
   frameMs: number
   idleMs: number
+  pingMs: number
   halfClosedMs: number
   slowGraceMs: number
   lingerMs: number
@@ -303,6 +304,12 @@ export const timeoutRows: { readonly [K in keyof Timeouts]: OptionRow } = {
     unlimited: true,
     counter: 'closed.IDLE_TIMEOUT',
     why: 'Without a byte in either direction and no handler at work.',
+  },
+  pingMs: {
+    default: 30_000,
+    unit: 'ms',
+    unlimited: true,
+    why: 'Without a byte in either direction, until the peer is pinged, and again as long as it is silent; its answer is activity, so that `idleMs` ends those alone who have vanished. WebSocket only: other transports have no pings. 30 s is less than what proxies wait.',
   },
   halfClosedMs: {
     default: 30_000,

@@ -106,6 +106,9 @@ const YIELD_MS = 5
 /** After close(): what the peer still sends is discarded up to here. */
 const LINGER_BYTES = 64 * 1024
 
+/** A message has begun that is not whole, and it is we who do not read on. */
+const UNTIMED = -1
+
 const DONE: Promise<void> = Promise.resolve()
 const ignore = () => {}
 
@@ -366,6 +369,8 @@ export class Session implements Connection, Expiring, Holder {
   resume(): void {
     if (!(this.#stops & PAUSED)) return
     this.#stops &= ~PAUSED
+    // A peer that was not read from was not idle.
+    this.#touch(this.#scope.host.clock.now())
     // Not from within the caller's frame: resume() must not run a handler before it returns.
     queueMicrotask(() => this.#proceed())
   }
@@ -630,6 +635,17 @@ export class Session implements Connection, Expiring, Holder {
     else if (this.#reason?.by === 'handler') this.#dropBytes(end - start)
   }
 
+  /** Of a message transport: something that is no message yet. @param part - What it leaves; undefined: what there was. */
+  heard(part: 'begun' | 'whole' | undefined): void {
+    if (this.#isClosed || this.#isDiscarding) return
+    const { host, plan } = this.#scope
+    const now = host.clock.now()
+    this.#touch(now)
+    if (part === undefined) return
+    this.#frameSince = part === 'whole' ? 0 : this.#isReadingPaused ? UNTIMED : Math.ceil(now)
+    if (this.#frameSince > 0) host.deadlines.arm(this, now + plan.timeouts.frameMs)
+  }
+
   #discard(bytes: number): void {
     this.#discarded += bytes
     if (this.#discarded > LINGER_BYTES) this.#link.abort(this.#reason?.error)
@@ -749,6 +765,7 @@ export class Session implements Connection, Expiring, Holder {
   #pauseReading(cause: 'write' | 'unprocessed' | 'application' | 'memory'): void {
     if (this.#isReadingPaused || this.#isClosed) return
     this.#isReadingPaused = true
+    if (this.#frameSince > 0 && !this.#isStream) this.#frameSince = UNTIMED
     this.#link.pause()
     const { host } = this.#scope
     host.count(`paused.${cause}`)
@@ -758,7 +775,11 @@ export class Session implements Connection, Expiring, Holder {
   #resumeReading(): void {
     if (!this.#isReadingPaused || this.#isClosed || this.#isHeld) return
     this.#isReadingPaused = false
-    const { events } = this.#scope.host
+    const { clock, deadlines, events } = this.#scope.host
+    if (this.#frameSince === UNTIMED) {
+      this.#frameSince = Math.ceil(clock.now())
+      deadlines.arm(this, this.#frameSince + this.#scope.plan.timeouts.frameMs)
+    }
     if (events.wants('connection.resumed')) events.emit('connection.resumed', { connection: this })
     this.#link.resume()
   }
@@ -1479,8 +1500,21 @@ export class Session implements Connection, Expiring, Holder {
       const idleMs = isHalf ? Math.min(timeouts.halfClosedMs, timeouts.idleMs) : timeouts.idleMs
       if (now >= this.#lastActivity + idleMs) this.#idle(isHalf, idleMs)
     }
-    if (!this.#isClosed) this.#armDeadlines()
+    if (this.#isClosed) return
+    if (now >= this.#pingAt(now)) {
+      this.#pingedAt = Math.ceil(now)
+      this.#link.ping?.()
+    }
+    this.#armDeadlines()
   }
+
+  /** The next question whether the peer is there; its answer would not be read in a pause. */
+  #pingAt(now: number): number {
+    if (this.#link.ping === undefined || this.#hasEnded || this.#hasPeerEnded) return Number.POSITIVE_INFINITY
+    const { pingMs } = this.#scope.plan.timeouts
+    return pingMs + (this.#isReadingPaused ? now : Math.max(this.#lastActivity, this.#pingedAt))
+  }
+  #pingedAt = 0
 
   /** Nothing of ours keeps the connection busy. */
   get #isResting(): boolean {
@@ -1494,6 +1528,7 @@ export class Session implements Connection, Expiring, Holder {
     const isHalf = this.#hasPeerEnded || this.#hasEnded
     const idleMs = isHalf ? Math.min(timeouts.halfClosedMs, timeouts.idleMs) : timeouts.idleMs
     let next = this.#isResting ? this.#lastActivity + idleMs : host.clock.now() + idleMs
+    if (this.#link.ping !== undefined) next = Math.min(next, this.#pingAt(host.clock.now()))
     if (this.#lent !== undefined) next = Math.min(next, host.clock.now() + idleMs / 4)
     if (this.#isDetecting) next = Math.min(next, this.#openedAt + timeouts.detectMs)
     if (this.#bytesIn === 0) next = Math.min(next, Math.max(this.#openedAt + timeouts.firstByteMs))
@@ -1596,7 +1631,7 @@ export class Session implements Connection, Expiring, Holder {
     if (this.#isClosed || this.#isDiscarding) return
     this.#isHeld = true
     // That its frame takes longer now is our doing.
-    this.#frameSince = 0
+    if (this.#isStream) this.#frameSince = 0
     this.#pauseReading('memory')
   }
 

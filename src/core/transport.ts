@@ -34,6 +34,17 @@ export interface Transport<Options = unknown> {
    * supervisor, which hands it over as `TransportOptions.sockets`. Left out: each process binds for itself.
    */
   readonly binds?: SocketKind
+  /**
+   * Whether two listeners may have one address, told apart by something else, such as the endpoint's path. Left out: never.
+   *
+   * @returns undefined: they may; else why not, as the rest of a sentence with what to do.
+   */
+  shares?(
+    one: Endpoint,
+    options: TransportOptions<Options>,
+    other: Endpoint,
+    otherOptions: TransportOptions<Options>,
+  ): string | undefined
   /** What a listener or link made with these will do. Held against the handler's `needs` before anything is bound. */
   capabilities(endpoint: Endpoint, options: TransportOptions<Options>): Capabilities
   /**
@@ -179,6 +190,11 @@ export interface Link {
   pause(): void
   resume(): void
   /**
+   * Asks the peer for a sign of life, which comes as `LinkSink.heard`; core calls it after `timeouts.pingMs` of silence. Left
+   * out: the transport's protocol has no such question.
+   */
+  ping?(): void
+  /**
    * Gives back bytes that `data` has just delivered, while paused: they are the first of what is delivered after `resume`,
    * or the first that an upgrade reads. Left out: the link cannot take anything back.
    */
@@ -224,6 +240,14 @@ export interface LinkSink {
    * @param reason - The code that the peer gave, where the transport carries one; it becomes that of the connection's reason.
    */
   end(link: Link, reason?: string): void
+  /**
+   * Something came that is no `data` yet, and is activity as much as data is: a ping, a pong, more of a message. Optional to
+   * call, on message transports alone.
+   *
+   * @param part - `begun`: what came ends inside a message, the first bytes of which were among it; `timeouts.frameMs` runs.
+   *   `whole`: it ends outside of any.
+   */
+  heard?(link: Link, part?: 'begun' | 'whole'): void
   /** After a `write` that returned false: the queue is below the low mark again. */
   drain(link: Link): void
   close(link: Link, error?: Error): void

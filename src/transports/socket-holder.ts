@@ -77,6 +77,11 @@ export class ServerSockets implements SocketHolder {
     try {
       for (const want of wants) {
         const plain = idOf(want)
+        const shared = wants.find((one) => chosen.has(one.key) && sharesAddress(one, want))
+        if (shared !== undefined) {
+          chosen.set(want.key, chosen.get(shared.key) as Address)
+          continue
+        }
         const times = (seen.get(plain) ?? 0) + 1
         seen.set(plain, times)
         const id = times === 1 ? plain : `${plain} ${times}`
@@ -147,22 +152,20 @@ export class ServerSockets implements SocketHolder {
   seat(port: SocketPort, set: BoundSet): void {
     const isAccepting = set.balance === 'round-robin' || set.balance === 'source'
     if (isAccepting) this.#distribution.balance = set.balance as 'round-robin' | 'source'
+    // Whose a connection is, where listeners share an address, is known to the worker alone: it goes by the first one's name.
     const keys = new Map<Held, string>()
-    const waits = new Map<Held, boolean>()
-    const listeners = new Map<Held, string>()
+    const wants = new Map<Held, Want[]>()
     for (const [key, { held }] of set.addresses) {
-      const want = set.wantOf(key)
       for (const one of held) {
-        keys.set(one, key)
-        waits.set(one, want.waits)
-        listeners.set(one, want.listener)
+        if (!keys.has(one)) keys.set(one, key)
+        wants.set(one, [...(wants.get(one) ?? []), set.wantOf(key)])
       }
     }
     const seat: Seat<Newcomer> = {
       slot: port.slot,
       serves: ({ source }) => port.isReachable && keys.has(source),
-      isFull: ({ source }) => port.isFull(listeners.get(source) ?? ''),
-      waits: ({ source }) => waits.get(source) ?? false,
+      isFull: ({ source }) => (wants.get(source) ?? []).every(({ listener }) => port.isFull(listener)),
+      waits: ({ source }) => (wants.get(source) ?? []).every(({ waits }) => waits),
       give: (item, done) => {
         const { source, socket } = item
         this.#parts.count('workers.handed')
@@ -218,9 +221,13 @@ export class ServerSockets implements SocketHolder {
   }
 
   #settleSuspension(set: BoundSet): void {
-    for (const [key, { held }] of set.addresses) {
-      const isSuspended = this.#suspended.get(set.wantOf(key).listener)
-      if (isSuspended === undefined) continue
+    const listeners = new Map<Address, string[]>()
+    for (const [key, address] of set.addresses) {
+      listeners.set(address, [...(listeners.get(address) ?? []), set.wantOf(key).listener])
+    }
+    for (const [{ held }, names] of listeners) {
+      if (!names.some((name) => this.#suspended.has(name))) continue
+      const isSuspended = names.every((name) => this.#suspended.get(name) === true)
       for (const one of held) {
         if (one instanceof HeldDatagrams) continue
         if (isSuspended) one.stop('operator')
@@ -326,6 +333,9 @@ export class ServerSockets implements SocketHolder {
           options: bindingOf(options),
           waits: false,
         }
+        const shared = [...this.#lent.values()].find((one) => !one.isHandedOn && sharesAddress(one.want, want))
+        // One socket, which the listener that bound it gives back with the last of them.
+        if (shared !== undefined) return { endpoint: shared.opened.endpoint, sockets: [] }
         let id = idOf(want)
         for (let times = 2; this.#lent.has(id); times++) id = `${idOf(want)} ${times}`
         const opened = await openSockets(kind, endpoint, options, this.#inherited(id))
@@ -438,6 +448,12 @@ class BoundSet implements HeldSet {
 function idOf({ kind, endpoint, key }: Want): string {
   const text = String(new Endpoint({ ...endpoint, ...(kind === 'tcp' ? { scheme: 'tcp', path: undefined } : {}) }))
   return endpoint.port === 0 ? `${kind} ${text} ${key}` : `${kind} ${text}`
+}
+
+/** Paths of one port: the same address, and something behind it that tells them apart (`Transport.shares`). */
+function sharesAddress(one: Want, other: Want): boolean {
+  const isSame = one.endpoint.scheme === other.endpoint.scheme && one.endpoint.path !== other.endpoint.path
+  return isSame && one.kind === 'tcp' && other.kind === 'tcp' && idOf(one) === idOf(other)
 }
 
 /** Of a socket's options, what another process may be told. */

@@ -15,6 +15,11 @@ export interface WebSocketFacts {
   readonly protocol: string | undefined
   /** The page's origin, as browsers send it; undefined from other clients, and on a link that we opened. */
   readonly origin: string | undefined
+  /**
+   * What the close frame said that came from the peer: its code (1005: none) and its words, `{ code: 4001, reason: 'bye' }`. Left
+   * out until the connection is closed, and where none came. When we ended first it repeats our code.
+   */
+  readonly close?: { readonly code: number; readonly reason: string } | undefined
 }
 
 /** `connection.feature(WEBSOCKET)`: present on every link of `ws` and `wss`. */

@@ -20,6 +20,7 @@ export interface Ws extends EventEmitter {
   readonly protocol: string
   readonly bufferedAmount: number
   send(data: Uint8Array | string, sent?: (error?: Error) => void): void
+  ping(): void
   pause(): void
   resume(): void
   close(code?: number, reason?: string): void
@@ -47,6 +48,9 @@ const MOST_MS = 2 ** 31 - 1
 const LEAST_CHUNKS = 16 * 1024
 const CHUNK_BYTES = 256
 
+/** Of the window we compress with, in powers of two: 1 KiB. */
+export const WINDOW_BITS = 10
+
 /**
  * Compression that costs a link less than 100 KiB. Without context takeover each message is compressed by itself; a
  * window of 1 KiB our way (RFC 7692, section 7.1.2). What it inflates to counts toward `limits.frameBytes`.
@@ -54,7 +58,7 @@ const CHUNK_BYTES = 256
 const deflate = {
   serverNoContextTakeover: true,
   clientNoContextTakeover: true,
-  serverMaxWindowBits: 10,
+  serverMaxWindowBits: WINDOW_BITS,
   threshold: 1024,
   concurrencyLimit: 4,
   zlibDeflateOptions: { memLevel: 4 },

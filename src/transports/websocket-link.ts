@@ -14,7 +14,9 @@ import { linkError, platformCode } from './platform-errors.js'
 import { reset } from './reset.js'
 import { remoteOf } from './stream-link.js'
 import { tlsFacts } from './tls-facts.js'
+import { ABNORMAL, closeFrameOf, isOrderly, LEAST_OWN, POLICY } from './websocket-codes.js'
 import { WEBSOCKET, type WebSocketFacts } from './websocket-facts.js'
+import { BEGUN, FrameTrack, REST } from './websocket-frames.js'
 import { OPEN, type Ws } from './websocket-library.js'
 import type { WebSocketScope } from './websocket-scope.js'
 
@@ -44,17 +46,12 @@ const HIGH = 8 // a write returned false; drain is owed
 const PAUSED = 16
 const OVER = 32 // the socket has closed; messages may still be held
 const DUE = 64 // what is held will be delivered in the next turn
+const PARTIAL = 128 // a message has begun that is not whole
 
 const SILENT = ENDED | ABORTED | CLOSED | OVER
 const GONE = ABORTED | CLOSED
 
-// RFC 6455, section 7.4.1; from 3000 on they are the application's own.
-const NORMAL = 1000
-const GOING_AWAY = 1001
-const NO_STATUS = 1005
-const ABNORMAL = 1006
-const LEAST_OWN = 3000
-
+let onChunk: (this: Linked, chunk: Buffer) => void
 let onMessage: (this: Linked, message: Buffer) => void
 let onFault: (this: Linked, error: Error) => void
 let onClose: (this: Linked, code: number, reason: Buffer) => void
@@ -66,7 +63,10 @@ export class WebSocketLink implements Link {
   readonly #parts: WebSocketParts
   #flags = 0
   #error: Error | undefined = undefined
+  readonly #track = new FrameTrack()
   #code = ABNORMAL
+  #sentCode = 0
+  #close: WebSocketFacts['close']
   #reason = ''
   #held: Buffer[] = []
   #heldBytes = 0
@@ -87,7 +87,8 @@ export class WebSocketLink implements Link {
     ;(ws as Linked)[LINK] = this
     ;(socket as Linked)[LINK] = this
     ws.on('message', onMessage).on('error', onFault).on('close', onClose)
-    socket.on('error', onSocketError)
+    // Ahead of the library, which unmasks payloads where they lie, and may hear that a message is whole at once.
+    socket.on('error', onSocketError).prependListener('data', onChunk)
     try {
       this.#scope.sink.open(this)
     } catch (thrown) {
@@ -144,11 +145,21 @@ export class WebSocketLink implements Link {
     else this.#deliverSoon()
   }
 
+  /** The library hears the answer, and so do we: a pong is a frame like others. */
+  ping(): void {
+    const { ws } = this.#parts
+    if (!(this.#flags & SILENT) && ws.readyState === OPEN) ws.ping()
+  }
+
   /** Sends a close frame after what was written; the peer has `timeouts.halfClosedMs` to answer with its own. */
-  end(): void {
+  end(reason?: string): void {
     if (this.#flags & SILENT) return
     this.#flags |= ENDED
-    this.#parts.ws.close(NORMAL)
+    // TIMEOUT is said of a message that does not come to its end, and of a handler that does not answer.
+    const isLate = reason === 'TIMEOUT' && (this.#flags & PARTIAL) !== 0
+    const [code, text] = closeFrameOf(reason)
+    this.#sentCode = isLate ? POLICY : code
+    this.#parts.ws.close(this.#sentCode, text)
   }
 
   abort(reason?: Error): void {
@@ -163,7 +174,10 @@ export class WebSocketLink implements Link {
 
   feature<T>(token: FeatureToken<T>): T | undefined {
     const { facts, socket, raw, front } = this.#parts
-    if (token.feature === WEBSOCKET.feature) return facts as T
+    if (token.feature === WEBSOCKET.feature) {
+      const close = this.#close
+      return (close === undefined ? facts : { ...facts, close }) as T
+    }
     if (token.feature !== TLS.feature || socket === raw) return front?.feature?.(token)
     if (this.#tls === undefined && !socket.destroyed) this.#tls = tlsFacts(socket as TLSSocket)
     return this.#tls as T | undefined
@@ -242,7 +256,8 @@ export class WebSocketLink implements Link {
     if (this.#flags & CLOSED) return
     if (!(this.#flags & ABORTED)) {
       this.#error ??= this.#lost()
-      if (this.#error === undefined) this.#tell(() => this.#scope.sink.end(this))
+      const reason = this.#code >= LEAST_OWN ? String(this.#code) : undefined
+      if (this.#error === undefined) this.#tell(() => this.#scope.sink.end(this, reason))
     }
     this.#flags |= CLOSED
     this.#held = []
@@ -252,7 +267,8 @@ export class WebSocketLink implements Link {
   /** What the close code tells (RFC 6455, section 7.4.1). @returns undefined for an orderly end. */
   #lost(): Error | undefined {
     const code = this.#code
-    if (code === NORMAL || code === GOING_AWAY || code === NO_STATUS || code >= LEAST_OWN) return undefined
+    // An answer to our close frame repeats its code (section 5.5.1).
+    if (isOrderly(code) || code === this.#sentCode) return undefined
     const peer = this.#remote === undefined ? 'the peer' : String(this.#remote)
     if (code !== ABNORMAL) {
       const said = this.#reason === '' ? '' : `: ${this.#reason}`
@@ -268,8 +284,28 @@ export class WebSocketLink implements Link {
     return new ConnectionError('HALF_CLOSED_TIMEOUT', message, { status: code })
   }
 
+  /** What the library keeps to itself: pings, pongs, and messages that have begun. */
+  #hear(chunk: Buffer): void {
+    const { sink } = this.#scope
+    const state = this.#track.read(chunk)
+    if (state === REST) {
+      if (this.#flags & PARTIAL) {
+        this.#flags &= ~PARTIAL
+        sink.heard?.(this, 'whole')
+      } else if (this.#track.hasControl) sink.heard?.(this)
+    } else if (state === BEGUN) {
+      this.#flags |= PARTIAL
+      sink.heard?.(this, 'begun')
+    } else sink.heard?.(this)
+  }
+
   // Functions of the socket, shared by all links; here because they look into links.
   static {
+    onChunk = function (chunk) {
+      const link = this[LINK] as WebSocketLink
+      if (!(link.#flags & GONE)) link.#hear(chunk)
+    }
+
     onMessage = function (message) {
       ;(this[LINK] as WebSocketLink).#take(message)
     }
@@ -290,6 +326,7 @@ export class WebSocketLink implements Link {
       link.#flags |= OVER
       link.#code = code
       link.#reason = reason.toString()
+      if (code !== ABNORMAL) link.#close = { code, reason: link.#reason }
       // What came whole before the close is still handled.
       if (link.#held.length === 0 || link.#flags & GONE) link.#finish()
       else if (!(link.#flags & PAUSED)) link.#deliverSoon()

@@ -7,18 +7,15 @@
  *
  *   ws://localhost:8080/chat     this path only; others get 404
  *   ws://localhost:8080          any path; a handler reads it: connection.feature(WEBSOCKET)?.path
+ *
+ * Several listeners may have one port, each with a path of its own.
  */
-import type { Socket } from 'node:net'
 import type { TlsOptions } from '../core/options.js'
-import type { Capabilities, Link, LinkSink, Transport, TransportOptions } from '../core/transport.js'
-import { remoteOf } from './stream-link.js'
-import { StreamListener } from './stream-listener.js'
-import { bindTcp } from './tcp-bind.js'
+import type { Capabilities, LinkSink, Transport, TransportOptions } from '../core/transport.js'
 import { connectWebSocket } from './websocket-client.js'
-import { loadWs, wsOptions } from './websocket-library.js'
-import { WebSocketLink } from './websocket-link.js'
+import { loadWs } from './websocket-library.js'
 import { type WebSocketOptions, webSocketOptions } from './websocket-options.js'
-import { webSocketScope } from './websocket-scope.js'
+import { misfitOf } from './websocket-sharing.js'
 
 export { WEBSOCKET, type WebSocketFacts } from './websocket-facts.js'
 export type { WebSocketOptions } from './websocket-options.js'
@@ -51,52 +48,16 @@ export const websocket: Transport<WebSocketOptions> = {
     if (scheme === 'wss') await tlsHandshakes(tls)
   },
 
+  shares: misfitOf,
+
   async listen(endpoint, options, sink) {
     const library = loadWs()
-    // Before the bind: with a bad certificate nothing is bound.
-    const handshakes = endpoint.scheme === 'wss' ? await tlsHandshakes(options.tls) : undefined
-    const { WebSocketUpgrades } = await import('./websocket-upgrades.js')
-    const preambles = options.preamble === undefined ? undefined : await preamblesOf(options.preamble, options, sink)
-    const upgrades = new WebSocketUpgrades(library, wsOptions(options), endpoint, options)
-    const bound = await bindTcp(endpoint, options)
-    const scope = webSocketScope(bound.endpoint, 'accepted', options, sink)
-    const { backlog = 511, noDelay = true } = options
-    const fault = (error: Error, raw: Socket, front: Link | undefined) =>
-      sink.fault?.(error, front === undefined ? remoteOf(raw, scope.scheme) : front.remote)
-    const upgrade = (raw: Socket, socket: Socket, front: Link | undefined, upgradeMs: number) => {
-      upgrades.begin(socket, upgradeMs, (error, accept) => {
-        if (accept === undefined) return fault(error, raw, front)
-        listener.pass(raw, () => {
-          accept((ws, facts) => {
-            // The library turns it on.
-            if (!noDelay) raw.setNoDelay(false)
-            new WebSocketLink({ ws, socket, raw, facts, front }, scope).open()
-          })
-        })
-      })
-    }
-    const begin = (raw: Socket, front: Link | undefined) => {
-      const { handshakeMs } = scope
-      if (handshakes === undefined) return upgrade(raw, raw, front, handshakeMs)
-      const since = performance.now()
-      handshakes.begin(raw, handshakeMs, (error, secured) => {
-        if (secured === undefined) fault(error, raw, front)
-        else upgrade(raw, secured, front, Math.max(1, handshakeMs - (performance.now() - since)))
-      })
-    }
-    const listener: StreamListener = new StreamListener({
-      ...bound,
-      sink,
-      backlog,
-      ...handshakes?.parts(sink, options.limits?.handshakes),
-      accept(raw) {
-        // Asked for now, so that Node still knows it when the handshake has failed.
-        void raw.remoteAddress
-        if (preambles === undefined) begin(raw, undefined)
-        else preambles.begin(raw, bound.endpoint, begin)
-      },
-    })
-    return listener
+    const { listenAtPath } = await import('./websocket-port.js')
+    return listenAtPath(library, endpoint, options, sink, async () => ({
+      // Before the bind: with a bad certificate nothing is bound.
+      handshakes: endpoint.scheme === 'wss' ? await tlsHandshakes(options.tls) : undefined,
+      preamblesOf: async (port) => options.preamble && preamblesOf(options.preamble, options, port),
+    }))
   },
 
   connect: connectWebSocket,

@@ -58,7 +58,9 @@ export class PlayedLink implements Link {
   resume(): void {
     this.calls.push('resume')
   }
-  end(): void {
+  readonly reasons: (string | undefined)[] = []
+  end(reason?: string): void {
+    this.reasons.push(reason)
     this.calls.push('end')
   }
   abort(): void {

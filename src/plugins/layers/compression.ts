@@ -109,6 +109,10 @@ class CompressedLink extends LayerLink {
   #inflater: Transform | undefined
   #isFlushQueued = false
   #hasEnded = false
+  /** Of our end. */
+  #endReason: string | undefined
+  /** Of the peer's end, told above behind what it said. */
+  reason: string | undefined
   #isBelowFull = false
   #owesDrain = false
   /** Nothing more is told above, or taken from there. */
@@ -161,9 +165,10 @@ class CompressedLink extends LayerLink {
     this.#inflater?.resume()
     this.#letGo()
   }
-  override end(): void {
+  override end(reason?: string): void {
     if (this.#hasEnded || this.isOver) return
     this.#hasEnded = true
+    this.#endReason = reason
     this.#deflating().end()
   }
   override abort(reason?: Error): void {
@@ -220,7 +225,7 @@ class CompressedLink extends LayerLink {
     deflater.on('data', (chunk: Buffer) => {
       if (!this.isOver && !this.below.write(chunk)) this.#isBelowFull = true
     })
-    deflater.on('end', () => this.below.end())
+    deflater.on('end', () => this.below.end(this.#endReason))
     deflater.on('error', (error) => this.abort(error))
     this.#deflater = deflater
     return deflater
@@ -277,8 +282,9 @@ class CompressionSink extends LayerSink<CompressedLink> {
     const link = this.linkOf(below)
     if (!link.isOver) link.feed(Buffer.from(buffer.subarray(start, end)))
   }
-  override end(below: Link): void {
+  override end(below: Link, reason?: string): void {
     const link = this.linkOf(below)
+    link.reason = reason
     if (!link.isOver) link.finish()
   }
   override drain(below: Link): void {
@@ -308,7 +314,7 @@ class CompressionSink extends LayerSink<CompressedLink> {
   finished(link: CompressedLink): void {
     if (link.isOver) return
     link.finished()
-    this.above.end(link)
+    this.above.end(link, link.reason)
     this.closed(link)
   }
   /** Below it was closed before. */

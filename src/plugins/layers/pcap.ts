@@ -193,9 +193,9 @@ class PcapSink extends LayerSink<CapturedLink> {
     this.linkOf(below).came(buffer.subarray(start, end))
     super.data(below, buffer, start, end)
   }
-  override end(below: Link): void {
+  override end(below: Link, reason?: string): void {
     this.linkOf(below).ended()
-    super.end(below)
+    super.end(below, reason)
   }
   override close(below: Link, error?: Error): void {
     this.linkOf(below).closed(error)

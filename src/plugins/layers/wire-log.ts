@@ -99,9 +99,9 @@ class WireLogSink extends LayerSink<LoggedLink> {
     this.log(this.linkOf(below), '<', buffer, start, end)
     super.data(below, buffer, start, end)
   }
-  override end(below: Link): void {
+  override end(below: Link, reason?: string): void {
     this.say(this.linkOf(below), '< end')
-    super.end(below)
+    super.end(below, reason)
   }
   override close(below: Link, error?: Error): void {
     this.say(this.linkOf(below), error === undefined ? 'closed' : `closed: ${printable(Buffer.from(error.message))}`)

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { gunzipSync } from 'node:zlib'
+import { gunzipSync, gzipSync } from 'node:zlib'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { parseEndpoint } from '#src/core/endpoint.js'
@@ -10,6 +10,9 @@ import { gzip } from '#src/plugins/layers/compression.js'
 /** A compressed link over one that is full until it is told otherwise. */
 function played() {
   const written: Uint8Array[] = []
+  /** Reasons: of the peer's end, as it is told above; of ours, as it is told below. */
+  const ends: unknown[] = []
+  const endsBelow: unknown[] = []
   let isFull = false
   let drains = 0
   let top: Link | undefined
@@ -18,7 +21,7 @@ function played() {
       top = link
     },
     data: () => {},
-    end: () => {},
+    end: (_link, reason) => void ends.push(reason),
     drain: () => void drains++,
     close: () => {},
   }
@@ -41,7 +44,7 @@ function played() {
     },
     pause() {},
     resume() {},
-    end() {},
+    end: (reason?: string) => void endsBelow.push(reason),
     abort() {},
   } as unknown as Link
   sink.open(below)
@@ -50,6 +53,8 @@ function played() {
     sink,
     below,
     written,
+    ends,
+    endsBelow,
     fill: (full: boolean) => {
       isFull = full
     },
@@ -59,6 +64,22 @@ function played() {
 const until = async (isSo: () => boolean) => {
   for (let i = 0; i < 2_000 && !isSo(); i++) await new Promise((resolve) => setTimeout(resolve, 1))
   assert.ok(isSo())
+}
+
+for (const reason of ['4001', 'SHUTDOWN', undefined]) {
+  test(`the reason of an end goes through, both ways, behind what was said: ${reason}`, async () => {
+    const { link, sink, below, ends, endsBelow, written } = played()
+    link.write(Buffer.from('last words'))
+    link.end(reason)
+    await until(() => endsBelow.length > 0)
+    assert.equal(endsBelow, [reason])
+    assert.is(gunzipSync(Buffer.concat(written)).toString(), 'last words')
+    const bytes = gzipSync('theirs')
+    sink.data(below, bytes, 0, bytes.length)
+    sink.end(below, reason)
+    await until(() => ends.length > 0)
+    assert.equal(ends, [reason])
+  })
 }
 
 test('a drain is told whichever empties last: what is below, or the compressor', async () => {
