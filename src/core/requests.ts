@@ -23,6 +23,9 @@ type Id = string | number
 /** Ids of requests that were given up; past it the oldest is forgotten, and its reply would count as unasked. */
 const MOST_GIVEN_UP = 4_096
 
+/** The longest delay of a Node timer. */
+const LONGEST_MS = 2 ** 31 - 1
+
 const swallow: Waiting = { resolve: () => {}, reject: () => {} }
 
 export class Requests {
@@ -76,7 +79,13 @@ export class Requests {
       if (timeoutMs !== undefined) {
         const late = () =>
           giveUp(new ConnectionError('TIMEOUT', `no reply came within ${timeoutMs} ms`, { sent: true, timeoutMs }))
-        cancel = this.#clock.after(timeoutMs, late)
+        const cancelTimer = this.#clock.after(timeoutMs, late)
+        // The clock's timers let the process end; somebody waits for this one.
+        const keepAlive = setInterval(() => {}, LONGEST_MS)
+        cancel = () => {
+          cancelTimer()
+          clearInterval(keepAlive)
+        }
       }
       if (id === undefined) this.#inOrder.push(waiting)
       else this.#byId.set(id, waiting)
