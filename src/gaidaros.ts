@@ -164,6 +164,8 @@ export async function openServer(
     shared: values,
     resolveHandler: resolveRef,
     planHandler: (definition) => injection.plan(definition),
+    providedTo: (definition) => injection.providedTo(definition),
+    processes: settleWorkers(values.workers)?.count ?? 1,
     origin: (path) => loaded.origin(path)?.name ?? (isDefault(path) ? 'default' : undefined),
     ...(place.sockets === undefined ? {} : { sockets: place.sockets }),
     ...(place.ticketKeys === undefined ? {} : { ticketKeys: place.ticketKeys }),

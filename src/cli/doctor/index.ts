@@ -15,6 +15,7 @@ import { factsOf } from './facts.js'
 import { type Check, type Facts, type Finding, findingsOf, type Level } from './finding.js'
 import { backlog, datagramBuffers, descriptors, nodeVersion, privileges, reusePort } from './machine.js'
 import { loader, peerPackages } from './packages.js'
+import { sharedState } from './state.js'
 
 /** What can be said of a machine and of settings, whether or not a server can be made of them. */
 const ofMachine: readonly Check[] = [nodeVersion, privileges, operators, clusterLogin, peerPackages]
@@ -28,6 +29,7 @@ const ofListeners: readonly Check[] = [
   plaintext,
   unlimited,
   unixSockets,
+  sharedState,
 ]
 
 /** Names for `--accept`. */
@@ -47,6 +49,7 @@ export const checkNames = [
   'cluster',
   'unix-socket',
   'packages',
+  'shared-state',
   'loader',
 ] as const
 
