@@ -11,7 +11,7 @@
 import type { Socket } from 'node:net'
 import type { TlsOptions } from '../core/options.js'
 import type { Capabilities, Link, LinkSink, Transport, TransportOptions } from '../core/transport.js'
-import { remoteOf } from './stream-link.js'
+import { type Before, SocketArrival } from './socket-arrival.js'
 import { StreamListener } from './stream-listener.js'
 import { bindTcp } from './tcp-bind.js'
 import { connectWebSocket } from './websocket-client.js'
@@ -61,27 +61,32 @@ export const websocket: Transport<WebSocketOptions> = {
     const bound = await bindTcp(endpoint, options)
     const scope = webSocketScope(bound.endpoint, 'accepted', options, sink)
     const { backlog = 511, noDelay = true } = options
-    const fault = (error: Error, raw: Socket, front: Link | undefined) =>
-      sink.fault?.(error, front === undefined ? remoteOf(raw, scope.scheme) : front.remote)
-    const upgrade = (raw: Socket, socket: Socket, front: Link | undefined, upgradeMs: number) => {
-      upgrades.begin(socket, upgradeMs, (error, accept) => {
-        if (accept === undefined) return fault(error, raw, front)
+    const upgrade = (raw: Socket, socket: Socket, front: Link | undefined, before: Before | undefined, ms: number) => {
+      const arrival = SocketArrival.take(raw, scope, 'upgrade', before)
+      if (arrival === undefined) return
+      const { arrived } = arrival
+      upgrades.begin(socket, ms, (error, accept) => {
+        if (arrival.isCut) return
+        if (accept === undefined) return sink.fault?.(error, arrival.remote)
         listener.pass(raw, () => {
           accept((ws, facts) => {
             // The library turns it on.
             if (!noDelay) raw.setNoDelay(false)
-            new WebSocketLink({ ws, socket, raw, facts, front }, scope).open()
+            new WebSocketLink({ ws, socket, raw, facts, front, arrived }, scope).open()
           })
         })
       })
     }
     const begin = (raw: Socket, front: Link | undefined) => {
       const { handshakeMs } = scope
-      if (handshakes === undefined) return upgrade(raw, raw, front, handshakeMs)
+      if (handshakes === undefined) return upgrade(raw, raw, front, front, handshakeMs)
+      const arrival = SocketArrival.take(raw, scope, 'handshake', front)
+      if (arrival === undefined) return
       const since = performance.now()
       handshakes.begin(raw, handshakeMs, (error, secured) => {
-        if (secured === undefined) fault(error, raw, front)
-        else upgrade(raw, secured, front, Math.max(1, handshakeMs - (performance.now() - since)))
+        if (arrival.isCut) return
+        if (secured === undefined) sink.fault?.(error, arrival.remote)
+        else upgrade(raw, secured, front, arrival, Math.max(1, handshakeMs - (performance.now() - since)))
       })
     }
     const listener: StreamListener = new StreamListener({
@@ -90,8 +95,6 @@ export const websocket: Transport<WebSocketOptions> = {
       backlog,
       ...handshakes?.parts(sink, options.limits?.handshakes),
       accept(raw) {
-        // Asked for now, so that Node still knows it when the handshake has failed.
-        void raw.remoteAddress
         if (preambles === undefined) begin(raw, undefined)
         else preambles.begin(raw, bound.endpoint, begin)
       },
