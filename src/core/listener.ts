@@ -331,7 +331,8 @@ export class ServerListener implements ListenerHandle, Doorkeeper {
   #tellRefused(reason: string, remote: Endpoint | undefined, count = 1): void {
     const { host } = this.#owner
     host.count(`refused.${reason}`, count)
-    if (host.events.wants('connection.refused')) {
+    if (!host.events.wants('connection.refused')) return
+    for (let i = 0; i < count; i++) {
       host.events.emit('connection.refused', { listener: this.name, remote, reason })
     }
   }
