@@ -19,7 +19,11 @@ import { tlsFacts } from './tls-facts.js'
 // Whose socket this is: one property in place of a closure per event and link.
 const LINK = Symbol('gaidaros.link')
 
+// Our address, where its listener's endpoint does not say it.
+const LOCAL = Symbol('gaidaros.local')
+
 interface LinkedSocket extends Socket {
+  [LOCAL]?: string | undefined
   [LINK]?: StreamLink | undefined
 }
 
@@ -383,24 +387,26 @@ export class StreamLink implements Link {
   }
 }
 
-/** Our side of a socket; after its close from the endpoint it came by, where that says the same (see knowAddresses). */
+/** Our side of a socket; after its close as it was known at the accept (see knowAddresses). */
 export function localOf(socket: Socket, { scheme, side, endpoint }: StreamScope): Endpoint | undefined {
   const isAccepted = side === 'accepted'
   if (endpoint.host === undefined) return isAccepted ? endpoint : undefined
-  const { localAddress: host, localPort: port } = socket
-  if (host !== undefined) return new Endpoint({ scheme, host, port })
-  return isAccepted && isSpecific(endpoint.host) ? endpoint.with({ path: undefined }) : undefined
+  const { localAddress, localPort } = socket
+  if (localAddress !== undefined) return new Endpoint({ scheme, host: localAddress, port: localPort })
+  if (!isAccepted) return undefined
+  const host = (socket as LinkedSocket)[LOCAL] ?? (isSpecific(endpoint.host) ? endpoint.host : undefined)
+  return host === undefined ? undefined : new Endpoint({ scheme, host, port: endpoint.port })
 }
 
 /**
- * Asks an accepted TCP socket for its addresses while there is somebody to ask: the kernel forgets them with a reset
- * (getpeername(2), ENOTCONN), Node with the close. What was asked once Node keeps.
+ * Asks an accepted TCP socket for its addresses while there is somebody to ask: the kernel forgets the peer's with a reset
+ * (getpeername(2), ENOTCONN). Node keeps what it was told of the peer, and forgets our side with the close.
  *
  * @returns false: its peer has gone.
  */
 export function knowAddresses(socket: Socket, { host }: Endpoint): boolean {
   if (socket.remoteAddress === undefined) return false
-  if (!isSpecific(host as string)) void socket.localAddress
+  if (!isSpecific(host as string)) (socket as LinkedSocket)[LOCAL] = socket.localAddress
   return true
 }
 
