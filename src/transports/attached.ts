@@ -118,7 +118,7 @@ export const attached: Transport = {
       if (localFamily === undefined) return pass(socket, scope)
       addressed ??= streamScope(new Endpoint({ scheme: 'tcp', host: '::', port }), 'accepted', options, sink)
       // What it sent may still be there to be read, and nobody could tell who sent it.
-      if (knowAddresses(socket, addressed.endpoint)) return pass(socket, addressed)
+      if (knowAddresses(socket, false)) return pass(socket, addressed)
       socket.destroy()
       const message = `${endpoint}: a newcomer was gone before it could be asked for its address`
       sink.fault?.(new AcceptError('UNKNOWN_ADDRESS', message, { endpoint, count: 1 }))

@@ -402,16 +402,17 @@ export function localOf(socket: Socket, { scheme, side, endpoint }: StreamScope)
  * Asks an accepted TCP socket for its addresses while there is somebody to ask: the kernel forgets the peer's with a reset
  * (getpeername(2), ENOTCONN). Node keeps what it was told of the peer, and forgets our side with the close.
  *
+ * @param isOurSideKnown - From the endpoint that it came by (isSpecific).
  * @returns false: its peer has gone.
  */
-export function knowAddresses(socket: Socket, { host }: Endpoint): boolean {
+export function knowAddresses(socket: Socket, isOurSideKnown: boolean): boolean {
   if (socket.remoteAddress === undefined) return false
-  if (!isSpecific(host as string)) (socket as LinkedSocket)[LOCAL] = socket.localAddress
+  if (!isOurSideKnown) (socket as LinkedSocket)[LOCAL] = socket.localAddress
   return true
 }
 
 /** Whoever connects to this endpoint has connected to this very address, written so. */
-function isSpecific(host: string): boolean {
+export function isSpecific(host: string): boolean {
   return isIPv4(host) && host !== '0.0.0.0'
 }
 

@@ -10,7 +10,7 @@ import type { LinkSink, Listener } from '../core/transport.js'
 import { descriptors } from './descriptors.js'
 import { acceptError } from './platform-errors.js'
 import { reset } from './reset.js'
-import { knowAddresses } from './stream-link.js'
+import { isSpecific, knowAddresses } from './stream-link.js'
 import { guardErrors } from './stream-options.js'
 
 /** Told at most once a second each, so that a flood of refusals is no flood of faults. */
@@ -49,6 +49,10 @@ export class StreamListener implements Listener {
   readonly #refused: Tally
   readonly #vanished: Tally
   readonly #forget: (this: Socket) => void
+  /** Peers have addresses. */
+  readonly #isAddressed: boolean
+  /** The endpoint says which address they have connected to. */
+  readonly #isSpecific: boolean
   #isPaused = false
   #isUnbinding = false
   #accepted = 0
@@ -58,6 +62,8 @@ export class StreamListener implements Listener {
     this.#parts = parts
     const { endpoint, sink, servers } = parts
     this.endpoint = endpoint
+    this.#isAddressed = endpoint.host !== undefined
+    this.#isSpecific = endpoint.host !== undefined && isSpecific(endpoint.host)
     const held = this.#held
     this.#forget = function () {
       held.delete(this)
@@ -145,7 +151,7 @@ export class StreamListener implements Listener {
     }
     socket.on('close', released)
     // What it sent may still be there to be read, and nobody could tell who sent it.
-    if (this.endpoint.host !== undefined && !knowAddresses(socket, this.endpoint)) {
+    if (this.#isAddressed && !knowAddresses(socket, this.#isSpecific)) {
       socket.destroy()
       this.#vanished.add()
       return
