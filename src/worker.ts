@@ -23,6 +23,7 @@ import type { Want } from './core/workers/holder.js'
 import type { Init } from './core/workers/messages.js'
 import { openServer, type PlacedServer, readConfiguration, type ServerOptions } from './gaidaros.js'
 import { SocketsFromSupervisor } from './transports/handed-sockets.js'
+import { KEY_IN_CODE } from './transports/udp-session-key.js'
 import { version } from './version.js'
 
 type Message = { readonly t: string; readonly [key: string]: unknown }
@@ -176,10 +177,14 @@ function seedOf(
   return isPortable(seed) ? seed : undefined
 }
 
-/** What of a socket's options can be told another process. */
+/** What of a socket's options can be told another process; of a key that is code, that there is one. */
 function dataOf(options: object): Record<string, unknown> {
   const left = ['tls', 'limits', 'timeouts', 'sockets']
-  return Object.fromEntries(Object.entries(options).filter(([key, value]) => !left.includes(key) && isPortable(value)))
+  const { sessionKey } = options as { sessionKey?: unknown }
+  return {
+    ...Object.fromEntries(Object.entries(options).filter(([key, value]) => !left.includes(key) && isPortable(value))),
+    ...(typeof sessionKey === 'function' && { sessionKey: KEY_IN_CODE }),
+  }
 }
 
 async function serve(): Promise<void> {

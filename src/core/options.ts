@@ -161,7 +161,7 @@ export const limitRows: { readonly [K in keyof Limits]: OptionRow } = {
     default: Number.POSITIVE_INFINITY,
     unit: 'count',
     unlimited: true,
-    why: 'TLS handshakes of one listener at a time; more wait, within their deadline. Off: a core does some 900 a second, and a flood of them delays everybody else.',
+    why: 'TLS handshakes of one listener at a time, each from its first byte on; more wait, within their deadline. Off: a core does some 900 a second, and a flood of them delays everybody else.',
   },
   frameBytes: {
     default: MiB,

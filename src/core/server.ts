@@ -241,7 +241,8 @@ export class GaidarosServer implements Server {
       get isFull() {
         return room.isFull
       },
-      sessionOpened: () => room.entered(),
+      entered: () => room.entered(),
+      left: () => room.left(),
       sessionClosed: (session, reason) => this.#sessionClosed(session, reason),
     })
     this.#listeners.set(plan.name, listener)
@@ -253,7 +254,6 @@ export class GaidarosServer implements Server {
   }
 
   #sessionClosed(session: Session, reason: CloseReason): void {
-    this.#room.left()
     this.#handled?.(session.stats.messagesIn > 0 && reason.error === undefined)
   }
 
@@ -348,9 +348,9 @@ export class GaidarosServer implements Server {
     await Promise.all([...executors].map((executor: Executor) => executor.drain(deadline)))
   }
 
-  /** Resolves when the listeners have no connection left, or at the deadline, which may be moved nearer meanwhile. */
+  /** Resolves when the listeners have nobody left, or at the deadline, which may be moved nearer meanwhile. */
   async #untilGone(listeners: readonly ServerListener[], firstDeadline: number): Promise<void> {
-    const gone = Promise.all(listeners.map((l) => (l.connections === 0 ? undefined : untilEmpty(l)))).then(() => true)
+    const gone = Promise.all(listeners.map((listener) => listener.untilEmpty())).then(() => true)
     let deadline = firstDeadline
     for (;;) {
       const left = deadline - this.#host.clock.now()
@@ -404,9 +404,4 @@ export class GaidarosServer implements Server {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop()
   }
-}
-
-async function untilEmpty(listener: ServerListener): Promise<void> {
-  await Promise.all([...listener.sessions].map((session) => session.ended))
-  if (listener.connections > 0) await untilEmpty(listener)
 }

@@ -35,11 +35,12 @@ interface Handshake {
 export class TlsHandshakes {
   readonly #server: Server
   readonly #pending = new Map<Socket, Handshake>()
-  /** Accepted and not begun, oldest first: more than `most` at a time slow each other and everybody else. */
+  /** Those who have sent something and wait their turn, oldest first: more than `most` at a time slow each other and everybody else. */
   readonly #waiting = new Set<Socket>()
+  /** Those who cost something. */
+  readonly #atWork = new Set<Socket>()
   /** `limits.handshakes`. */
   most = Number.POSITIVE_INFINITY
-  #atWork = 0
 
   /** As configured, and as changed since by `setCertificate`. */
   #options: TlsOptions
@@ -190,14 +191,23 @@ export class TlsHandshakes {
     raw.on('close', this.#rawClosed)
     // The TLS socket inherits it: a peer that ends inside the handshake is gone, not half-open.
     raw.allowHalfOpen = false
-    if (this.#atWork >= this.most) this.#waiting.add(raw)
-    else this.#proceed(raw)
+    if (this.most === Number.POSITIVE_INFINITY) this.#server.emit('connection', raw)
+    // A peer that says nothing costs nothing, and takes nobody's turn. What it says stays with its socket, for TLS to read.
+    else raw.once('readable', this.#begun)
   }
 
   #proceed(raw: Socket): void {
-    this.#atWork++
+    this.#waiting.delete(raw)
+    this.#atWork.add(raw)
     this.#server.emit('connection', raw)
   }
+
+  readonly #begun = ((handshakes: TlsHandshakes) =>
+    function (this: Socket): void {
+      if (!handshakes.#pending.has(this)) return
+      if (handshakes.#atWork.size >= handshakes.most) handshakes.#waiting.add(this)
+      else handshakes.#proceed(this)
+    })(this)
 
   #succeed(secured: TLSSocket): void {
     const handshake = this.#forget(rawOf(secured))
@@ -223,14 +233,12 @@ export class TlsHandshakes {
     const handshake = this.#pending.get(raw)
     if (handshake === undefined) return undefined
     this.#pending.delete(raw)
-    if (!this.#waiting.delete(raw)) this.#atWork--
-    const [next] = this.#waiting
-    if (next !== undefined && this.#atWork < this.most) {
-      this.#waiting.delete(next)
-      this.#proceed(next)
-    }
+    this.#waiting.delete(raw)
+    this.#atWork.delete(raw)
     clearTimeout(handshake.timer)
     raw.off('close', this.#rawClosed)
+    const [next] = this.#waiting
+    if (next !== undefined && this.#atWork.size < this.most) this.#proceed(next)
     return handshake
   }
 
