@@ -15,6 +15,7 @@ import { factsOf } from './facts.js'
 import { type Check, type Facts, type Finding, findingsOf, type Level } from './finding.js'
 import { backlog, datagramBuffers, descriptors, nodeVersion, privileges, reusePort } from './machine.js'
 import { loader, peerPackages } from './packages.js'
+import { tlsUse } from './tls-use.js'
 
 const checks: readonly Check[] = [
   nodeVersion,
@@ -24,6 +25,7 @@ const checks: readonly Check[] = [
   datagramBuffers,
   reusePort,
   certificates,
+  tlsUse,
   proxyTrust,
   plaintext,
   unlimited,
@@ -43,6 +45,7 @@ export const checkNames = [
   'udp-buffer',
   'reuse-port',
   'certificate',
+  'tls-use',
   'proxy-trust',
   'plaintext',
   'unlimited',
