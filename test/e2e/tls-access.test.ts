@@ -48,7 +48,7 @@ export default defineHandler({ name: 'Says', codec: 'line', message: async (line
     return connection.upgrade('tls')
   }
   const { resumed, serverName, peerCertificate } = connection.feature(TLS)
-  return [resumed ? 'resumed' : 'full', serverName, peerCertificate?.subject.CN ?? 'nobody'].join(' ')
+  return [resumed ? 'resumed' : 'full', serverName ?? '-', peerCertificate?.subject.CN ?? 'nobody'].join(' ')
 } })
 `,
 )
