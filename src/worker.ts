@@ -19,6 +19,7 @@ import { drainTimeoutMs } from './core/options.js'
 import { packError } from './core/places/portable-error.js'
 import { isPortable } from './core/places/wire.js'
 import { profileDirectory, startProfile } from './core/profile.js'
+import { TicketSecret } from './core/ticket-secret.js'
 import type { Want } from './core/workers/holder.js'
 import type { Init } from './core/workers/messages.js'
 import { openServer, type PlacedServer, readConfiguration, type ServerOptions } from './gaidaros.js'
@@ -41,7 +42,7 @@ const sockets = new SocketsFromSupervisor()
 let server: PlacedServer | undefined
 let control: Control | undefined
 const askers = new Map<number, Asker & { leave(): void }>()
-let ticketKeys = new Uint8Array(0)
+const ticketSecret = new TicketSecret(new Uint8Array(0))
 /** With which to exit. */
 let status = 0
 let isLeaving = false
@@ -103,8 +104,7 @@ function hear(message: Message, handle: unknown): void {
       askers.delete(Number(message.asker))
       return
     case 'tickets':
-      ticketKeys.set(message.keys as Uint8Array)
-      for (const listener of server?.listeners ?? []) void listener.reload()
+      ticketSecret.set((message.keys as Uint8Array).slice())
       return
     case 'drain':
       void leave(message as never)
@@ -113,7 +113,7 @@ function hear(message: Message, handle: unknown): void {
 }
 
 async function begin({ args, seed, slot, ticketKeys: keys }: Init): Promise<void> {
-  ticketKeys = keys.slice()
+  ticketSecret.set(keys.slice())
   const given = readArguments(args)
   const options = (seed as ServerOptions | undefined) ?? optionsOf(given)
   const loaded = await readConfiguration(options)
@@ -122,7 +122,7 @@ async function begin({ args, seed, slot, ticketKeys: keys }: Init): Promise<void
     place: 'worker',
     worker: String(slot),
     sockets: (key) => sockets.of(key),
-    ticketKeys,
+    ticketSecret,
   })
   server = opened
   const { control: steered, profile } = values

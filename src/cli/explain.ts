@@ -11,6 +11,7 @@ import { openServer, readConfiguration } from '../gaidaros.js'
 import type { Arguments } from './arguments.js'
 import { originName } from './inspect.js'
 import { optionsOf } from './serve-options.js'
+import { plainWithTls } from './tls-use.js'
 
 /** As wide as a line gets; a reason that does not fit stands on a line of its own. */
 const COLUMNS = 100
@@ -37,6 +38,7 @@ function factsOf({ name, plan }: ListenerHandle, processes: number) {
       return { endpoint: String(endpoint), transport: transport.name, ...capabilities }
     }),
     layers: bindings[0]?.layers.map(({ name }) => name) ?? [],
+    plainWithTls: plainWithTls(plan),
     candidates: chosen.candidates.map(({ codec, handler }, i) => {
       const { protocol } = plan.candidates?.[i] ?? {}
       return { protocol: codec, handler, alpn: protocol?.alpn ?? [], takesTheRest: protocol === undefined }
@@ -86,6 +88,10 @@ function render(facts: Facts): string {
     ])
   }
   lines.push(['layers', facts.layers.join(' → ') || 'none', reasons.layers ?? ''])
+  for (const { endpoint, use } of facts.plainWithTls) {
+    const what = use === 'upgrade' ? "for connection.upgrade('tls') alone (STARTTLS)" : 'used for nothing'
+    lines.push(['tls', `${endpoint} begins in plain text; tls is ${what}`, ''])
+  }
   for (const { protocol, handler, alpn, takesTheRest } of facts.candidates) {
     const how = takesTheRest
       ? ', what nobody else has claimed'

@@ -83,12 +83,17 @@ export interface MulticastOptions {
 export type Material = string | Uint8Array | readonly (string | Uint8Array)[]
 
 /** A certificate and its key. */
-export type TlsIdentity = Pick<TlsOptions, 'cert' | 'key' | 'ca' | 'pfx' | 'passphrase'>
+export type TlsIdentity = Pick<TlsOptions, 'cert' | 'key' | 'ca' | 'crl' | 'pfx' | 'passphrase'>
 
 export interface TlsOptions {
   readonly cert?: Material
   readonly key?: Material
   readonly ca?: Material
+  /**
+   * Certificates that `ca` has revoked, in PEM: a list (CRL) for each authority of the chain, in one file or several. Belongs to
+   * the `ca` beside it: a server name with a `ca` of its own has lists of its own.
+   */
+  readonly crl?: Material
   readonly pfx?: Material
   readonly passphrase?: string
   /** Ask clients for a certificate. */
@@ -106,8 +111,9 @@ export interface TlsOptions {
   /** Read certificates and keys again when their files change, checked before they are used. Default true. */
   readonly watch?: boolean
   /**
-   * 48 bytes that encrypt session tickets (a file, or the bytes): listeners and processes that share them resume each other's
-   * sessions. Replace the file to rotate. Default: made anew at each start.
+   * 48 bytes from which the keys of session tickets are derived (a file, or the bytes): processes that share them take up each
+   * other's sessions, for listeners of the same name that ask for the same certificates. Replace the file to rotate. Default:
+   * made anew at each start and every 12 hours.
    */
   readonly ticketKeys?: string | Uint8Array
   /** On the client side: the name asked for and verified. Default: the endpoint's host. */

@@ -23,6 +23,7 @@ import type { Protocol } from './plugin.js'
 import { checkOptions, type ServerRegistry } from './registry.js'
 import type { Session } from './session.js'
 import { issuePath, type SchemaResult, type StandardSchemaV1, validate } from './standard-schema.js'
+import { ownedBy, type TicketSecret } from './ticket-secret.js'
 import type { Capabilities, SocketKind, SocketSource, Transport, TransportOptions } from './transport.js'
 
 export interface PlannerParts {
@@ -41,7 +42,7 @@ export interface PlannerParts {
   /** Server processes that serve these listeners. Default: 1. */
   readonly processes?: number
   /** For listeners with `tls` and no keys of their own. */
-  readonly ticketKeys?: Uint8Array
+  readonly ticketSecret?: TicketSecret
 }
 
 /** One protocol of a listener; without one, its codec and handler alone. */
@@ -423,7 +424,7 @@ export class Planner {
     const named = (options.layers ?? shared.layers ?? []).map((ref, index) =>
       registry.resolveLayer(ref, `${place}[${index}]`),
     )
-    const { sockets, ticketKeys } = this.#parts
+    const { sockets, ticketSecret: secret } = this.#parts
     return endpoints.map((endpoint, index) => {
       const asked = registry.transportOf(endpoint.scheme)
       const { transport, layers } = this.#between(asked, named, place)
@@ -434,9 +435,10 @@ export class Planner {
         socket,
         `listeners.${name}.socket`,
       )
-      const keys = ticketKeys === undefined ? {} : { ticketKeys }
       const tls =
-        shared.tls === undefined && options.tls === undefined ? {} : { tls: { ...keys, ...shared.tls, ...options.tls } }
+        shared.tls === undefined && options.tls === undefined
+          ? {}
+          : { tls: ownedBy({ listener: name, secret }, { ...shared.tls, ...options.tls }) }
       const elsewhere =
         sockets === undefined || transport.binds === undefined
           ? {}

@@ -16,6 +16,7 @@ import { type Check, type Facts, type Finding, findingsOf, type Level } from './
 import { backlog, datagramBuffers, descriptors, nodeVersion, privileges, reusePort } from './machine.js'
 import { loader, peerPackages } from './packages.js'
 import { sharedState } from './state.js'
+import { tlsUse } from './tls-use.js'
 
 /** What can be said of a machine and of settings, whether or not a server can be made of them. */
 const ofMachine: readonly Check[] = [nodeVersion, privileges, operators, clusterLogin, peerPackages]
@@ -25,6 +26,7 @@ const ofListeners: readonly Check[] = [
   datagramBuffers,
   reusePort,
   certificates,
+  tlsUse,
   proxyTrust,
   plaintext,
   unlimited,
@@ -42,6 +44,7 @@ export const checkNames = [
   'udp-buffer',
   'reuse-port',
   'certificate',
+  'tls-use',
   'proxy-trust',
   'plaintext',
   'unlimited',
