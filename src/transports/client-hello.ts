@@ -40,6 +40,8 @@ export function readServerName(raw: Socket, done: (name: string | undefined) => 
     if (!raw.destroyed) done(reader.name)
   }
   raw.on('readable', take)
+  // What has come already is told of no more where somebody has listened for it before.
+  if (raw.readableLength > 0) take()
 }
 
 /** Puts a ClientHello together from records, each byte looked at once. */
