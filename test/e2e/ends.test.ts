@@ -242,7 +242,7 @@ test('F116 a reset under a stream() without a listener for `error` leaves the se
   await peer.send('stream\n').hears('taken\n')
   peer.socket.resetAndDestroy()
   const { error } = await until('handler.failed')
-  assert.is(error.code, 'RESET')
+  assert.is((error as { code?: string }).code, 'RESET')
   const other = await Peer.open(port)
   await other.echoes('still here')
   other.leave()
