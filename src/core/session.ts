@@ -109,6 +109,8 @@ const LOOK_FRAMES = 4
 const LOOK_MS = 0.25
 /** A chunk this large may have further ones right behind it, in the same turn of the loop. */
 const LARGE_CHUNK_BYTES = 32 * 1024
+/** What a message that was refused holds while it waits for its turn. */
+const REFUSAL_BYTES = 1_024
 /** Nothing waits for the peer for long. */
 const UNWATCHED = Number.NEGATIVE_INFINITY
 /** After close(): what the peer still sends is discarded up to here. */
@@ -691,6 +693,7 @@ export class Session implements Connection, Expiring, Holder {
       else if (!(this.#stops & OVER)) {
         this.#waiting ??= []
         this.#waiting.push(error)
+        this.#waitingBytes += REFUSAL_BYTES
       }
     } else if (this.#stops === 0) {
       const own = this.#link.stable ? buffer : Buffer.from(buffer.subarray(start, end))
@@ -724,8 +727,10 @@ export class Session implements Connection, Expiring, Holder {
       while (this.#stops === 0 && this.#waiting !== undefined) {
         const next = this.#waiting.shift()
         if (next === undefined) this.#waiting = undefined
-        else if (next instanceof Error) this.#tooLarge(next)
-        else {
+        else if (next instanceof Error) {
+          this.#waitingBytes -= REFUSAL_BYTES
+          this.#tooLarge(next)
+        } else {
           this.#waitingBytes -= next.length + 64
           if (this.#scope.plan.probe !== undefined) this.#turnSince = clock.now()
           this.#deliver(next, 0, next.length)
@@ -1720,9 +1725,10 @@ export class Session implements Connection, Expiring, Holder {
 
   /** What a peer takes of a long queue shows in the queue alone; when it did, only to a quarter of its deadline. */
   #countTaken(now: number): void {
-    if (this.#takenSeen === UNWATCHED) return
+    // A lent stream fills its queue beside us.
+    if (this.#takenSeen === UNWATCHED && this.#lent === undefined) return
     const taken = this.#bytesTaken
-    if (taken > this.#takenSeen) this.#touch(now)
+    if (this.#takenSeen !== UNWATCHED && taken > this.#takenSeen) this.#touch(now)
     this.#takenSeen = this.#link.buffered > 0 ? taken : UNWATCHED
   }
 
