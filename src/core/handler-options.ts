@@ -1,17 +1,16 @@
 /**
  * Refuses options of a handler that mean nothing: a mistyped `codec` would be the default one without a word.
  *
- * Room: core, mechanism. For `@Handler` and `defineHandler` alike. The tables have the keys of the types, and the compiler
- * refuses one that is missing here.
+ * Room: core, mechanism. For `@Handler` and `defineHandler` alike. The tables are the only list of the keys besides the types, and
+ * handler.ts does not compile where one of its types has a key that a table lacks.
  */
 import { WiringError } from './errors.js'
-import type { HandlerFunctions, HandlerOptions, Needs } from './handler.js'
 import { nearest } from './nearest.js'
 
 /** What a value has to be; `unchecked`: whoever uses it says what is wrong with it. */
-type Check = 'unchecked' | 'switch' | readonly string[]
+export type Check = 'unchecked' | 'switch' | readonly string[]
 
-const options: Readonly<Record<keyof HandlerOptions, Check>> = {
+const options = {
   name: 'unchecked',
   codec: 'unchecked',
   scope: ['server', 'connection'],
@@ -22,8 +21,8 @@ const options: Readonly<Record<keyof HandlerOptions, Check>> = {
   middleware: 'unchecked',
   needs: 'unchecked',
   schema: 'unchecked',
-}
-const functions: Readonly<Record<keyof HandlerFunctions, Check>> = {
+} as const
+const functions = {
   open: 'unchecked',
   message: 'unchecked',
   routes: 'unchecked',
@@ -32,26 +31,34 @@ const functions: Readonly<Record<keyof HandlerFunctions, Check>> = {
   drain: 'unchecked',
   error: 'unchecked',
   close: 'unchecked',
-}
-const needs: Readonly<Record<keyof Needs, Check>> = {
+} as const
+const needs = {
   ordered: 'switch',
   reliable: 'switch',
   stream: 'switch',
   message: 'switch',
   maxMessage: 'unchecked',
+} as const
+
+export const handlerTables = { options, functions, needs }
+/** What the tables have to be, given the types. */
+export type HandlerTables<Options, Functions, Needs> = {
+  readonly options: Readonly<Record<keyof Options, Check>>
+  readonly functions: Readonly<Record<keyof Functions, Check>>
+  readonly needs: Readonly<Record<keyof Needs, Check>>
 }
 
 /**
  * @param place - For errors: `@Handler of Greeter`.
  * @throws {WiringError} `BAD_OPTION`
  */
-export function checkHandlerOptions(given: HandlerOptions, place: string): void {
+export function checkHandlerOptions(given: { readonly needs?: object }, place: string): void {
   check(given, options, place)
   if (given.needs !== undefined) check(given.needs, needs, `${place}, needs`)
 }
 
 /** The same with the functions among them. @throws {WiringError} `BAD_OPTION` */
-export function checkHandlerKeys(given: HandlerOptions & HandlerFunctions, place: string): void {
+export function checkHandlerKeys(given: { readonly needs?: object }, place: string): void {
   check(given, { ...functions, ...options }, place)
   if (given.needs !== undefined) check(given.needs, needs, `${place}, needs`)
 }

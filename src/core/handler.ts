@@ -8,7 +8,7 @@
 import type { Codec } from './codec.js'
 import type { Connection } from './connection.js'
 import { WiringError } from './errors.js'
-import { checkHandlerKeys } from './handler-options.js'
+import { checkHandlerKeys, type HandlerTables, handlerTables } from './handler-options.js'
 import type { Middleware, MiddlewareSet } from './pipeline.js'
 import type { StandardSchemaV1 } from './standard-schema.js'
 
@@ -123,6 +123,8 @@ export interface HandlerPlan {
   /** After the connection's close: disposes what `bind` constructed for it, in reverse order, awaited. */
   release(connection: Connection): void | Promise<void>
 }
+
+handlerTables satisfies HandlerTables<HandlerOptions, HandlerFunctions, Needs>
 
 /** A definition or anything that can become one, as configuration in code gives it. */
 export type HandlerLike = HandlerDefinition | MessageFunction | (new (...args: never[]) => object)
