@@ -56,6 +56,10 @@ export class LayerLink implements Link {
   abort(reason?: Error): void {
     this.below.abort(reason)
   }
+  close(): void {
+    if (this.below.close === undefined || this.below.buffered > 0) this.below.abort()
+    else this.below.close()
+  }
   feature<T>(token: FeatureToken<T>): T | undefined {
     return this.below.feature?.(token)
   }

@@ -309,7 +309,7 @@ export const timeoutRows: { readonly [K in keyof Timeouts]: OptionRow } = {
     unit: 'ms',
     unlimited: true,
     counter: 'closed.IDLE_TIMEOUT',
-    why: 'Without a byte in either direction and no handler at work.',
+    why: 'Without a byte in either direction and no handler at work. What the peer takes of a long queue counts as well.',
   },
   pingMs: {
     default: 30_000,
@@ -322,7 +322,7 @@ export const timeoutRows: { readonly [K in keyof Timeouts]: OptionRow } = {
     unit: 'ms',
     unlimited: true,
     counter: 'closed.HALF_CLOSED_TIMEOUT',
-    why: 'After one side has finished, for the other to finish too.',
+    why: 'After one side has finished, for the other to finish too, and after close() for a peer that takes none of what waits for it. Begins anew with whatever comes or goes.',
   },
   slowGraceMs: {
     default: 5_000,
@@ -332,14 +332,14 @@ export const timeoutRows: { readonly [K in keyof Timeouts]: OptionRow } = {
   lingerMs: {
     default: 2_000,
     unit: 'ms',
-    why: 'After close(): for the peer to finish too, while up to 64 KiB of what it still sends is discarded, so that our last words are not lost to a reset.',
+    why: 'After close(), from the moment everything was sent: for the peer to finish too, while up to 64 KiB of what it still sends is discarded, so that our last words are not lost to a reset.',
   },
   handlerMs: {
     default: 30_000,
     unit: 'ms',
     unlimited: true,
     counter: 'dropped.TIMEOUT',
-    why: 'For a reply that was promised. Synchronous code cannot be interrupted where it runs inline.',
+    why: 'For a reply that was promised, an @OnError included; an end() or close() waits no longer for what is at work. Synchronous code cannot be interrupted where it runs inline.',
   },
   peerIdleMs: {
     default: 30_000,

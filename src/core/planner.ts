@@ -283,6 +283,8 @@ export class Planner {
       timeouts,
       protocol: protocol?.protocol,
       order: definition.options.order ?? protocol?.protocol.order ?? 'serial',
+      halfOpen: definition.options.halfOpen,
+      badFrame: definition.options.badFrame,
       connectionPipeline: compose(
         middleware.flatMap(({ set }) => (set.connection === undefined ? [] : [set.connection])),
       ),

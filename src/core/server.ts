@@ -8,6 +8,7 @@ import type { Alarm } from './alarms.js'
 import type { Clock } from './clock.js'
 import type { ListenerOptions } from './configuration.js'
 import type { CloseReason, Connection } from './connection.js'
+import { Counters } from './counters.js'
 import { Deadlines } from './deadlines.js'
 import { ConfigError, ShutdownError, toError, WiringError } from './errors.js'
 import { EventHub, type EventListener, type EventName } from './events.js'
@@ -51,7 +52,7 @@ const LONGEST_MS = 2 ** 31 - 1
 export class GaidarosServer implements Server {
   readonly #parts: ServerParts
   readonly #listeners = new Map<string, ServerListener>()
-  readonly #counters: Record<string, number> = Object.create(null)
+  readonly #counters = new Counters()
   readonly #deadlines: Deadlines
   readonly #host: SessionHost
   readonly #room: ServerRoom
@@ -92,9 +93,7 @@ export class GaidarosServer implements Server {
       clock: parts.clock,
       deadlines: this.#deadlines,
       events: parts.events,
-      count(counter, by = 1) {
-        counters[counter] = (counters[counter] ?? 0) + by
-      },
+      count: (counter, by) => counters.count(counter, by),
       nextId: () => (++this.#nextId).toString(36),
     }
     for (const plan of parts.plans) this.#add(plan)
@@ -114,7 +113,7 @@ export class GaidarosServer implements Server {
     return this.#state
   }
   get counters(): Readonly<Record<string, number>> {
-    return this.#counters
+    return this.#counters.values
   }
   get connections(): Iterable<Connection> & { readonly size: number } {
     const listeners = this.#listeners

@@ -213,6 +213,11 @@ export interface Link {
   end(reason?: string): void
   /** Ends both sides now, dropping what was not sent; seen as a reset where the transport can. */
   abort(reason?: Error): void
+  /**
+   * Lets go of a link whose side was finished by `end` and whose `buffered` is 0, without a reset: what was handed to the
+   * kernel still reaches the peer (close(2) without SO_LINGER, socket(7)). Left out: `abort` is called in its place.
+   */
+  close?(): void
   feature?<T>(token: FeatureToken<T>): T | undefined
   /** Switches to a layer named in `capabilities.upgrade`; everything written before is sent first, unlayered. */
   upgrade?(layer: string, options: unknown): Promise<void>

@@ -88,9 +88,10 @@ export class StreamLink implements Link {
   get buffered(): number {
     if (this.#flags & GONE) return 0
     const { writableLength } = this.#socket
+    const unsent = writableLength === 0 ? 0 : writableLength - sentOf(this.#socket)
     return this.#waiting === undefined
-      ? writableLength
-      : this.#waiting.reduce((sum, { byteLength }) => sum + byteLength, writableLength)
+      ? unsent
+      : this.#waiting.reduce((sum, { byteLength }) => sum + byteLength, unsent)
   }
 
   /** Made when first read. */
@@ -177,6 +178,14 @@ export class StreamLink implements Link {
     this.#error ??= reason
     this.#waiting = undefined
     this.#destroy()
+  }
+
+  close(): void {
+    if (!(this.#flags & ENDED) || !this.#socket.writableFinished) return this.abort()
+    if (this.#flags & GONE) return
+    this.#flags |= ABORTED
+    const raw = this.#raw ?? this.#socket
+    raw.destroy()
   }
 
   feature<T>(token: FeatureToken<T>): T | undefined {
@@ -414,6 +423,21 @@ export function knowAddresses(socket: Socket, isOurSideKnown: boolean): boolean 
 /** Whoever connects to this endpoint has connected to this very address, written so. */
 export function isSpecific(host: string): boolean {
   return isIPv4(host) && host !== '0.0.0.0'
+}
+
+interface StreamInternals {
+  /** Bytes of the write that is under way, whole: Node counts them out when the last of them has gone. */
+  readonly _writableState?: { readonly writelen?: number }
+  /** What of it libuv has not handed to the kernel (uv_stream_get_write_queue_size); Node's own timeouts look at it as well. */
+  readonly _handle?: { readonly writeQueueSize?: number } | null
+}
+
+/** How much of the write that is under way has gone: a large one to a slow peer takes its time, and must not look stuck. */
+function sentOf(socket: Socket): number {
+  const { _writableState, _handle } = socket as unknown as StreamInternals
+  const queued = _handle?.writeQueueSize
+  const writing = _writableState?.writelen
+  return queued === undefined || writing === undefined || writing <= queued ? 0 : writing - queued
 }
 
 /** The peer of a TCP socket; undefined after its close, unless it was asked for before. */
