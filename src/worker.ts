@@ -15,12 +15,13 @@ import { optionsOf } from './cli/serve-options.js'
 import { lastReportsOf } from './core/control/report.js'
 import { type Asker, Control, type ControlRequest } from './core/control.js'
 import { ConfigError, toError } from './core/errors.js'
-import { drainTimeoutMs } from './core/options.js'
+import type { StopOptions } from './core/lifecycle.js'
+import { drainOf } from './core/options.js'
 import { packError } from './core/places/portable-error.js'
 import { isPortable } from './core/places/wire.js'
 import { profileDirectory, startProfile } from './core/profile.js'
 import type { Want } from './core/workers/holder.js'
-import type { Init } from './core/workers/messages.js'
+import type { DrainOrder, Init } from './core/workers/messages.js'
 import { openServer, type PlacedServer, readConfiguration, type ServerOptions } from './gaidaros.js'
 import { SocketsFromSupervisor } from './transports/handed-sockets.js'
 import { version } from './version.js'
@@ -52,7 +53,7 @@ process.on('message', (message: Message, handle: unknown) => {
 })
 process.on('disconnect', () => {
   // The supervisor is gone: nobody comes any more, and whoever is here is served to the end.
-  void leave({ timeoutMs: server?.configuration.values.drain?.timeoutMs ?? drainTimeoutMs })
+  void leave({ timeoutMs: drainOf(server?.configuration.values.drain).timeoutMs })
 })
 // A signal to the whole group is the supervisor's business: it drains, and tells.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1', 'SIGUSR2'] as const) process.on(signal, () => {})
@@ -106,7 +107,7 @@ function hear(message: Message, handle: unknown): void {
       for (const listener of server?.listeners ?? []) void listener.reload()
       return
     case 'drain':
-      void leave(message as never)
+      void leave(message as unknown as DrainOrder)
       return
   }
 }
@@ -160,7 +161,8 @@ async function begin({ args, seed, slot, ticketKeys: keys }: Init): Promise<void
     t: 'planned',
     wants,
     workers: values.workers ?? 1,
-    drainMs: values.drain?.timeoutMs ?? drainTimeoutMs,
+    drain: drainOf(values.drain),
+    handlerMs: handlerMsOf(opened),
     companions: opened.hosted,
     // What the others of this generation shall read, so that all serve the same, whatever becomes of the files.
     seed: seed ?? seedOf(values, options),
@@ -205,17 +207,31 @@ function fail(thrown: unknown): void {
   setTimeout(() => void leave({ timeoutMs: 0 }), LAST_MS).unref()
 }
 
-async function leave({ timeoutMs, patienceMs = 0 }: { timeoutMs: number; patienceMs?: number }): Promise<void> {
+/** A second order counts where it is the sooner one. */
+async function leave({ timeoutMs, serveMs, jitterMs, code = 'SHUTDOWN' }: DrainOrder): Promise<void> {
+  const options: StopOptions = {
+    timeoutMs,
+    delayMs: 0,
+    code,
+    ...(serveMs !== undefined && { serveMs }),
+    ...(jitterMs !== undefined && { jitterMs }),
+  }
   if (isLeaving) {
-    await server?.stop({ timeoutMs })
+    await server?.stop(options)
     return
   }
   isLeaving = true
-  await server?.stop({ timeoutMs, patienceMs })
+  await server?.stop(options)
   const last = () => process.exit(status)
   setTimeout(last, LAST_MS)
   if (process.connected) send({ t: 'drained', ...facts(), reports: lastReports() }, undefined, last)
   else last()
+}
+
+/** The longest that any of its handlers may take for a message. */
+function handlerMsOf({ listeners, configuration }: PlacedServer): number {
+  const longest = Math.max(0, ...[...listeners].map(({ plan }) => plan.timeouts.handlerMs))
+  return Number.isFinite(longest) ? longest : drainOf(configuration.values.drain).timeoutMs
 }
 
 /** What cannot be sent is not said. */

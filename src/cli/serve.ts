@@ -3,7 +3,7 @@
  *
  * Room: the command line. Standard output: a line for each bound endpoint, then `ready`. Logs: standard error.
  */
-import { drainTimeoutMs } from '../core/options.js'
+import { drainOf } from '../core/options.js'
 import { type ConfiguredServer, openServer, readConfiguration } from '../gaidaros.js'
 import { announce } from './announce.js'
 import type { Arguments } from './arguments.js'
@@ -75,7 +75,7 @@ function begunOf(server: ConfiguredServer): Begun {
     get state() {
       return server.state
     },
-    drainMs: server.configuration.values.drain?.timeoutMs ?? drainTimeoutMs,
+    drainMs: drainOf(server.configuration.values.drain).timeoutMs,
     stop: () => server.stop(),
     reload() {
       for (const listener of server.listeners) void listener.reload()

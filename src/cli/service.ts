@@ -12,10 +12,11 @@ import type { Asker, Control, ControlRequest, Reports } from '../core/control.js
 import { endBy } from '../core/control.js'
 import { toError } from '../core/errors.js'
 import type { StopOptions } from '../core/lifecycle.js'
-import { drainTimeoutMs } from '../core/options.js'
+import { type DrainTimes, drainOf } from '../core/options.js'
 import { writePidFile } from '../core/pid-file.js'
 import { dropPrivileges, handOver, idsOf } from '../core/privileges.js'
-import { settleWorkers } from '../core/workers/options.js'
+import { Latest } from '../core/workers/latest.js'
+import { type SettledWorkers, settleWorkers } from '../core/workers/options.js'
 import {
   companionsBeside,
   companionsOf,
@@ -39,14 +40,11 @@ import { Takeover } from './takeover.js'
 
 /** Beyond the drain, for workers that are ended by force. */
 const FORCE_MS = 2_000
-/** As a switch between workers: time for a connection to say one more thing and be answered. */
-const PATIENCE_MS = 2_000
 
 /** The server of this process, once workers serve. */
 const FORMER = 'former'
 
 export class Service implements Begun {
-  readonly drainMs: number
   readonly #given: Arguments
   readonly #loaded: LoadedConfiguration
   readonly #options: ServerOptions
@@ -61,6 +59,12 @@ export class Service implements Begun {
   #hosted = ''
   /** Workers are about to take over from the server of this process. */
   #becoming: Promise<unknown> | undefined
+  /** What they will be supervised by. */
+  #raising: Supervision | undefined
+  readonly #reloads = new Latest(
+    () => this.#reloadNow(),
+    () => (this.#raising ?? this.#supervision)?.supervisor.supersede(),
+  )
   #isStopping = false
 
   /** @throws {BindError} when a log file cannot be opened. */
@@ -70,8 +74,6 @@ export class Service implements Begun {
     this.#loaded = loaded
     this.#background = new Background(loaded.values)
     this.#foundation = lay(this.#takeover?.descriptors)
-    const isSupervised = settleWorkers(loaded.values.workers) !== undefined
-    this.drainMs = this.#drainTimeoutMs + (isSupervised ? FORCE_MS : 0)
     const { events } = this.#foundation
     report(events, levelOf(given, loaded))
     events.on('server.state', ({ to }) => {
@@ -79,8 +81,16 @@ export class Service implements Begun {
     })
   }
 
-  get #drainTimeoutMs(): number {
-    return this.#loaded.values.drain?.timeoutMs ?? drainTimeoutMs
+  /** As whoever serves now has read it. */
+  get #drain(): DrainTimes {
+    return this.#supervision?.supervisor.planned?.drain ?? drainOf(this.#loaded.values.drain)
+  }
+
+  /** From a signal to the end. */
+  get drainMs(): number {
+    const { delayMs, timeoutMs } = this.#drain
+    const isSupervised = this.#supervision !== undefined || settleWorkers(this.#loaded.values.workers) !== undefined
+    return delayMs + timeoutMs + (isSupervised ? FORCE_MS : 0)
   }
 
   get state(): string {
@@ -97,7 +107,7 @@ export class Service implements Begun {
   async start(): Promise<void> {
     const workers = settleWorkers(this.#loaded.values.workers)
     if (workers === undefined) await this.#serveHere()
-    else await this.#supervise(workers.count)
+    else await this.#supervise(workers)
     if (this.#server !== undefined) {
       announce(this.#server)
       endWithPeer(this.#server)
@@ -138,7 +148,7 @@ export class Service implements Begun {
   /** SIGHUP. Told by events, whichever way it goes. */
   reload(): void {
     logLine('gaidaros: SIGHUP: reload')
-    this.#reload().catch(() => {})
+    this.#reloads.ask().catch(() => {})
   }
 
   /** SIGUSR2: this program as it now stands on the disk takes over. */
@@ -152,9 +162,15 @@ export class Service implements Begun {
       this.#names = undefined
     }
     Takeover.begin(events, sockets.inventory(), this.#background.heritage, leave).then(
-      () => void this.stop({ timeoutMs: this.#drainTimeoutMs, patienceMs: PATIENCE_MS }),
+      () => void this.stop(this.#parting),
       () => {},
     )
+  }
+
+  /** Others serve: those connected here are served on. */
+  get #parting(): StopOptions {
+    const { reloadMs, timeoutMs, jitterMs } = this.#drain
+    return { serveMs: reloadMs, timeoutMs, jitterMs, code: 'RELOADED' }
   }
 
   // -- one server in this process ------------------------------------------------------------------------------------
@@ -192,7 +208,7 @@ export class Service implements Begun {
       case 'stop':
         return endBy(request, (options) => this.stop(options))
       case 'reload':
-        return this.#reload().then(() => ({ state: this.state }))
+        return this.#reloads.ask().then(() => ({ state: this.state }))
       case 'report':
         return this.#report(request, own)
       default:
@@ -217,7 +233,7 @@ export class Service implements Begun {
 
   // -- several, in their own -----------------------------------------------------------------------------------------
 
-  async #supervise(count: number): Promise<void> {
+  async #supervise({ count, readyMs }: SettledWorkers): Promise<void> {
     const { values } = this.#loaded
     const { path, pidFile } = controlOf(values.control)
     let removePidFile: (() => void) | undefined
@@ -226,7 +242,7 @@ export class Service implements Begun {
     this.#names = { companions: undefined, release: async () => removePidFile?.() }
     const supervision = this.#begin(false)
     this.#supervision = supervision
-    await supervision.supervisor.start(count)
+    await supervision.supervisor.start(count, readyMs)
     if (this.#takeover !== undefined) {
       this.#foundation.sockets.closeUnused()
       await this.#takeover.ready()
@@ -317,47 +333,37 @@ export class Service implements Begun {
     return supervision
   }
 
-  async #reload(): Promise<unknown> {
-    let result: Promise<unknown> = Promise.resolve()
+  async #reloadNow(): Promise<void> {
+    let result: Promise<void> = Promise.resolve()
     const run = () => {
-      result = this.#reloadOnce().then(() => this.#refreshCompanions())
+      const reloading = this.#supervision?.supervisor.reload() ?? this.#become()
+      result = reloading.then(() => this.#refreshCompanions())
       return result.catch(() => {})
     }
     await this.#background.reloads(run)
-    return result
-  }
-
-  #reloadOnce(): Promise<unknown> {
-    return this.#supervision?.supervisor.reload() ?? this.#become()
+    await result
+    // With the generations of workers that serve their last connections it would be one too many.
+    if ((this.#supervision?.supervisor.before.length ?? 0) >= 2)
+      void this.#server?.stop({ ...this.#parting, serveMs: 0 })
   }
 
   async #become(): Promise<void> {
-    if (this.#becoming !== undefined) {
-      // It may have read already what has changed since: this one follows.
-      await this.#becoming.catch(() => {})
-      await this.#reloadOnce()
-      return
-    }
     const becoming = this.#becomeSupervisor()
     this.#becoming = becoming
-    const leave = await becoming.finally(() => {
+    await becoming.finally(() => {
       this.#becoming = undefined
     })
-    await leave()
   }
 
-  /**
-   * Workers serve from now on, on the same sockets.
-   *
-   * @returns what ends the server of this process: whoever is connected here is served to the end.
-   */
-  async #becomeSupervisor(): Promise<() => Promise<void>> {
+  /** Workers serve from now on, on the same sockets; whoever is connected here is served on. */
+  async #becomeSupervisor(): Promise<void> {
     const server = this.#server
     if (server?.state !== 'ready' || this.#isStopping) throw new Error(`a server that is ${this.state} is not reloaded`)
     const { events, sockets, counters } = this.#foundation
     const began = performance.now()
     events.emit('reload.started', { generation: 1 })
     const supervision = this.#begin(true)
+    this.#raising = supervision
     try {
       sockets.recall()
       await supervision.supervisor.start()
@@ -369,6 +375,8 @@ export class Service implements Begun {
       sockets.keepOnly(undefined)
       events.emit('reload.failed', { error })
       throw error
+    } finally {
+      this.#raising = undefined
     }
     const { plugins = [] } = this.#loaded.values
     this.#hosted = textOf(chosenOf(plugins, server.hosted))
@@ -378,12 +386,15 @@ export class Service implements Begun {
     const workers = supervision.supervisor.workers.length
     events.emit('reload.finished', { generation: 1, workers, durationMs: Math.round(performance.now() - began) })
     counters.reloads = (counters.reloads ?? 0) + 1
-    return async () => {
-      await server.stop({ timeoutMs: this.#drainTimeoutMs, patienceMs: PATIENCE_MS })
-      supervision.supervisor.remember(`${process.pid}`, FORMER, lastReportsOf(server))
-      for (const [name, count] of Object.entries(server.counters)) counters[name] = (counters[name] ?? 0) + count
-      this.#server = undefined
-    }
+    void this.#part(server, supervision)
+  }
+
+  async #part(server: PlacedServer, { supervisor }: Supervision): Promise<void> {
+    const { counters } = this.#foundation
+    await server.stop(this.#parting)
+    supervisor.remember(`${process.pid}`, FORMER, lastReportsOf(server))
+    for (const [name, count] of Object.entries(server.counters)) counters[name] = (counters[name] ?? 0) + count
+    this.#server = undefined
   }
 }
 

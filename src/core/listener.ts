@@ -6,7 +6,7 @@
 import { Admission, type AdmissionLimits, checkLive } from './admission.js'
 import { type Alarms, Threshold } from './alarms.js'
 import { ofListener } from './config/trace.js'
-import type { CloseReason } from './connection.js'
+import type { CloseReason, DrainCode } from './connection.js'
 import type { LatencyRecorder } from './control/latency.js'
 import type { Endpoint } from './endpoint.js'
 import {
@@ -72,7 +72,7 @@ export class ServerListener implements ListenerHandle {
   /** Zero: newcomers are taken at once. */
   #waits = 0
   #drainBy: Date | undefined
-  #patienceMs = 0
+  #drainCode: DrainCode = 'SHUTDOWN'
   /** `handle()` has its one connection. */
   #isTaken = false
 
@@ -164,10 +164,15 @@ export class ServerListener implements ListenerHandle {
   }
 
   /** Ends each connection in order; newcomers that were in the kernel's queue too. */
-  drain(deadline: Date, patienceMs = 0): void {
+  drain(deadline: Date, code: DrainCode = 'SHUTDOWN'): void {
     this.#drainBy = deadline
-    this.#patienceMs = patienceMs
-    for (const session of this.sessions) session.drain(deadline, patienceMs)
+    this.#drainCode = code
+    for (const session of this.sessions) session.drain(deadline, code)
+  }
+
+  /** Ends those in order whom nobody but us knows to be there: peers of datagrams. */
+  drainDatagrams(deadline: Date, code: DrainCode): void {
+    for (const session of this.sessions) if (!session.isReliable) session.drain(deadline, code)
   }
 
   forceClose(): number {
@@ -286,7 +291,7 @@ export class ServerListener implements ListenerHandle {
       this.#isTaken = true
       for (const listener of this.#bound) listener.pause()
     }
-    if (this.#drainBy !== undefined) session.drain(this.#drainBy, this.#patienceMs)
+    if (this.#drainBy !== undefined) session.drain(this.#drainBy, this.#drainCode)
   }
 
   forget(session: Session, link: Link, reason: CloseReason): void {

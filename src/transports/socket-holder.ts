@@ -61,6 +61,8 @@ export class ServerSockets implements SocketHolder {
   readonly #lent = new Map<string, Lent>()
   readonly #taken = new Set<string>()
   #isYielded = false
+  /** Addresses that whoever serves now has asked for. */
+  #kept: ReadonlySet<Address> = new Set()
 
   constructor(parts: SocketHolderParts) {
     this.#parts = parts
@@ -116,6 +118,7 @@ export class ServerSockets implements SocketHolder {
 
   keepOnly(set: HeldSet | undefined): void {
     const kept = new Set(set === undefined ? [] : (set as BoundSet).addresses.values())
+    this.#kept = kept
     for (const [id, address] of this.#addresses) {
       if (kept.has(address) || this.#lent.get(id)?.isHandedOn === false) continue
       this.#addresses.delete(id)
@@ -358,8 +361,14 @@ export class ServerSockets implements SocketHolder {
   /** Workers serve: what was lent is the holder's alone, and the server in this process may end. */
   handOn(): void {
     for (const lent of this.#lent.values()) {
+      const address = this.#addresses.get(lent.id)
+      if (address !== undefined && !this.#kept.has(address)) {
+        // No worker wants it: it goes with the server that it was lent to, and its file.
+        this.#addresses.delete(lent.id)
+        continue
+      }
       lent.isHandedOn = true
-      for (const held of this.#addresses.get(lent.id)?.held ?? []) held.release()
+      for (const held of address?.held ?? []) held.release()
     }
   }
 }

@@ -4,7 +4,7 @@
  * Room: core, configuration. Where each value came from is kept, for errors, `gaidaros config` and `explain`.
  */
 import type { Configuration, ListenerOptions } from '../configuration.js'
-import { defaultLimits, defaultServerLimits, defaultTimeouts, drainTimeoutMs } from '../options.js'
+import { defaultDrain, defaultLimits, defaultServerLimits, defaultTimeouts } from '../options.js'
 import { type Assignment, fromEnvironment, hasSettings, parsePath, readText } from './assignments.js'
 import { check, isSecret, loadShape, placeOf } from './check.js'
 import { confine } from './confine.js'
@@ -157,14 +157,17 @@ function entriesOf(tree: Tree): Entry[] {
     const name = path.map((key) => (/[.[\]"]/.test(key) ? `"${key}"` : key)).join('.')
     entries.set(name, { path: name, value, origin, secret: isSecret(path) })
   }
-  const tables = { limits: { ...defaultLimits, ...defaultServerLimits }, timeouts: defaultTimeouts }
+  const tables = {
+    limits: { ...defaultLimits, ...defaultServerLimits },
+    timeouts: defaultTimeouts,
+    drain: defaultDrain,
+  }
   for (const [group, table] of Object.entries(tables)) {
     for (const [key, value] of Object.entries(table)) {
       if (value === undefined) continue
       add([group, key], value === Number.POSITIVE_INFINITY ? 'unlimited' : value, byDefault)
     }
   }
-  add(['drain', 'timeoutMs'], drainTimeoutMs, byDefault)
   const walk = (branch: Branch, path: Path) => {
     for (const [key, value] of Object.entries(branch)) {
       const at = [...path, key]

@@ -3,8 +3,10 @@
  *
  * Room: core, mechanism. What is not one of these is dropped and counted; nothing a worker says makes the supervisor grow.
  */
+import type { DrainCode } from '../connection.js'
 import type { ListenerFigures } from '../control/figures.js'
 import type { EndpointParts } from '../endpoint.js'
+import { type DrainTimes, drainRows } from '../options.js'
 import type { SocketKind } from '../transport.js'
 import type { Want } from './holder.js'
 import { misfitOfWorkers, type WorkersSetting } from './options.js'
@@ -22,11 +24,23 @@ export interface Init {
   readonly ticketKeys: Uint8Array
 }
 
+/** A worker is told to end, and how. */
+export interface DrainOrder {
+  /** Those connected have to finish. */
+  readonly timeoutMs: number
+  /** Before that, they are served on; nobody new is let in. */
+  readonly serveMs?: number
+  readonly jitterMs?: number
+  readonly code?: DrainCode
+}
+
 /** A worker has read its configuration and found its handlers; nothing is bound. */
 export interface Planned {
   readonly wants: readonly Want[]
   readonly workers: WorkersSetting
-  readonly drainMs: number
+  readonly drain: DrainTimes
+  /** The longest that a handler may take for a message. */
+  readonly handlerMs: number
   /** Which of the configuration's `plugins` have something that stands once, beside the supervisor. */
   readonly companions: readonly number[]
   /** The configuration, where it is data from end to end. */
@@ -74,11 +88,11 @@ export function readMessage(given: unknown): FromWorker | undefined {
   const { t } = given
   switch (t) {
     case 'planned': {
-      const { wants, workers, drainMs, companions, seed } = given
+      const { wants, workers, drain, handlerMs, companions, seed } = given
       if (!Array.isArray(wants) || wants.length > MOST_WANTS || !wants.every(isWant)) return undefined
-      if (misfitOfWorkers(workers) !== undefined || !isCount(drainMs)) return undefined
+      if (misfitOfWorkers(workers) !== undefined || !isDrain(drain) || !isCount(handlerMs)) return undefined
       if (!Array.isArray(companions) || companions.length > MOST_WANTS || !companions.every(isCount)) return undefined
-      return { t, wants, workers: workers as WorkersSetting, drainMs, companions, seed }
+      return { t, wants, workers: workers as WorkersSetting, drain, handlerMs, companions, seed }
     }
     case 'ready': {
       const { listeners } = given
@@ -124,6 +138,10 @@ function isRecord(value: unknown): value is Record<string, unknown> {
 
 function isCount(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0
+}
+
+function isDrain(value: unknown): value is DrainTimes {
+  return isRecord(value) && Object.keys(drainRows).every((key) => isCount(value[key]))
 }
 
 function isCounters(value: unknown): value is Record<string, number> {

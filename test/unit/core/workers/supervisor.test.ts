@@ -2,6 +2,7 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { EventHub, type EventName, eventNames } from '#src/core/events.js'
+import { type DrainTimes, defaultDrain } from '#src/core/options.js'
 import type { HeldSet, SocketHolder, SocketPort } from '#src/core/workers/holder.js'
 import type { Planned } from '#src/core/workers/messages.js'
 import { Supervisor } from '#src/core/workers/supervisor.js'
@@ -10,10 +11,11 @@ import { HandClock } from '../../../support/clock.js'
 
 type Message = { readonly t: string; readonly [key: string]: unknown }
 
-const planned = (count: number): Planned => ({
+const planned = (count: number, drain: Partial<DrainTimes> = {}): Planned => ({
   wants: [],
   workers: { count },
-  drainMs: 5_000,
+  drain: { ...defaultDrain, timeoutMs: 5_000, ...drain },
+  handlerMs: 700,
   companions: [],
   seed: undefined,
 })
