@@ -126,6 +126,7 @@ test('jitterMs takes no more than half of the time that connections have, and a 
 test('serveMs: those connected are served on and nobody else is let in; then comes the drain of a stop, as RELOADED', async () => {
   const told: string[] = []
   const { server, port, clock, until, count } = await held({
+    timeouts: { idleMs: 'unlimited' },
     handler: defineHandler({
       message: echo,
       drain: (connection) => {
