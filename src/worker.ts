@@ -12,6 +12,7 @@ import { describe } from './cli/describe.js'
 import { tolerateOutput } from './cli/output.js'
 import { levelOf, report } from './cli/report.js'
 import { optionsOf } from './cli/serve-options.js'
+import { tellLoading } from './cli/still-loading.js'
 import { lastReportsOf } from './core/control/report.js'
 import { type Asker, Control, type ControlRequest } from './core/control.js'
 import { ConfigError, toError } from './core/errors.js'
@@ -25,6 +26,7 @@ import type { DrainOrder, Init } from './core/workers/messages.js'
 import { openServer, type PlacedServer, readConfiguration, type ServerOptions } from './gaidaros.js'
 import { SocketsFromSupervisor } from './transports/handed-sockets.js'
 import { version } from './version.js'
+import { watchSupervisor } from './worker-watch.js'
 
 type Message = { readonly t: string; readonly [key: string]: unknown }
 type Send = (message: object, handle?: unknown, done?: (error: Error | null) => void) => void
@@ -45,6 +47,8 @@ let ticketKeys = new Uint8Array(0)
 /** With which to exit. */
 let status = 0
 let isLeaving = false
+/** Tells the watchdog that the loop goes round although the supervisor is gone. */
+let aliveAlone = () => {}
 
 tolerateOutput()
 process.on('message', (message: Message, handle: unknown) => {
@@ -52,6 +56,7 @@ process.on('message', (message: Message, handle: unknown) => {
   if (!sockets.receive(message, handle)) hear(message, handle)
 })
 process.on('disconnect', () => {
+  aliveAlone()
   // The supervisor is gone: nobody comes any more, and whoever is here is served to the end.
   void leave({ timeoutMs: drainOf(server?.configuration.values.drain).timeoutMs })
 })
@@ -116,6 +121,7 @@ async function begin({ args, seed, slot, ticketKeys: keys }: Init): Promise<void
   ticketKeys = keys.slice()
   const given = readArguments(args)
   const options = (seed as ServerOptions | undefined) ?? optionsOf(given)
+  const endTelling = tellLoading()
   const loaded = await readConfiguration(options)
   const { values } = loaded
   const opened = await openServer(loaded, options, {
@@ -124,6 +130,7 @@ async function begin({ args, seed, slot, ticketKeys: keys }: Init): Promise<void
     sockets: (key) => sockets.of(key),
     ticketKeys,
   })
+  endTelling()
   server = opened
   const { control: steered, profile } = values
   const redact = typeof steered === 'object' ? steered.redact : undefined
@@ -186,6 +193,7 @@ function dataOf(options: object): Record<string, unknown> {
 
 async function serve(): Promise<void> {
   await server?.start()
+  aliveAlone = watchSupervisor()
   const listeners = [...(server?.listeners ?? [])]
   send({ t: 'ready', listeners: listeners.map(({ name, endpoints }) => ({ name, endpoints: endpoints.map(String) })) })
 }

@@ -8,7 +8,7 @@
 import type { Companions } from '../core/companions.js'
 import type { LoadedConfiguration } from '../core/config/index.js'
 import { lastReportsOf } from '../core/control/report.js'
-import type { Asker, Control, ControlRequest, Reports } from '../core/control.js'
+import type { Asker, Control, ControlRequest, Reports, Status } from '../core/control.js'
 import { endBy } from '../core/control.js'
 import { toError } from '../core/errors.js'
 import type { StopOptions } from '../core/lifecycle.js'
@@ -36,6 +36,7 @@ import { Background } from './background.js'
 import type { Begun } from './endings.js'
 import { logLine } from './output.js'
 import { levelOf, report } from './report.js'
+import { loadedInTime } from './still-loading.js'
 import { Takeover } from './takeover.js'
 
 /** Beyond the drain, for workers that are ended by force. */
@@ -178,7 +179,7 @@ export class Service implements Begun {
   async #serveHere(): Promise<void> {
     const { sockets } = this.#foundation
     const takeover = this.#takeover
-    const server = await openServer(this.#loaded, this.#options, {
+    const opening = openServer(this.#loaded, this.#options, {
       place: 'command',
       sockets: (key, kind, endpoint) => sockets.lend(key, kind, endpoint),
       steering: (own) => ({ ask: (request, asker) => this.#answer(request, asker, own) }),
@@ -191,6 +192,7 @@ export class Service implements Begun {
             },
           }),
     })
+    const server = await loadedInTime(opening)
     if (this.#given.flags.strict) await (await import('./doctor/index.js')).insist(server, this.#given)
     report(server, levelOf(this.#given, this.#loaded))
     server.on('server.state', ({ to }) => {
@@ -211,9 +213,32 @@ export class Service implements Begun {
         return this.#reloads.ask().then(() => ({ state: this.state }))
       case 'report':
         return this.#report(request, own)
+      case 'status':
+        return this.#status(request, own)
       default:
         return (this.#supervision?.target ?? (own as Control)).ask(request, asker)
     }
+  }
+
+  /** The server of this process serves its last connections: it stands among the workers, and in the sums. */
+  #status(request: ControlRequest, own: Control | undefined): unknown {
+    const { target } = this.#supervision ?? {}
+    const server = this.#server
+    if (target === undefined || server === undefined || own === undefined)
+      return (target ?? (own as Control)).ask(request)
+    return (target.ask(request) as Promise<Status>).then((all) => {
+      const former = own.ask(request) as Status
+      const counters: Record<string, number> = { ...all.counters }
+      for (const [name, count] of Object.entries(former.counters)) counters[name] = (counters[name] ?? 0) + count
+      const { pid, uptimeMs, connections } = former
+      const one = { name: FORMER, pid, state: 'draining', uptimeMs, connections, residentBytes: 0, generation: 0 }
+      return {
+        ...all,
+        connections: all.connections + connections,
+        counters,
+        workers: [one, ...(all.workers ?? [])],
+      }
+    })
   }
 
   /** While workers have taken over and the server of this process drains, it is one of those that are asked. */

@@ -15,7 +15,7 @@ import { type Branch, isBranch, type Origin, type Path, Tree } from './tree.js'
 
 export type { Assignment } from './assignments.js'
 export { withoutSecrets } from './check.js'
-export { loadModule } from './load-module.js'
+export { loadModule, loadsNow } from './load-module.js'
 export { atKey, ofListener, withOrigin } from './trace.js'
 export type { Origin } from './tree.js'
 

@@ -21,6 +21,13 @@ export function isFileReference(reference: string): boolean {
   )
 }
 
+/** Modules that are being loaded, by path or package, and since when (`performance.now()`). */
+const loading = new Map<string, number>()
+
+export function loadsNow(): ReadonlyMap<string, number> {
+  return loading
+}
+
 /**
  * Loads a file or a package.
  *
@@ -45,6 +52,8 @@ export async function loadModule(reference: string, from = process.cwd()): Promi
   const isFile = isFileReference(reference)
   const path = isFile ? resolve(from, reference) : undefined
   if (path !== undefined && !existsSync(path)) throw new ConfigError('NOT_FOUND', `there is no file ${path}`, { path })
+  const module = path ?? reference
+  if (!loading.has(module)) loading.set(module, performance.now())
   try {
     if (path === undefined) return await importPackage(reference, from)
     return await (/\.[cm]?ts$/.test(extname(path)) ? importTypeScript(path) : import(pathToFileURL(path).href))
@@ -74,6 +83,8 @@ export async function loadModule(reference: string, from = process.cwd()): Promi
       `${path ?? reference} could not be loaded: ${cause.message}${where ? ` (${where})` : ''}`,
       { cause },
     )
+  } finally {
+    loading.delete(module)
   }
 }
 
