@@ -229,6 +229,10 @@ async function leave({ timeoutMs, serveMs, jitterMs, code = 'SHUTDOWN' }: DrainO
     return
   }
   isLeaving = true
+  if (serveMs !== undefined) {
+    const gone = (k: string, sessions: readonly string[]) => send({ t: 'gone', k, sessions })
+    send({ t: 'sessions', sessions: sockets.retire(gone) })
+  }
   await server?.stop(options)
   const last = () => process.exit(status)
   setTimeout(last, LAST_MS)

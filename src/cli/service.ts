@@ -156,16 +156,17 @@ export class Service implements Begun {
   upgrade(): void {
     const { events, sockets } = this.#foundation
     if (this.#isStopping) return
-    const leave = async () => {
+    const leave = async (tell: (id: string, keys: readonly string[]) => void) => {
       this.#background.handedOn()
       sockets.yieldNames()
       await (this.#server?.takeNames() ?? this.#names)?.release()
       this.#names = undefined
+      sockets.stopHearing()
+      void this.stop(this.#parting)
+      return sockets.handOver(tell)
     }
-    Takeover.begin(events, sockets.inventory(), this.#background.heritage, leave).then(
-      () => void this.stop(this.#parting),
-      () => {},
-    )
+    const deliver = sockets.deliver.bind(sockets)
+    Takeover.begin(events, sockets.inventory(), this.#background.heritage, leave, deliver).catch(() => {})
   }
 
   /** Others serve: those connected here are served on. */
@@ -188,7 +189,7 @@ export class Service implements Begun {
         : {
             namesAreFree: () => {
               sockets.closeUnused()
-              return takeover.ready()
+              return takeover.ready(sockets)
             },
           }),
     })
@@ -270,7 +271,7 @@ export class Service implements Begun {
     await supervision.supervisor.start(count, readyMs)
     if (this.#takeover !== undefined) {
       this.#foundation.sockets.closeUnused()
-      await this.#takeover.ready()
+      await this.#takeover.ready(this.#foundation.sockets)
       if (pidFile !== undefined) removePidFile = writePidFile(pidFile)
     }
     const steering = { ask: (request: ControlRequest, asker?: Asker) => this.#answer(request, asker, undefined) }

@@ -1263,7 +1263,8 @@ export class Session implements Connection, Expiring, Holder {
     this.#frameSince = 0
     this.#reportUnhandled()
     const { host, plan } = this.#scope
-    if (!this.#isDraining || code !== this.#drainCode) {
+    // A stop has its deadline; after a reload others wait for the process to go.
+    if (!this.#isDraining || code !== 'SHUTDOWN') {
       this.#lingerUntil = host.clock.now() + plan.timeouts.lingerMs
       host.deadlines.arm(this, this.#lingerUntil)
     }

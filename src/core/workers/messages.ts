@@ -67,6 +67,9 @@ export type FromWorker =
   /** With the last words of its observers. */
   | ({ readonly t: 'drained'; readonly reports: Readonly<Record<string, unknown>> } & Pong)
   | { readonly t: 'took'; readonly count: number }
+  /** Of datagrams: whose sessions it has, by endpoint, when others take newcomers; and then which of them have ended. */
+  | { readonly t: 'sessions'; readonly sessions: Readonly<Record<string, readonly string[]>> }
+  | { readonly t: 'gone'; readonly k: string; readonly sessions: readonly string[] }
   /** For whoever asked over the control socket. */
   | { readonly t: 'told'; readonly asker: number; readonly line: Readonly<Record<string, unknown>> }
   | { readonly t: 'junk' }
@@ -81,6 +84,7 @@ const MOST_WANTS = 1_024
 const MOST_COUNTERS = 1_024
 const MOST_BUCKETS = 1_024
 const MOST_TAKEN = 65_536
+const MOST_SESSIONS = 1_048_576
 
 /** @returns undefined for what is none of these. */
 export function readMessage(given: unknown): FromWorker | undefined {
@@ -125,6 +129,15 @@ export function readMessage(given: unknown): FromWorker | undefined {
         : undefined
     case 'took':
       return isCount(given.count) && given.count <= MOST_TAKEN ? { t, count: given.count } : undefined
+    case 'sessions': {
+      const { sessions } = given
+      const isRight = isRecord(sessions) && Object.keys(sessions).length <= MOST_WANTS
+      return isRight && Object.values(sessions).every(isSessions) ? { t, sessions: sessions as never } : undefined
+    }
+    case 'gone':
+      return typeof given.k === 'string' && isSessions(given.sessions)
+        ? { t, k: given.k, sessions: given.sessions }
+        : undefined
     case 'junk':
       return { t }
     default:
@@ -138,6 +151,10 @@ function isRecord(value: unknown): value is Record<string, unknown> {
 
 function isCount(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0
+}
+
+function isSessions(value: unknown): value is readonly string[] {
+  return Array.isArray(value) && value.length <= MOST_SESSIONS && value.every((one) => typeof one === 'string')
 }
 
 function isDrain(value: unknown): value is DrainTimes {

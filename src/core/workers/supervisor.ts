@@ -97,6 +97,7 @@ export class Supervisor implements WorkerOwner {
   #delayedUntil = 0
   #endsBy = Number.POSITIVE_INFINITY
   #hurry = () => {}
+  #isHurried = false
 
   constructor(parts: SupervisorParts) {
     this.#parts = parts
@@ -257,7 +258,7 @@ export class Supervisor implements WorkerOwner {
     this.#current = generation
     this.#limits.clear()
     this.#seated.clear()
-    for (const worker of before) holder.unseat(worker)
+    holder.retire(before)
     // One that has been proved may have said since that it will end.
     for (const worker of workers) if (worker.state === 'ready') this.#seat(worker, generation)
     const { reloadMs, timeoutMs, jitterMs } = generation.planned.drain
@@ -321,6 +322,14 @@ export class Supervisor implements WorkerOwner {
 
   changed(): void {
     this.#parts.holder.changed()
+  }
+
+  keeps(worker: Worker, sessions: Readonly<Record<string, readonly string[]>>): void {
+    this.#parts.holder.keep(worker, sessions)
+  }
+
+  forgets(worker: Worker, key: string, sessions: readonly string[]): void {
+    this.#parts.holder.forget(worker, key, sessions)
   }
 
   /** It is about to end by itself, in order. If it serves, another one takes its place already. */
@@ -511,6 +520,7 @@ export class Supervisor implements WorkerOwner {
     } else if (endsBy < this.#endsBy) {
       this.#endsBy = endsBy
       this.#delayedUntil = Math.min(this.#delayedUntil, now + delayMs)
+      this.#isHurried = true
       this.#hurry()
       if (this.#hasDrained) for (const worker of this.#workers) worker.drain(order)
     }
@@ -536,10 +546,11 @@ export class Supervisor implements WorkerOwner {
     await holder.finish()
     const before = this.#parts.counters['drain.forced'] ?? 0
     this.#hasDrained = true
-    const isSooner = this.#endsBy < this.clock.now() + (order.serveMs ?? 0) + order.timeoutMs
+    const isSooner = this.#isHurried
     const sooner = { timeoutMs: Math.max(0, this.#endsBy - this.clock.now()) }
+    if (order.serveMs !== undefined && !isSooner) holder.retire([...seated].filter((one) => one.state === 'ready'))
     for (const worker of [...this.#workers]) {
-      holder.unseat(worker)
+      if (order.serveMs === undefined || isSooner) holder.unseat(worker)
       worker.drain(isSooner ? sooner : order)
     }
     this.#boundBefore()

@@ -49,6 +49,10 @@ export interface WorkerOwner {
   count(name: string, by?: number): void
   /** A limit of connections was reached there, or is no more. */
   changed(worker: Worker): void
+  /** These datagram sessions are its own, by endpoint: it has no newcomers any more. */
+  keeps(worker: Worker, sessions: Readonly<Record<string, readonly string[]>>): void
+  /** Of those, these have ended. */
+  forgets(worker: Worker, key: string, sessions: readonly string[]): void
   /** It serves no newcomers any more, and will end. */
   leaving(worker: Worker): void
   ended(worker: Worker, end: WorkerEnd): void
@@ -343,6 +347,10 @@ export class Worker implements SocketPort {
       case 'took':
         for (let i = 0; i < message.count; i++) this.#given.shift()?.('taken')
         return
+      case 'sessions':
+        return this.#owner.keeps(this, message.sessions)
+      case 'gone':
+        return this.#owner.forgets(this, message.k, message.sessions)
       case 'junk':
         return this.#owner.count('workers.junk')
     }

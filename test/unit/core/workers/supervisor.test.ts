@@ -71,6 +71,11 @@ class FakeHolder implements SocketHolder {
   unseat(port: SocketPort): void {
     this.seated.delete((port as SocketPort & { pid: number }).pid)
   }
+  retire(ports: readonly SocketPort[]): void {
+    for (const port of ports) this.unseat(port)
+  }
+  keep(): void {}
+  forget(): void {}
   keepOnly(): void {}
   changed(): void {}
   async finish(): Promise<void> {}
