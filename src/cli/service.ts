@@ -159,7 +159,8 @@ export class Service implements Begun {
     const leave = async (tell: (id: string, keys: readonly string[]) => void) => {
       this.#background.handedOn()
       sockets.yieldNames()
-      await (this.#server?.takeNames() ?? this.#names)?.release()
+      // Once workers serve they are ours, even if the server of this process has connections left.
+      await (this.#names ?? this.#server?.takeNames())?.release()
       this.#names = undefined
       sockets.stopHearing()
       void this.stop(this.#parting)
