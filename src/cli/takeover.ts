@@ -7,7 +7,7 @@
 import { spawn } from 'node:child_process'
 import { toError, WorkerError } from '../core/errors.js'
 import type { EventHub } from '../core/events.js'
-import type { ServerSockets } from '../transports/socket-holder.js'
+import type { Foundation } from '../supervise.js'
 import { logLine } from './output.js'
 
 // Not of the variables that are settings.
@@ -48,7 +48,7 @@ export class Takeover {
   }
 
   /** In the new program, which serves: waits until the names are free, and takes what the old one has no sessions of. */
-  async ready(sockets: ServerSockets): Promise<void> {
+  async ready(sockets: Foundation['sockets']): Promise<void> {
     if (!process.connected) {
       sockets.takeOver([], () => {})
       return
