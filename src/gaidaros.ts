@@ -26,7 +26,7 @@ import { EventHub } from './core/events.js'
 import { defineHandler, type HandlerDefinition, type HandlerLike, isHandlerDefinition } from './core/handler.js'
 import type { HookedHandler } from './core/hooks.js'
 import type { Server } from './core/lifecycle.js'
-import { defaultServerLimits, drainTimeoutMs } from './core/options.js'
+import { defaultServerLimits, drainOf } from './core/options.js'
 import { writePidFile } from './core/pid-file.js'
 import { cameFrom, sourceOf } from './core/places/handler-source.js'
 import { seedOf } from './core/places/seed.js'
@@ -204,7 +204,7 @@ export async function openServer(
     },
     clock,
     events,
-    drainTimeoutMs: values.drain?.timeoutMs ?? drainTimeoutMs,
+    drain: drainOf(values.drain),
     limits: settle(defaultServerLimits, values.limits),
     descriptors: () => descriptors.look(),
     observers: registry.observers,

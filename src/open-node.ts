@@ -13,7 +13,7 @@ import { ConfigError } from './core/errors.js'
 import type { Executor } from './core/executor.js'
 import { runPlan } from './core/executor-plan.js'
 import type { HandlerDefinition, HandlerPlan, NamedExecutor } from './core/handler.js'
-import { defaultLimits, defaultTimeouts, drainTimeoutMs } from './core/options.js'
+import { defaultLimits, defaultTimeouts, drainOf } from './core/options.js'
 import { writePidFile } from './core/pid-file.js'
 import { cameFrom, sourceOf } from './core/places/handler-source.js'
 import type { PlacedConnection } from './core/places/placed-connection.js'
@@ -190,7 +190,7 @@ export async function openNode({ log = () => {}, ...options }: NodeInput = {}): 
       }
       return self
     },
-    stop({ timeoutMs = values.drain?.timeoutMs ?? drainTimeoutMs } = {}) {
+    stop({ timeoutMs = drainOf(values.drain).timeoutMs } = {}) {
       const leaving = node.leave(timeoutMs)
       if (state === 'draining' || state === 'stopped') return stopped
       state = 'draining'

@@ -12,20 +12,23 @@ import { describe } from './cli/describe.js'
 import { tolerateOutput } from './cli/output.js'
 import { levelOf, report } from './cli/report.js'
 import { optionsOf } from './cli/serve-options.js'
+import { tellLoading } from './cli/still-loading.js'
 import { lastReportsOf } from './core/control/report.js'
 import { type Asker, Control, type ControlRequest } from './core/control.js'
 import { ConfigError, toError } from './core/errors.js'
-import { drainTimeoutMs } from './core/options.js'
+import type { StopOptions } from './core/lifecycle.js'
+import { drainOf } from './core/options.js'
 import { packError } from './core/places/portable-error.js'
 import { isPortable } from './core/places/wire.js'
 import { profileDirectory, startProfile } from './core/profile.js'
 import { TicketSecret } from './core/ticket-secret.js'
 import type { Want } from './core/workers/holder.js'
-import type { Init } from './core/workers/messages.js'
+import type { DrainOrder, Init } from './core/workers/messages.js'
 import { openServer, type PlacedServer, readConfiguration, type ServerOptions } from './gaidaros.js'
 import { SocketsFromSupervisor } from './transports/handed-sockets.js'
 import { KEY_IN_CODE } from './transports/udp-session-key.js'
 import { version } from './version.js'
+import { watchSupervisor } from './worker-watch.js'
 
 type Message = { readonly t: string; readonly [key: string]: unknown }
 type Send = (message: object, handle?: unknown, done?: (error: Error | null) => void) => void
@@ -46,6 +49,8 @@ const ticketSecret = new TicketSecret(new Uint8Array(0))
 /** With which to exit. */
 let status = 0
 let isLeaving = false
+/** Tells the watchdog that the loop goes round although the supervisor is gone. */
+let aliveAlone = () => {}
 
 tolerateOutput()
 process.on('message', (message: Message, handle: unknown) => {
@@ -53,8 +58,9 @@ process.on('message', (message: Message, handle: unknown) => {
   if (!sockets.receive(message, handle)) hear(message, handle)
 })
 process.on('disconnect', () => {
+  aliveAlone()
   // The supervisor is gone: nobody comes any more, and whoever is here is served to the end.
-  void leave({ timeoutMs: server?.configuration.values.drain?.timeoutMs ?? drainTimeoutMs })
+  void leave({ timeoutMs: drainOf(server?.configuration.values.drain).timeoutMs })
 })
 // A signal to the whole group is the supervisor's business: it drains, and tells.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1', 'SIGUSR2'] as const) process.on(signal, () => {})
@@ -107,7 +113,7 @@ function hear(message: Message, handle: unknown): void {
       ticketSecret.set((message.keys as Uint8Array).slice())
       return
     case 'drain':
-      void leave(message as never)
+      void leave(message as unknown as DrainOrder)
       return
   }
 }
@@ -116,6 +122,7 @@ async function begin({ args, seed, slot, ticketKeys: keys }: Init): Promise<void
   ticketSecret.set(keys.slice())
   const given = readArguments(args)
   const options = (seed as ServerOptions | undefined) ?? optionsOf(given)
+  const endTelling = tellLoading()
   const loaded = await readConfiguration(options)
   const { values } = loaded
   const opened = await openServer(loaded, options, {
@@ -124,6 +131,7 @@ async function begin({ args, seed, slot, ticketKeys: keys }: Init): Promise<void
     sockets: (key) => sockets.of(key),
     ticketSecret,
   })
+  endTelling()
   server = opened
   const { control: steered, profile } = values
   const redact = typeof steered === 'object' ? steered.redact : undefined
@@ -161,7 +169,8 @@ async function begin({ args, seed, slot, ticketKeys: keys }: Init): Promise<void
     t: 'planned',
     wants,
     workers: values.workers ?? 1,
-    drainMs: values.drain?.timeoutMs ?? drainTimeoutMs,
+    drain: drainOf(values.drain),
+    handlerMs: handlerMsOf(opened),
     companions: opened.hosted,
     // What the others of this generation shall read, so that all serve the same, whatever becomes of the files.
     seed: seed ?? seedOf(values, options),
@@ -189,6 +198,7 @@ function dataOf(options: object): Record<string, unknown> {
 
 async function serve(): Promise<void> {
   await server?.start()
+  aliveAlone = watchSupervisor()
   const listeners = [...(server?.listeners ?? [])]
   send({ t: 'ready', listeners: listeners.map(({ name, endpoints }) => ({ name, endpoints: endpoints.map(String) })) })
 }
@@ -210,17 +220,35 @@ function fail(thrown: unknown): void {
   setTimeout(() => void leave({ timeoutMs: 0 }), LAST_MS).unref()
 }
 
-async function leave({ timeoutMs, patienceMs = 0 }: { timeoutMs: number; patienceMs?: number }): Promise<void> {
+/** A second order counts where it is the sooner one. */
+async function leave({ timeoutMs, serveMs, jitterMs, code = 'SHUTDOWN' }: DrainOrder): Promise<void> {
+  const options: StopOptions = {
+    timeoutMs,
+    delayMs: 0,
+    code,
+    ...(serveMs !== undefined && { serveMs }),
+    ...(jitterMs !== undefined && { jitterMs }),
+  }
   if (isLeaving) {
-    await server?.stop({ timeoutMs })
+    await server?.stop(options)
     return
   }
   isLeaving = true
-  await server?.stop({ timeoutMs, patienceMs })
+  if (serveMs !== undefined) {
+    const gone = (k: string, sessions: readonly string[]) => send({ t: 'gone', k, sessions })
+    send({ t: 'sessions', sessions: sockets.retire(gone) })
+  }
+  await server?.stop(options)
   const last = () => process.exit(status)
   setTimeout(last, LAST_MS)
   if (process.connected) send({ t: 'drained', ...facts(), reports: lastReports() }, undefined, last)
   else last()
+}
+
+/** The longest that any of its handlers may take for a message. */
+function handlerMsOf({ listeners, configuration }: PlacedServer): number {
+  const longest = Math.max(0, ...[...listeners].map(({ plan }) => plan.timeouts.handlerMs))
+  return Number.isFinite(longest) ? longest : drainOf(configuration.values.drain).timeoutMs
 }
 
 /** What cannot be sent is not said. */

@@ -3,7 +3,7 @@
  *
  * Room: the command line. Standard output: `joined CLUSTER as INSTANCE`, then `ready`. Logs: standard error.
  */
-import { drainTimeoutMs } from '../core/options.js'
+import { drainOf } from '../core/options.js'
 import { printable } from '../core/printable.js'
 import { createNode } from '../node.js'
 import type { Arguments } from './arguments.js'
@@ -25,7 +25,7 @@ export async function node(given: Arguments): Promise<number> {
       get state() {
         return made.state
       },
-      drainMs: made.configuration.values.drain?.timeoutMs ?? drainTimeoutMs,
+      drainMs: drainOf(made.configuration.values.drain).timeoutMs,
       async stop() {
         await made.stop()
       },

@@ -3,7 +3,7 @@
  *
  * Room: the command line. Standard output: a line for each bound endpoint, then `ready`. Logs: standard error.
  */
-import { drainTimeoutMs } from '../core/options.js'
+import { drainOf } from '../core/options.js'
 import { type ConfiguredServer, openServer, readConfiguration } from '../gaidaros.js'
 import { announce } from './announce.js'
 import type { Arguments } from './arguments.js'
@@ -13,15 +13,17 @@ import { type Begun, Endings } from './endings.js'
 import { levelOf, report } from './report.js'
 import { optionsOf } from './serve-options.js'
 import { Service } from './service.js'
+import { loadedInTime, tellLoading } from './still-loading.js'
 
 export async function serve(given: Arguments): Promise<number> {
   // Before anything is loaded: whatever handlers do when they are loaded is done once.
   if (given.flags.daemon === true && theWaiter() === undefined) return detach()
   const endings = new Endings()
   let service: Service | undefined
+  const endTelling = tellLoading()
   try {
     const options = optionsOf(given)
-    const loaded = await readConfiguration(options)
+    const loaded = await loadedInTime(readConfiguration(options))
     if (daemonOf(loaded.values.daemon).detach === true && theWaiter() === undefined) return await detach()
     service = new Service(given, options, loaded)
     endings.begun = service
@@ -33,10 +35,13 @@ export async function serve(given: Arguments): Promise<number> {
       if (endings.isAsked) return endings.status
       service.failed()
       throw error
+    } finally {
+      endTelling()
     }
     await service.ended()
     return endings.status
   } finally {
+    endTelling()
     await service?.close()
     endings.done()
   }
@@ -75,7 +80,7 @@ function begunOf(server: ConfiguredServer): Begun {
     get state() {
       return server.state
     },
-    drainMs: server.configuration.values.drain?.timeoutMs ?? drainTimeoutMs,
+    drainMs: drainOf(server.configuration.values.drain).timeoutMs,
     stop: () => server.stop(),
     reload() {
       for (const listener of server.listeners) void listener.reload()

@@ -8,14 +8,15 @@
 import type { Companions } from '../core/companions.js'
 import type { LoadedConfiguration } from '../core/config/index.js'
 import { lastReportsOf } from '../core/control/report.js'
-import type { Asker, Control, ControlRequest, Reports } from '../core/control.js'
+import type { Asker, Control, ControlRequest, Reports, Status } from '../core/control.js'
 import { endBy } from '../core/control.js'
 import { toError } from '../core/errors.js'
 import type { StopOptions } from '../core/lifecycle.js'
-import { drainTimeoutMs } from '../core/options.js'
+import { type DrainTimes, drainOf } from '../core/options.js'
 import { writePidFile } from '../core/pid-file.js'
 import { dropPrivileges, handOver, idsOf } from '../core/privileges.js'
-import { settleWorkers } from '../core/workers/options.js'
+import { Latest } from '../core/workers/latest.js'
+import { type SettledWorkers, settleWorkers } from '../core/workers/options.js'
 import {
   companionsBeside,
   companionsOf,
@@ -35,18 +36,16 @@ import { Background } from './background.js'
 import type { Begun } from './endings.js'
 import { logLine } from './output.js'
 import { levelOf, report } from './report.js'
+import { loadedInTime } from './still-loading.js'
 import { Takeover } from './takeover.js'
 
 /** Beyond the drain, for workers that are ended by force. */
 const FORCE_MS = 2_000
-/** As a switch between workers: time for a connection to say one more thing and be answered. */
-const PATIENCE_MS = 2_000
 
 /** The server of this process, once workers serve. */
 const FORMER = 'former'
 
 export class Service implements Begun {
-  readonly drainMs: number
   readonly #given: Arguments
   readonly #loaded: LoadedConfiguration
   readonly #options: ServerOptions
@@ -61,6 +60,12 @@ export class Service implements Begun {
   #hosted = ''
   /** Workers are about to take over from the server of this process. */
   #becoming: Promise<unknown> | undefined
+  /** What they will be supervised by. */
+  #raising: Supervision | undefined
+  readonly #reloads = new Latest(
+    () => this.#reloadNow(),
+    () => (this.#raising ?? this.#supervision)?.supervisor.supersede(),
+  )
   #isStopping = false
 
   /** @throws {BindError} when a log file cannot be opened. */
@@ -70,8 +75,6 @@ export class Service implements Begun {
     this.#loaded = loaded
     this.#background = new Background(loaded.values)
     this.#foundation = lay(this.#takeover?.descriptors)
-    const isSupervised = settleWorkers(loaded.values.workers) !== undefined
-    this.drainMs = this.#drainTimeoutMs + (isSupervised ? FORCE_MS : 0)
     const { events } = this.#foundation
     report(events, levelOf(given, loaded))
     events.on('server.state', ({ to }) => {
@@ -79,8 +82,16 @@ export class Service implements Begun {
     })
   }
 
-  get #drainTimeoutMs(): number {
-    return this.#loaded.values.drain?.timeoutMs ?? drainTimeoutMs
+  /** As whoever serves now has read it. */
+  get #drain(): DrainTimes {
+    return this.#supervision?.supervisor.planned?.drain ?? drainOf(this.#loaded.values.drain)
+  }
+
+  /** From a signal to the end. */
+  get drainMs(): number {
+    const { delayMs, timeoutMs } = this.#drain
+    const isSupervised = this.#supervision !== undefined || settleWorkers(this.#loaded.values.workers) !== undefined
+    return delayMs + timeoutMs + (isSupervised ? FORCE_MS : 0)
   }
 
   get state(): string {
@@ -97,7 +108,7 @@ export class Service implements Begun {
   async start(): Promise<void> {
     const workers = settleWorkers(this.#loaded.values.workers)
     if (workers === undefined) await this.#serveHere()
-    else await this.#supervise(workers.count)
+    else await this.#supervise(workers)
     if (this.#server !== undefined) {
       announce(this.#server)
       endWithPeer(this.#server)
@@ -138,23 +149,31 @@ export class Service implements Begun {
   /** SIGHUP. Told by events, whichever way it goes. */
   reload(): void {
     logLine('gaidaros: SIGHUP: reload')
-    this.#reload().catch(() => {})
+    this.#reloads.ask().catch(() => {})
   }
 
   /** SIGUSR2: this program as it now stands on the disk takes over. */
   upgrade(): void {
     const { events, sockets } = this.#foundation
     if (this.#isStopping) return
-    const leave = async () => {
+    const leave = async (tell: (id: string, keys: readonly string[]) => void) => {
       this.#background.handedOn()
       sockets.yieldNames()
-      await (this.#server?.takeNames() ?? this.#names)?.release()
+      // Once workers serve they are ours, even if the server of this process has connections left.
+      await (this.#names ?? this.#server?.takeNames())?.release()
       this.#names = undefined
+      sockets.stopHearing()
+      void this.stop(this.#parting)
+      return sockets.handOver(tell)
     }
-    Takeover.begin(events, sockets.inventory(), this.#background.heritage, leave).then(
-      () => void this.stop({ timeoutMs: this.#drainTimeoutMs, patienceMs: PATIENCE_MS }),
-      () => {},
-    )
+    const deliver = sockets.deliver.bind(sockets)
+    Takeover.begin(events, sockets.inventory(), this.#background.heritage, leave, deliver).catch(() => {})
+  }
+
+  /** Others serve: those connected here are served on. */
+  get #parting(): StopOptions {
+    const { reloadMs, timeoutMs, jitterMs } = this.#drain
+    return { serveMs: reloadMs, timeoutMs, jitterMs, code: 'RELOADED' }
   }
 
   // -- one server in this process ------------------------------------------------------------------------------------
@@ -162,7 +181,7 @@ export class Service implements Begun {
   async #serveHere(): Promise<void> {
     const { sockets } = this.#foundation
     const takeover = this.#takeover
-    const server = await openServer(this.#loaded, this.#options, {
+    const opening = openServer(this.#loaded, this.#options, {
       place: 'command',
       sockets: (key, kind, endpoint) => sockets.lend(key, kind, endpoint),
       steering: (own) => ({ ask: (request, asker) => this.#answer(request, asker, own) }),
@@ -171,10 +190,11 @@ export class Service implements Begun {
         : {
             namesAreFree: () => {
               sockets.closeUnused()
-              return takeover.ready()
+              return takeover.ready(sockets)
             },
           }),
     })
+    const server = await loadedInTime(opening)
     if (this.#given.flags.strict) await (await import('./doctor/index.js')).insist(server, this.#given)
     report(server, levelOf(this.#given, this.#loaded))
     server.on('server.state', ({ to }) => {
@@ -192,12 +212,35 @@ export class Service implements Begun {
       case 'stop':
         return endBy(request, (options) => this.stop(options))
       case 'reload':
-        return this.#reload().then(() => ({ state: this.state }))
+        return this.#reloads.ask().then(() => ({ state: this.state }))
       case 'report':
         return this.#report(request, own)
+      case 'status':
+        return this.#status(request, own)
       default:
         return (this.#supervision?.target ?? (own as Control)).ask(request, asker)
     }
+  }
+
+  /** The server of this process serves its last connections: it stands among the workers, and in the sums. */
+  #status(request: ControlRequest, own: Control | undefined): unknown {
+    const { target } = this.#supervision ?? {}
+    const server = this.#server
+    if (target === undefined || server === undefined || own === undefined)
+      return (target ?? (own as Control)).ask(request)
+    return (target.ask(request) as Promise<Status>).then((all) => {
+      const former = own.ask(request) as Status
+      const counters: Record<string, number> = { ...all.counters }
+      for (const [name, count] of Object.entries(former.counters)) counters[name] = (counters[name] ?? 0) + count
+      const { pid, uptimeMs, connections } = former
+      const one = { name: FORMER, pid, state: 'draining', uptimeMs, connections, residentBytes: 0, generation: 0 }
+      return {
+        ...all,
+        connections: all.connections + connections,
+        counters,
+        workers: [one, ...(all.workers ?? [])],
+      }
+    })
   }
 
   /** While workers have taken over and the server of this process drains, it is one of those that are asked. */
@@ -217,7 +260,7 @@ export class Service implements Begun {
 
   // -- several, in their own -----------------------------------------------------------------------------------------
 
-  async #supervise(count: number): Promise<void> {
+  async #supervise({ count, readyMs }: SettledWorkers): Promise<void> {
     const { values } = this.#loaded
     const { path, pidFile } = controlOf(values.control)
     let removePidFile: (() => void) | undefined
@@ -226,10 +269,10 @@ export class Service implements Begun {
     this.#names = { companions: undefined, release: async () => removePidFile?.() }
     const supervision = this.#begin(false)
     this.#supervision = supervision
-    await supervision.supervisor.start(count)
+    await supervision.supervisor.start(count, readyMs)
     if (this.#takeover !== undefined) {
       this.#foundation.sockets.closeUnused()
-      await this.#takeover.ready()
+      await this.#takeover.ready(this.#foundation.sockets)
       if (pidFile !== undefined) removePidFile = writePidFile(pidFile)
     }
     const steering = { ask: (request: ControlRequest, asker?: Asker) => this.#answer(request, asker, undefined) }
@@ -317,47 +360,37 @@ export class Service implements Begun {
     return supervision
   }
 
-  async #reload(): Promise<unknown> {
-    let result: Promise<unknown> = Promise.resolve()
+  async #reloadNow(): Promise<void> {
+    let result: Promise<void> = Promise.resolve()
     const run = () => {
-      result = this.#reloadOnce().then(() => this.#refreshCompanions())
+      const reloading = this.#supervision?.supervisor.reload() ?? this.#become()
+      result = reloading.then(() => this.#refreshCompanions())
       return result.catch(() => {})
     }
     await this.#background.reloads(run)
-    return result
-  }
-
-  #reloadOnce(): Promise<unknown> {
-    return this.#supervision?.supervisor.reload() ?? this.#become()
+    await result
+    // With the generations of workers that serve their last connections it would be one too many.
+    if ((this.#supervision?.supervisor.before.length ?? 0) >= 2)
+      void this.#server?.stop({ ...this.#parting, serveMs: 0 })
   }
 
   async #become(): Promise<void> {
-    if (this.#becoming !== undefined) {
-      // It may have read already what has changed since: this one follows.
-      await this.#becoming.catch(() => {})
-      await this.#reloadOnce()
-      return
-    }
     const becoming = this.#becomeSupervisor()
     this.#becoming = becoming
-    const leave = await becoming.finally(() => {
+    await becoming.finally(() => {
       this.#becoming = undefined
     })
-    await leave()
   }
 
-  /**
-   * Workers serve from now on, on the same sockets.
-   *
-   * @returns what ends the server of this process: whoever is connected here is served to the end.
-   */
-  async #becomeSupervisor(): Promise<() => Promise<void>> {
+  /** Workers serve from now on, on the same sockets; whoever is connected here is served on. */
+  async #becomeSupervisor(): Promise<void> {
     const server = this.#server
     if (server?.state !== 'ready' || this.#isStopping) throw new Error(`a server that is ${this.state} is not reloaded`)
     const { events, sockets, counters } = this.#foundation
     const began = performance.now()
     events.emit('reload.started', { generation: 1 })
     const supervision = this.#begin(true)
+    this.#raising = supervision
     try {
       sockets.recall()
       await supervision.supervisor.start()
@@ -369,6 +402,8 @@ export class Service implements Begun {
       sockets.keepOnly(undefined)
       events.emit('reload.failed', { error })
       throw error
+    } finally {
+      this.#raising = undefined
     }
     const { plugins = [] } = this.#loaded.values
     this.#hosted = textOf(chosenOf(plugins, server.hosted))
@@ -378,12 +413,15 @@ export class Service implements Begun {
     const workers = supervision.supervisor.workers.length
     events.emit('reload.finished', { generation: 1, workers, durationMs: Math.round(performance.now() - began) })
     counters.reloads = (counters.reloads ?? 0) + 1
-    return async () => {
-      await server.stop({ timeoutMs: this.#drainTimeoutMs, patienceMs: PATIENCE_MS })
-      supervision.supervisor.remember(`${process.pid}`, FORMER, lastReportsOf(server))
-      for (const [name, count] of Object.entries(server.counters)) counters[name] = (counters[name] ?? 0) + count
-      this.#server = undefined
-    }
+    void this.#part(server, supervision)
+  }
+
+  async #part(server: PlacedServer, { supervisor }: Supervision): Promise<void> {
+    const { counters } = this.#foundation
+    await server.stop(this.#parting)
+    supervisor.remember(`${process.pid}`, FORMER, lastReportsOf(server))
+    for (const [name, count] of Object.entries(server.counters)) counters[name] = (counters[name] ?? 0) + count
+    this.#server = undefined
   }
 }
 

@@ -7,6 +7,7 @@
 import { spawn } from 'node:child_process'
 import { toError, WorkerError } from '../core/errors.js'
 import type { EventHub } from '../core/events.js'
+import type { Foundation } from '../supervise.js'
 import { logLine } from './output.js'
 
 // Not of the variables that are settings.
@@ -17,6 +18,11 @@ const FIRST = 4
 const READY_MS = 30_000
 /** For the old one to let go of its names. */
 const GO_MS = 5_000
+
+/** What the old program says last: whose sessions of datagrams it has, by address. */
+interface Go {
+  readonly sessions?: readonly { readonly id: string; readonly keys: readonly string[] }[]
+}
 
 interface Passed {
   readonly id: string
@@ -41,34 +47,53 @@ export class Takeover {
     return new Takeover(JSON.parse(text) as Passed[])
   }
 
-  /** In the new program, which serves: waits until the names are free. */
-  async ready(): Promise<void> {
-    if (!process.connected) return
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, GO_MS)
-      const done = () => {
+  /** In the new program, which serves: waits until the names are free, and takes what the old one has no sessions of. */
+  async ready(sockets: Foundation['sockets']): Promise<void> {
+    if (!process.connected) {
+      sockets.takeOver([], () => {})
+      return
+    }
+    const said = await new Promise<Go>((resolve) => {
+      const timer = setTimeout(() => resolve({}), GO_MS)
+      const done = (go: Go = {}) => {
         clearTimeout(timer)
-        resolve()
+        resolve(go)
       }
-      process.once('message', done)
-      process.once('disconnect', done)
+      process.once('message', (go) => done(go as Go))
+      process.once('disconnect', () => done())
       process.send?.({ t: 'ready' })
     })
-    if (process.connected) process.disconnect()
+    const sessions = said.sessions ?? []
+    const elder = sockets.takeOver(sessions, (id, socket, batch, done) => {
+      if (process.connected) process.send?.({ t: 'u', id, i: socket, d: batch }, undefined, {}, () => done())
+      else done()
+    })
+    if (sessions.length === 0) {
+      if (process.connected) process.disconnect()
+      return
+    }
+    process.on('message', ({ t, id, keys }: { t?: string; id?: string; keys?: string[] }) => {
+      if (t === 'gone' && id !== undefined && keys !== undefined) elder.ended(id, keys)
+    })
+    process.on('disconnect', () => elder.gone())
+    if (!process.connected) elder.gone()
+    process.channel?.unref()
   }
 
   /**
    * In the old program: starts the new one.
    *
    * @param heritage - Of the environment: what this process has taken out of its own.
-   * @param leaveNames - The new one wants them.
+   * @param leave - The new one wants the names, and is told whose sessions of datagrams stay here. @returns those.
+   * @param deliver - Takes what the new one has heard for them.
    * @throws {WorkerError} it did not get ready; this one goes on.
    */
   static async begin(
     events: EventHub,
     inventory: readonly Passed[],
     heritage: NodeJS.ProcessEnv,
-    leaveNames: () => Promise<void>,
+    leave: (tell: (id: string, keys: readonly string[]) => void) => Promise<NonNullable<Go['sessions']>>,
+    deliver: (id: string, socket: number, batch: readonly unknown[]) => void,
   ): Promise<void> {
     if (isUnderWay) {
       logLine('gaidaros: SIGUSR2: another program is taking over already')
@@ -80,6 +105,8 @@ export class Takeover {
     const passed = inventory.map(({ id, descriptors }) => ({ id, descriptors: descriptors.map(() => next++) }))
     const child = spawn(process.execPath, [...process.execArgv, ...process.argv.slice(1)], {
       stdio: ['inherit', 'inherit', 'inherit', 'ipc', ...inventory.flatMap(({ descriptors }) => descriptors)],
+      // Datagrams stay bytes on the way.
+      serialization: 'advanced',
       env: { ...process.env, ...heritage, [VARIABLE]: JSON.stringify(passed) },
     })
     const pid = child.pid ?? 0
@@ -105,9 +132,15 @@ export class Takeover {
       events.emit('upgrade.failed', { error: toError(thrown) })
       throw thrown
     }
-    await leaveNames()
+    const tell = (id: string, keys: readonly string[]) => {
+      if (child.connected) child.send({ t: 'gone', id, keys }, () => {})
+    }
+    const sessions = await leave(tell)
+    child.on('message', ({ t, id, i, d }: { t?: string; id?: string; i?: number; d?: unknown[] }) => {
+      if (t === 'u') deliver(String(id), Number(i), d ?? [])
+    })
     if (child.connected) {
-      child.send({ t: 'go' })
+      child.send({ t: 'go', sessions }, () => {})
       child.unref()
       child.channel?.unref()
     }

@@ -6,7 +6,7 @@
  */
 import type { Endpoint } from './endpoint.js'
 import type { CodecRef, HandlerLike, MiddlewareRef, Named, NamedExecutor } from './handler.js'
-import type { Limits, ServerLimits, SocketOptions, Timeouts, TlsOptions } from './options.js'
+import type { DrainTimes, Limits, ServerLimits, SocketOptions, Timeouts, TlsOptions } from './options.js'
 import type { AnyPlugin, Layer, Protocol } from './plugin.js'
 import type { WorkersSetting } from './workers/options.js'
 
@@ -15,6 +15,7 @@ export type Limit = number | 'unlimited'
 export type LimitOptions = { readonly [K in keyof Limits]?: Limits[K] extends number ? Limit : Limits[K] }
 /** At the top: every listener's defaults, and what the whole server is held to. */
 export type TopLimitOptions = LimitOptions & { readonly [K in keyof ServerLimits]?: Limit }
+export type DrainOptions = Readonly<Partial<DrainTimes>>
 export type TimeoutOptions = { readonly [K in keyof Timeouts]?: Limit }
 /** Transports of third parties may take further keys here; each transport refuses those it does not know. */
 export type SocketOption = Partial<SocketOptions> & Readonly<Record<string, unknown>>
@@ -127,7 +128,8 @@ export interface Configuration extends SharedOptions {
   readonly node?: NodeOptions
   /** Server processes: how many, or that and how they share; see docs/guide/workers.md. Started by `gaidaros serve`. */
   readonly workers?: WorkersSetting
-  readonly drain?: { readonly timeoutMs?: number }
+  /** How long connections have, at a stop and after a reload; see docs/guide/lifecycle.md. */
+  readonly drain?: DrainOptions
   /** Off unless asked for. */
   readonly control?: boolean | string | ControlOptions
   /** How `gaidaros serve` runs as a service; `true` is `{ detach: true }`. Of these, a server in code has `user` and `group`. */

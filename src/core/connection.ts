@@ -10,10 +10,13 @@ import type { FeatureToken } from './feature.js'
 /** `opening`: connection middleware and `@OnOpen` run. `peer-ended`: the peer finished its side. `ending`: we did. */
 export type ConnectionState = 'opening' | 'open' | 'peer-ended' | 'ending' | 'closed'
 
+/** Why a drain ends connections: the server stops, or a reload or an upgrade has put others in its place. */
+export type DrainCode = 'SHUTDOWN' | 'RELOADED'
+
 /** Why a connection is over; each connection has exactly one. */
 export interface CloseReason {
   /**
-   * `ENDED` (orderly), `SHUTDOWN` (drained), an error's code (`RESET`, `IDLE_TIMEOUT`, `SLOW_PEER`, `TOO_LARGE`,
+   * `ENDED` (orderly), `SHUTDOWN` (the server stopped), `RELOADED` (another generation serves now), an error's code (`RESET`, `IDLE_TIMEOUT`, `SLOW_PEER`, `TOO_LARGE`,
    * `HANDLER_FAILED` ...), or what the application gave to `close` or `abort`.
    */
   readonly code: string

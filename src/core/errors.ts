@@ -132,8 +132,8 @@ export type WorkerErrorCode =
   | 'DIFFERS' // it read another configuration than the first worker of the same start or reload
   | 'BUSY' // another reload or upgrade is under way
 
-/** The server is ending: at the drain deadline, for whatever was still running. */
-export class ShutdownError extends GaidarosError<'SHUTDOWN'> {}
+/** The server is ending, or another generation serves (`RELOADED`): at the drain deadline, for whatever was still running. */
+export class ShutdownError extends GaidarosError<'SHUTDOWN' | 'RELOADED'> {}
 
 /** Turns anything thrown into an Error, keeping what it was. */
 export function toError(thrown: unknown): Error {

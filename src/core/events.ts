@@ -107,13 +107,13 @@ export interface Events {
   'workers.recovered': { readonly workers: number }
   /** The configuration and handlers are read again, in new workers. */
   'reload.started': { readonly generation: number }
-  /** The new workers serve; those before drain. */
+  /** The new workers serve; those before go on with the connections that they have. */
   'reload.finished': { readonly generation: number; readonly workers: number; readonly durationMs: number }
   /** Everything stays as it was; the error says why. */
   'reload.failed': { readonly error: Error }
   /** Another program was started to take over the sockets. */
   'upgrade.started': { readonly pid: number }
-  /** It serves; this one drains. */
+  /** It serves; this one goes on with the connections that it has. */
   'upgrade.finished': { readonly pid: number; readonly durationMs: number }
   /** It did not get ready; this one goes on. */
   'upgrade.failed': { readonly error: Error }

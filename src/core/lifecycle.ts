@@ -7,7 +7,7 @@
 import type { AdmissionLimits } from './admission.js'
 import type { Alarm } from './alarms.js'
 import type { ListenerOptions } from './configuration.js'
-import type { Connection } from './connection.js'
+import type { Connection, DrainCode } from './connection.js'
 import type { LatencyRecorder } from './control/latency.js'
 import type { Endpoint } from './endpoint.js'
 import type { EventSource } from './events.js'
@@ -26,10 +26,19 @@ export interface StopOptions {
   /** Milliseconds that connections have to finish; default: the configuration's `drain.timeoutMs`, 15 s. 0 cuts at once. */
   readonly timeoutMs?: number
   /**
-   * Milliseconds within which a connection may send one more message: it is ended together with the answer, so that a peer
-   * which waits for answers loses nothing. Default 0: ended as soon as what it sent is answered.
+   * Milliseconds in which newcomers are still let in, before anything is ended; the state is `draining` already, so that
+   * whoever asks is told. Default: the configuration's `drain.delayMs`, 0; none when `timeoutMs` is 0.
    */
-  readonly patienceMs?: number
+  readonly delayMs?: number
+  /** Milliseconds over which the ends of connections are spread; default: `drain.jitterMs`, 0. At most half of `timeoutMs`. */
+  readonly jitterMs?: number
+  /**
+   * Milliseconds for which those connected are served on before the drain begins; nobody new is let in. Default 0. A reload
+   * ends those who served before it so (`drain.reloadMs`).
+   */
+  readonly serveMs?: number
+  /** Of the reason that connections are closed with. Default `SHUTDOWN`. */
+  readonly code?: DrainCode
 }
 
 export interface ListenerHandle {

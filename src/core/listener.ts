@@ -7,7 +7,7 @@ import { Admission, type AdmissionLimits, checkLive } from './admission.js'
 import { type Alarms, Threshold } from './alarms.js'
 import { Arrivals } from './arrivals.js'
 import { ofListener } from './config/trace.js'
-import type { CloseReason } from './connection.js'
+import type { CloseReason, DrainCode } from './connection.js'
 import type { LatencyRecorder } from './control/latency.js'
 import type { Endpoint } from './endpoint.js'
 import {
@@ -76,7 +76,7 @@ export class ServerListener implements ListenerHandle, Doorkeeper {
   /** Zero: newcomers are taken at once. */
   #waits = 0
   #drainBy: Date | undefined
-  #patienceMs = 0
+  #drainCode: DrainCode = 'SHUTDOWN'
   /** `handle()` has its one connection. */
   #isTaken = false
 
@@ -185,11 +185,16 @@ export class ServerListener implements ListenerHandle, Doorkeeper {
   }
 
   /** Ends each connection in order; newcomers that were in the kernel's queue too. */
-  drain(deadline: Date, patienceMs = 0): void {
+  drain(deadline: Date, code: DrainCode = 'SHUTDOWN'): void {
     this.#drainBy = deadline
-    this.#patienceMs = patienceMs
+    this.#drainCode = code
     this.#arrivals.drain(deadline.getTime() - Date.now())
-    for (const session of this.sessions) session.drain(deadline, patienceMs)
+    for (const session of this.sessions) session.drain(deadline, code)
+  }
+
+  /** Ends those in order whom nobody but us knows to be there: peers of datagrams. */
+  drainDatagrams(deadline: Date, code: DrainCode): void {
+    for (const session of this.sessions) if (!session.isReliable) session.drain(deadline, code)
   }
 
   /** Resolves when it is empty. */
@@ -343,7 +348,7 @@ export class ServerListener implements ListenerHandle, Doorkeeper {
       this.#isTaken = true
       for (const listener of this.#bound) listener.pause()
     }
-    if (this.#drainBy !== undefined) session.drain(this.#drainBy, this.#patienceMs)
+    if (this.#drainBy !== undefined) session.drain(this.#drainBy, this.#drainCode)
   }
 
   forget(session: Session, reason: CloseReason): void {

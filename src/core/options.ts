@@ -383,7 +383,43 @@ export const socketRows: { readonly [K in keyof SocketOptions]: OptionRow } = {
   multicast: { default: undefined, unit: 'choice', why: 'Groups to join, ttl, loopback, interface.' },
 }
 
-export const drainTimeoutMs = 15_000
+/** How a server ends, and how a reload or an upgrade ends those who served before it. Milliseconds. */
+export interface DrainTimes {
+  timeoutMs: number
+  reloadMs: number
+  delayMs: number
+  jitterMs: number
+  udpMs: number
+}
+
+export const drainRows: { readonly [K in keyof DrainTimes]: OptionRow } = {
+  timeoutMs: {
+    default: 15_000,
+    unit: 'ms',
+    counter: 'drain.forced',
+    why: 'That connections have to finish once they are asked to; whoever is left is cut.',
+  },
+  reloadMs: {
+    default: 300_000,
+    unit: 'ms',
+    why: 'After a reload or an upgrade those who served before go on with their connections, idle or busy, for at most so long; then they drain, with the close code `RELOADED`.',
+  },
+  delayMs: {
+    default: 0,
+    unit: 'ms',
+    why: 'Of a stop: not ready, and still accepting, before anything is ended. For balancers that look seconds later.',
+  },
+  jitterMs: {
+    default: 0,
+    unit: 'ms',
+    why: 'Over which a drain spreads the ends of connections, so that peers do not come back in one moment; at most half of `timeoutMs`.',
+  },
+  udpMs: {
+    default: 30_000,
+    unit: 'ms',
+    why: 'After a reload or an upgrade a UDP peer stays with the process that has its session, until that ends or for so long.',
+  },
+}
 
 const defaultsOf = <T>(rows: { readonly [K in keyof T]: OptionRow }): T =>
   Object.fromEntries(Object.entries(rows).map(([key, row]) => [key, (row as OptionRow).default])) as T
@@ -391,3 +427,10 @@ const defaultsOf = <T>(rows: { readonly [K in keyof T]: OptionRow }): T =>
 export const defaultLimits: Readonly<Limits> = Object.freeze(defaultsOf<Limits>(limitRows))
 export const defaultTimeouts: Readonly<Timeouts> = Object.freeze(defaultsOf<Timeouts>(timeoutRows))
 export const defaultServerLimits: Readonly<ServerLimits> = Object.freeze(defaultsOf<ServerLimits>(serverLimitRows))
+export const defaultDrain: Readonly<DrainTimes> = Object.freeze(defaultsOf<DrainTimes>(drainRows))
+
+/** As configured, defaults filled in. */
+export function drainOf(given: Partial<DrainTimes> | undefined): DrainTimes {
+  const said = Object.entries(given ?? {}).filter(([, value]) => value !== undefined)
+  return { ...defaultDrain, ...Object.fromEntries(said) }
+}

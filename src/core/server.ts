@@ -7,7 +7,7 @@
 import type { Alarm } from './alarms.js'
 import type { Clock } from './clock.js'
 import type { ListenerOptions } from './configuration.js'
-import type { CloseReason, Connection } from './connection.js'
+import type { CloseReason, Connection, DrainCode } from './connection.js'
 import { Counters } from './counters.js'
 import { Deadlines } from './deadlines.js'
 import { ConfigError, ShutdownError, toError, WiringError } from './errors.js'
@@ -16,7 +16,7 @@ import type { Executor } from './executor.js'
 import type { ListenerHandle, Listeners, Server, ServerState, StopOptions } from './lifecycle.js'
 import { ServerListener } from './listener.js'
 import type { Observer } from './observer.js'
-import type { ServerLimits } from './options.js'
+import type { DrainTimes, ServerLimits } from './options.js'
 import type { ListenerPlan } from './plan.js'
 import { type LiveServerLimits, ServerRoom } from './server-room.js'
 import type { Session, SessionHost } from './session.js'
@@ -29,8 +29,8 @@ export interface ServerParts {
   plan(name: string, options: ListenerOptions): Promise<ListenerPlan>
   readonly clock: Clock
   readonly events: EventHub
-  /** Default of `stop`, in milliseconds. */
-  readonly drainTimeoutMs: number
+  /** Defaults of `stop`. */
+  readonly drain: Readonly<DrainTimes>
   readonly limits: Readonly<ServerLimits>
   /** Descriptors of this process, where a transport can tell. */
   readonly descriptors: DescriptorCount
@@ -46,6 +46,8 @@ export interface ServerParts {
 
 /** After the deadline links get this long to confirm their reset; then they are given up. */
 const FORCED_CLOSE_MS = 1_000
+/** Between two steps of a drain that is spread. */
+const SPREAD_STEP_MS = 10
 /** The longest delay of a Node timer. */
 const LONGEST_MS = 2 ** 31 - 1
 
@@ -63,8 +65,13 @@ export class GaidarosServer implements Server {
   #resolveStopped: () => void = () => {}
   #starting: Promise<this> | undefined
   #stopping: Promise<void> | undefined
+  /** When connections begin to be ended, and when whoever is left is cut; both may be moved nearer. */
+  #drainAt = Number.POSITIVE_INFINITY
   #deadline = Number.POSITIVE_INFINITY
-  #hurry: (() => void) | undefined
+  #code: DrainCode = 'SHUTDOWN'
+  /** Nobody new is let in any more. */
+  #isUnbound = false
+  readonly #hurries = new Set<() => void>()
   #isHandling = false
   #handled: ((wasAnswered: boolean) => void) | undefined
   #nextId = 0
@@ -280,10 +287,11 @@ export class GaidarosServer implements Server {
       const known = [...this.#listeners.keys()].join(', ') || 'none'
       throw new WiringError('BAD_OPTION', `there is no listener \`${name}\`; known: ${known}`, { name })
     }
-    const timeoutMs = options.timeoutMs ?? this.#parts.drainTimeoutMs
+    const timeoutMs = options.timeoutMs ?? this.#parts.drain.timeoutMs
     const unbound = listener.unbind()
-    listener.drain(new Date(Date.now() + timeoutMs))
-    await this.#untilGone([listener], this.#host.clock.now() + timeoutMs)
+    listener.drain(new Date(Date.now() + timeoutMs), options.code)
+    const deadline = this.#host.clock.now() + timeoutMs
+    await this.#untilGone([listener], () => Math.min(deadline, this.#deadline))
     listener.forceClose()
     await unbound
     this.#listeners.delete(name)
@@ -292,52 +300,99 @@ export class GaidarosServer implements Server {
   // -- stop ----------------------------------------------------------------------------------------------------------
 
   stop(options: StopOptions = {}): Promise<void> {
-    const timeoutMs = Math.min(options.timeoutMs ?? this.#parts.drainTimeoutMs, LONGEST_MS)
-    const deadline = this.#host.clock.now() + timeoutMs
-    if (this.#stopping !== undefined) {
-      if (deadline < this.#deadline) {
-        this.#deadline = deadline
-        this.#hurry?.()
+    const { drain, clock } = this.#parts
+    const timeoutMs = Math.min(options.timeoutMs ?? drain.timeoutMs, LONGEST_MS)
+    const delaysNot = this.#isUnbound || options.serveMs !== undefined || options.timeoutMs === 0
+    const delayMs = options.delayMs ?? (delaysNot ? 0 : drain.delayMs)
+    const beforeMs = Math.min(delayMs + (options.serveMs ?? 0), LONGEST_MS)
+    const drainAt = clock.now() + beforeMs
+    const deadline = drainAt + timeoutMs
+    if (this.#stopping === undefined) {
+      this.#drainAt = drainAt
+      this.#deadline = deadline
+      this.#code = options.code ?? 'SHUTDOWN'
+      const jitterMs = Math.min(options.jitterMs ?? drain.jitterMs, timeoutMs / 2)
+      this.#stopping = this.#stop(delayMs, jitterMs)
+    } else if (deadline < this.#deadline) {
+      if (drainAt < this.#drainAt) {
+        this.#drainAt = drainAt
+        this.#code = options.code ?? 'SHUTDOWN'
       }
-      return this.#stopping
+      this.#deadline = deadline
+      for (const hurry of this.#hurries) hurry()
     }
-    this.#deadline = deadline
-    this.#stopping = this.#stop(timeoutMs, Math.min(options.patienceMs ?? 0, timeoutMs))
     return this.#stopping
   }
 
-  async #stop(timeoutMs: number, patienceMs: number): Promise<void> {
+  async #stop(delayMs: number, jitterMs: number): Promise<void> {
     if (this.#state === 'stopped') return
     if (this.#starting !== undefined) await this.#starting.catch(() => {})
     if ((this.#state as ServerState) === 'stopped') return
     const { clock, events } = this.#parts
     const listeners = [...this.#listeners.values()]
-    const began = clock.now()
     const wasReady = this.#state === 'ready'
-    // 1. Not ready any more, before anything else is seen.
-    this.#enter('draining')
-    const date = new Date(Date.now() + timeoutMs)
-    if (wasReady) events.emit('drain.started', { deadline: date, connections: this.connections.size })
+    // 1. Not ready any more, before anything else is seen; who was sent here meanwhile is let in.
+    if (delayMs > 0) {
+      this.#enter('draining')
+      if (wasReady) await this.#until(undefined, () => this.#drainAt)
+    }
     // 2. Nobody new, once the kernel's queue is accepted. Datagram listeners free their address with their last peer.
+    this.#isUnbound = true
     const unbound = Promise.all(listeners.map((listener) => listener.unbind()))
-    // 3. Connections end, each when what it sent is answered.
-    for (const listener of listeners) listener.drain(date, patienceMs)
-    await Promise.race([unbound, this.#untilGone(listeners, this.#deadline)])
-    await this.#untilGone(listeners, this.#deadline)
-    // 4. The deadline: whoever is left is cut, and counted.
+    // 3. Those connected are served on, where others let newcomers in.
+    if (wasReady && delayMs === 0) await this.#serveOn(listeners)
+    // 4. Connections end, each when what it sent is answered.
+    const began = clock.now()
+    if ((this.#state as ServerState) !== 'draining') this.#enter('draining')
+    const date = new Date(Date.now() + Math.max(0, this.#deadline - began))
+    if (wasReady) events.emit('drain.started', { deadline: date, connections: this.connections.size })
+    if (jitterMs > 0) void this.#drainSpread(listeners, date, jitterMs)
+    else for (const listener of listeners) listener.drain(date, this.#code)
+    await Promise.race([unbound, this.#untilGone(listeners, () => this.#deadline)])
+    await this.#untilGone(listeners, () => this.#deadline)
+    // 5. The deadline: whoever is left is cut, and counted.
     let forced = 0
     for (const listener of listeners) forced += listener.forceClose()
     for (let i = 0; i < forced; i++) this.#host.count('drain.forced')
     this.#deadline = clock.now() + FORCED_CLOSE_MS
-    await this.#untilGone(listeners, this.#deadline)
+    await this.#untilGone(listeners, () => this.#deadline)
     await unbound
     await this.#drainExecutors(listeners)
-    // 5. What was constructed goes after them: close hooks may have needed it. Who observes goes last.
+    // 6. What was constructed goes after them: close hooks may have needed it. Who observes goes last.
     await this.#release()
     if (wasReady) events.emit('drain.finished', { forced, durationMs: Math.round(clock.now() - began) })
     await this.#endObservers()
     this.#enter('stopped')
     this.#resolveStopped()
+  }
+
+  /** Until the last connection has ended, or the drain is due. Peers of datagrams have `drain.udpMs`: then others take them. */
+  async #serveOn(listeners: readonly ServerListener[]): Promise<void> {
+    const { clock, drain } = this.#parts
+    const cancel = clock.after(drain.udpMs, () => {
+      const date = new Date(Date.now() + drain.timeoutMs)
+      for (const listener of listeners) listener.drainDatagrams(date, this.#code)
+    })
+    await this.#untilGone(listeners, () => this.#drainAt)
+    cancel()
+  }
+
+  /** Each connection is asked to end at a moment of its own, so that not all peers come back in one. */
+  async #drainSpread(listeners: readonly ServerListener[], deadline: Date, jitterMs: number): Promise<void> {
+    const { clock } = this.#parts
+    const sessions = [...this.connections] as Session[]
+    const began = clock.now()
+    const stepMs = Math.max(SPREAD_STEP_MS, jitterMs / sessions.length)
+    const until = this.#deadline
+    for (let next = 0; next < sessions.length; ) {
+      // Whoever asks for a sooner end gets it.
+      const share = this.#deadline < until ? 1 : (clock.now() - began + stepMs) / jitterMs
+      for (const due = Math.min(sessions.length, Math.ceil(sessions.length * share)); next < due; next++)
+        sessions[next]?.drain(deadline, this.#code)
+      const nextAt = clock.now() + stepMs
+      await this.#until(undefined, () => (this.#deadline < until ? 0 : nextAt))
+    }
+    for (const listener of listeners) listener.drain(deadline, this.#code)
   }
 
   /** After the last connection; what still runs there has {@link FORCED_CLOSE_MS}. */
@@ -347,29 +402,36 @@ export class GaidarosServer implements Server {
     await Promise.all([...executors].map((executor: Executor) => executor.drain(deadline)))
   }
 
-  /** Resolves when the listeners have nobody left, or at the deadline, which may be moved nearer meanwhile. */
-  async #untilGone(listeners: readonly ServerListener[], firstDeadline: number): Promise<void> {
-    const gone = Promise.all(listeners.map((listener) => listener.untilEmpty())).then(() => true)
-    let deadline = firstDeadline
+  /** Resolves when the listeners have no connection left, or when it is due. */
+  #untilGone(listeners: readonly ServerListener[], due: () => number): Promise<void> {
+    const gone = Promise.all(listeners.map((listener) => listener.untilEmpty()))
+    return this.#until(gone, due)
+  }
+
+  /** @param due - By the clock; looked at again when somebody hurries. */
+  async #until(done: Promise<unknown> | undefined, due: () => number): Promise<void> {
     for (;;) {
-      const left = deadline - this.#host.clock.now()
+      const left = due() - this.#host.clock.now()
+      if (left <= 1 && done === undefined) return
       let cancel = () => {}
-      const due = new Promise<false>((resolve) => {
-        const cancelTimer = this.#host.clock.after(Math.max(0, left), () => resolve(false))
+      const isDue = new Promise<false>((resolve) => {
+        const hurry = () => resolve(false)
+        // What is due already waits for no clock.
+        const immediate = left <= 0 ? setImmediate(hurry) : undefined
+        const cancelTimer =
+          left <= 0 ? () => clearImmediate(immediate) : this.#host.clock.after(Math.min(left, LONGEST_MS), hurry)
         // The clock's timers let the process end; a drain that is under way must not be cut short by that.
         const keepAlive = setInterval(() => {}, LONGEST_MS)
+        this.#hurries.add(hurry)
         cancel = () => {
           cancelTimer()
           clearInterval(keepAlive)
+          this.#hurries.delete(hurry)
         }
-        this.#hurry = () => resolve(false)
       })
-      const isGone = await Promise.race([gone, due])
+      const isDone = await (done === undefined ? isDue : Promise.race([done, isDue]))
       cancel()
-      this.#hurry = undefined
-      if (isGone) return
-      if (this.#stopping !== undefined) deadline = Math.min(deadline, this.#deadline)
-      if (deadline <= this.#host.clock.now() + 1) return
+      if (isDone || due() <= this.#host.clock.now() + 1) return
     }
   }
 

@@ -14,7 +14,7 @@ import { Attributes } from './attributes.js'
 import type { Holder, MemoryBudget } from './budget.js'
 import type { Clock } from './clock.js'
 import type { CodecContext, FrameReader } from './codec.js'
-import type { CloseReason, Connection, ConnectionState, ConnectionStats } from './connection.js'
+import type { CloseReason, Connection, ConnectionState, ConnectionStats, DrainCode } from './connection.js'
 import type { Bucket, Deadlines, Expiring } from './deadlines.js'
 import { agreed, type Candidate, detect } from './detection.js'
 import { ConnectionStream } from './duplex.js'
@@ -193,8 +193,8 @@ export class Session implements Connection, Expiring, Holder {
   /** When the first byte of the unfinished frame came; 0: there is none. */
   #frameSince = 0
   #isDraining = false
-  /** Its last answer is held back for the moment in which the end can go with it. */
-  #isParting = false
+  /** With which a drain ends it. */
+  #drainCode: DrainCode = 'SHUTDOWN'
   #isFlushQueued = false
 
   readonly id: string
@@ -207,8 +207,6 @@ export class Session implements Connection, Expiring, Holder {
   /** The peer finished before we did. */
   #wasPeerFirst = false
   #wasPeerEndTold = false
-  /** Of messages: in a patient drain, how many had come at its beginning; undefined: nothing is waited for. */
-  #patientFrom: number | undefined
   #discarded = 0
   /** It is not known yet what the peer speaks. */
   #isDetecting = false
@@ -292,6 +290,10 @@ export class Session implements Connection, Expiring, Holder {
   }
   get remote(): Endpoint | undefined {
     return this.#link.remote
+  }
+  /** @internal Its transport keeps what it takes; where it does not (UDP) a peer is only known by being heard. */
+  get isReliable(): boolean {
+    return this.#scope.capabilities.reliable
   }
   get transport(): string {
     return this.#scope.transport
@@ -1254,7 +1256,7 @@ export class Session implements Connection, Expiring, Holder {
   }
 
   #flush(): void {
-    if (this.#outbox.gathered === 0 || this.#isParting) return
+    if (this.#outbox.gathered === 0) return
     if (this.#isClosed || this.#hasEnded) return this.#loseGathered()
     // What waited before this write decides: one large reply to a good reader is no slow peer.
     const waiting = this.#link.buffered
@@ -1452,8 +1454,6 @@ export class Session implements Connection, Expiring, Holder {
 
   #endOurSide(): void {
     if (!this.#canWrite) return
-    // The end goes now, and the answer that is held back for it as well.
-    this.#isParting = false
     this.#flush()
     if (!this.#canWrite) return
     this.#hasEnded = true
@@ -1469,7 +1469,6 @@ export class Session implements Connection, Expiring, Holder {
   #finish(code: string, by: CloseReason['by'], error?: Error): void {
     if (this.#isClosed || this.#isDiscarding) return
     this.#ending = undefined
-    this.#isParting = false
     this.#flush()
     if (this.#isClosed || this.#isDiscarding) return
     this.#reason ??= error === undefined ? { code, by } : { code, by, error }
@@ -1942,10 +1941,15 @@ export class Session implements Connection, Expiring, Holder {
 
   // -- drain and close -----------------------------------------------------------------------------------------------
 
-  /** The server (or this listener) is ending: what was received whole is handled, then the connection is ended. */
-  drain(deadline: Date, patienceMs = 0): void {
+  /**
+   * The server (or this listener) is ending: what was received whole is handled, then the connection is ended.
+   *
+   * @param code - Of the reason that handler, peer and counters are told.
+   */
+  drain(deadline: Date, code: DrainCode = 'SHUTDOWN'): void {
     if (this.#isDraining || this.#isClosed || this.#isDiscarding) return
     this.#isDraining = true
+    this.#drainCode = code
     this.#port?.drain()
     const drain = this.#handler?.drain
     if (drain !== undefined) {
@@ -1959,61 +1963,35 @@ export class Session implements Connection, Expiring, Holder {
       this.#flush()
     }
     // A turn later: what the kernel holds already has been read by then.
-    if (patienceMs <= 0) {
-      setImmediate(() => setImmediate(() => this.#finishDrain()))
-      return
-    }
-    // The end then comes with an answer, and no message can be under way towards it: not if the peer waits for answers.
-    this.#patientFrom = this.#messagesIn - (this.#inFlight > 0 || this.#stops & BUSY ? 1 : 0)
-    this.#scope.host.clock.after(patienceMs, () => {
-      this.#patientFrom = undefined
-      this.#finishDrain()
-    })
+    setImmediate(() => setImmediate(() => this.#finishDrain()))
   }
 
   #finishDrain(): void {
-    if (this.#isParting) return
-    if (this.#patientFrom !== undefined && (this.#messagesIn <= this.#patientFrom || this.#hold.size > 0)) return
     if (this.#inFlight > 0 || (this.#stops & ~(WRITE_HIGH | PAUSED)) !== 0 || this.#isPumping) return
     if (this.#stops & WRITE_HIGH && this.#hold.size > 0) return
     if (this.#isDiscarding || this.#isClosed) return
     // It was told; it ends the connection in its own words, or the deadline does.
     if (this.#port !== undefined) return
-    if (this.#patientFrom !== undefined) {
-      this.#isParting = true
-      partLater(this)
-      return
-    }
     try {
       const goodbye = this.#scope.plan.protocol?.goodbye?.(this)
       if (goodbye !== undefined) this.#encodeOut(goodbye)
     } catch (thrown) {
       this.#report(thrown, 'the goodbye')
     }
-    this.#finish('SHUTDOWN', 'server')
-  }
-
-  /** @internal The answer and the end, now; unless something came to be handled meanwhile. */
-  part(): void {
-    const wasOver = this.#isClosed || this.#isDiscarding
-    this.#isParting = false
-    if (wasOver) return
-    if (this.#inFlight > 0 || this.#hold.size > 0) return this.#flush()
-    this.#patientFrom = undefined
-    this.#finishDrain()
-    this.#flush()
+    this.#finish(this.#drainCode, 'server')
   }
 
   /** The drain deadline has come. */
   forceClose(): void {
     if (this.#isClosed) return
-    const error = new ShutdownError('SHUTDOWN', 'the drain deadline has come')
+    const code = this.#drainCode
+    const error = new ShutdownError(code, 'the drain deadline has come')
     if (this.#inFlight > 0) this.#dropped(error)
     for (const pending of this.#pendings ?? []) pending.over = pending.isTold = true
     this.#abortion?.abort(error)
     this.#messageAbortion?.abort(error)
-    this.#reason = { code: 'SHUTDOWN', by: 'server', error }
-    this.#cut('SHUTDOWN', 'server', error)
+    this.#reason = { code, by: 'server', error }
+    this.#cut(code, 'server', error)
   }
 
   get #didPeerEnd(): boolean {
@@ -2076,21 +2054,6 @@ export class Session implements Connection, Expiring, Holder {
     if (releasing === undefined) finish()
     else releasing.catch((thrown) => this.#report(thrown, 'disposal')).then(finish)
   }
-}
-
-/**
- * One a turn of the loop, after everything else in it: libuv writes at once and finishes a side in its next turn
- * (uv_shutdown(3)), and whatever lies between is time for a peer to say something that nobody hears any more.
- */
-const parting: Session[] = []
-const partOne = (): void => {
-  const session = parting.shift()
-  if (parting.length > 0) setImmediate(partOne)
-  session?.part()
-}
-const partLater = (session: Session): void => {
-  parting.push(session)
-  if (parting.length === 1) setImmediate(partOne)
 }
 
 const endIfDone = (session: Session): void => session.endIfDone()

@@ -100,6 +100,15 @@ export interface HandedSockets {
   readonly sockets: readonly unknown[]
   /** Around the closing of them, in the same turn. */
   readonly closing?: (close: () => void) => void
+  /** Of datagrams: whose sessions the listener has. They stay with it when others take newcomers. */
+  readonly keep?: (sessions: DatagramSessions) => void
+}
+
+/** Of a datagram listener. A session's key is what its datagrams are told apart by: their source, or what they say. */
+export interface DatagramSessions {
+  keys(): Iterable<string>
+  /** From now on it is told which have ended. */
+  watch(gone: (key: string) => void): void
 }
 
 /** Declared, not detected. One that fails its conformance cases is a defect; one that works undeclared is reported. */

@@ -34,6 +34,11 @@ export class DatagramPeers<Peer extends DatagramPeer> {
     return this.#oldest
   }
 
+  /** Longest not heard first. */
+  *[Symbol.iterator](): Iterator<Peer> {
+    for (let peer = this.#oldest; peer !== undefined; peer = peer.newer) yield peer
+  }
+
   find(address: string, port: number): Peer | undefined {
     return this.#byAddress.get(address)?.get(port)
   }

@@ -8,7 +8,7 @@ import { createSocket, type Socket as DatagramSocket, type SocketType } from 'no
 import { createServer, type Server, type Socket } from 'node:net'
 import { Endpoint, type EndpointParts } from '../core/endpoint.js'
 import { BindError } from '../core/errors.js'
-import type { HandedSockets, SocketSource } from '../core/transport.js'
+import type { DatagramSessions, HandedSockets, SocketSource } from '../core/transport.js'
 import { handleOf } from './held-datagrams.js'
 import type { NativeHandle } from './held-stream.js'
 import { bindServer, guardErrors, serverOptions, type TcpOptions } from './stream-options.js'
@@ -31,6 +31,7 @@ export class SocketsFromSupervisor {
   readonly #handles = new Map<string, NativeHandle[]>()
   readonly #bound = new Map<string, Bound>()
   readonly #taken = new Map<string, Taken>()
+  readonly #sessions = new Map<string, DatagramSessions>()
 
   /** Takes what a message brought. @returns false: it is about something else. */
   receive(message: { readonly t?: unknown; readonly [key: string]: unknown }, handle: unknown): boolean {
@@ -50,6 +51,32 @@ export class SocketsFromSupervisor {
       default:
         return false
     }
+  }
+
+  /**
+   * Others take newcomers from now on.
+   *
+   * @param gone - Sessions that have ended since, by key of the endpoint.
+   * @returns whose sessions there are.
+   */
+  retire(gone: (key: string, sessions: readonly string[]) => void): Record<string, string[]> {
+    for (const [key, { datagrams }] of this.#taken) {
+      if (this.#sessions.has(key)) continue
+      for (const socket of datagrams) (handleOf(socket) as NativeHandle & { recvStop(): void }).recvStop()
+    }
+    const all: Record<string, string[]> = {}
+    for (const [key, sessions] of this.#sessions) {
+      all[key] = [...sessions.keys()]
+      let ended: string[] = []
+      sessions.watch((session) => {
+        if (ended.push(session) > 1) return
+        setImmediate(() => {
+          gone(key, ended)
+          ended = []
+        })
+      })
+    }
+    return all
   }
 
   /** What is bound, by key. */
@@ -78,7 +105,9 @@ export class SocketsFromSupervisor {
         return datagramSocket(handle, bound.types[index] as SocketType, bound.mode === 'own')
       })
       this.#taken.set(key, { servers: [], datagrams, options })
-      return { endpoint, sockets: datagrams }
+      // One that hears by itself shares its socket with whoever comes next.
+      const keep = (sessions: DatagramSessions) => void this.#sessions.set(key, sessions)
+      return bound.mode === 'own' ? { endpoint, sockets: datagrams } : { endpoint, sockets: datagrams, keep }
     }
     const servers: Server[] = []
     if (bound.mode === 'given') servers.push(createServer(serverOptions(options)))

@@ -9,11 +9,11 @@ import type { Server, Socket } from 'node:net'
 import type { Clock } from '../core/clock.js'
 import { Endpoint, type EndpointParts } from '../core/endpoint.js'
 import { AcceptError, BindError, ConfigError } from '../core/errors.js'
-import type { SocketKind, SocketSource } from '../core/transport.js'
+import type { DatagramSessions, SocketKind, SocketSource } from '../core/transport.js'
 import { Distribution, type Item, type Seat } from '../core/workers/distribution.js'
 import type { HeldSet, SocketHolder, SocketPort, Want } from '../core/workers/holder.js'
 import { type Balance, refuseUnsupported } from '../core/workers/options.js'
-import { type DatagramSeat, HeldDatagrams } from './held-datagrams.js'
+import { type DatagramSeat, HeldDatagrams, handleOf } from './held-datagrams.js'
 import { HeldStream, type NativeHandle } from './held-stream.js'
 import { type OpenedSockets, openSockets } from './open-sockets.js'
 import { reset } from './reset.js'
@@ -26,6 +26,10 @@ const MOST_WAITING = 4_096
 /** At the end: for the loop to accept what the kernel has completed, and for workers to take it. */
 const LAST_TURNS = 3
 const FINISH_MS = 1_000
+/** For a worker to say whose datagram sessions it has. */
+const SESSIONS_MS = 2_000
+/** While it is waited for. */
+const LOOKS_MS = 20
 
 /** One address, which outlives configurations that name it. */
 interface Address {
@@ -58,10 +62,17 @@ export class ServerSockets implements SocketHolder {
   readonly #distribution: Distribution<Newcomer>
   readonly #seats = new Map<SocketPort, { seat: Seat<Newcomer>; set: BoundSet }>()
   readonly #datagramSeats = new Map<HeldDatagrams, Map<SocketPort, DatagramSeat>>()
+  /** Of those that get no newcomers any more: their seats at datagram sockets, by key. */
+  readonly #retired = new Map<SocketPort, Map<string, [HeldDatagrams, DatagramSeat]>>()
   readonly #suspended = new Map<string, boolean>()
   readonly #lent = new Map<string, Lent>()
+  /** Of no configuration any more; those of before have sessions there. */
+  readonly #leaving = new Map<string, Address>()
   readonly #taken = new Set<string>()
   #isYielded = false
+  #told = () => {}
+  /** Addresses that whoever serves now has asked for. */
+  #kept: ReadonlySet<Address> = new Set()
 
   constructor(parts: SocketHolderParts) {
     this.#parts = parts
@@ -87,7 +98,7 @@ export class ServerSockets implements SocketHolder {
         const times = (seen.get(plain) ?? 0) + 1
         seen.set(plain, times)
         const id = times === 1 ? plain : `${plain} ${times}`
-        let address = this.#addresses.get(id)
+        let address = this.#addresses.get(id) ?? this.#leaving.get(id)
         if (address !== undefined) refuseChange(address.want, want)
         else {
           address = { id, want, endpoint: new Endpoint(want.endpoint), held: [] }
@@ -106,29 +117,90 @@ export class ServerSockets implements SocketHolder {
       for (const { held } of made) for (const one of held) one.close()
       throw error
     }
+    for (const address of chosen.values()) {
+      // One that was about to go is wanted again.
+      if (this.#leaving.delete(address.id)) this.#addresses.set(address.id, address)
+    }
     for (const address of made) this.#addresses.set(address.id, address)
     return new BoundSet(this, balance, chosen, new Map(wants.map((want) => [want.key, want])))
   }
 
   unseat(port: SocketPort): void {
+    this.#leave(port)
+    for (const [held, seats] of this.#datagramSeats) {
+      if (seats.delete(port)) held.seats = [...seats.values()]
+    }
+    for (const [held, seat] of this.#retired.get(port)?.values() ?? []) held.gone(seat)
+    this.#retired.delete(port)
+    this.#settleCopies()
+  }
+
+  #leave(port: SocketPort): void {
     const found = this.#seats.get(port)
     if (found === undefined) return
     this.#seats.delete(port)
     this.#distribution.remove(found.seat)
-    for (const [held, seats] of this.#datagramSeats) {
-      if (seats.delete(port)) held.seats = [...seats.values()]
+  }
+
+  retire(ports: readonly SocketPort[]): void {
+    for (const port of ports) {
+      const set = this.#seats.get(port)?.set
+      this.#leave(port)
+      const own = new Map<string, [HeldDatagrams, DatagramSeat]>()
+      for (const [key, { held }] of set?.addresses ?? []) {
+        for (const one of held) {
+          const seat = one instanceof HeldDatagrams ? this.#datagramSeats.get(one)?.get(port) : undefined
+          if (seat !== undefined) own.set(key, [one as HeldDatagrams, seat])
+        }
+      }
+      if (own.size > 0) this.#retired.set(port, own)
     }
+    for (const [held, seats] of this.#datagramSeats) {
+      const leaving = ports.flatMap((port) => seats.get(port) ?? [])
+      for (const port of ports) seats.delete(port)
+      held.retire(leaving)
+    }
+    // One that hangs says nothing: then whoever it had is anybody's.
+    this.#parts.clock.after(SESSIONS_MS, () => {
+      for (const port of ports) this.keep(port, {})
+    })
     this.#settleCopies()
+  }
+
+  keep(port: SocketPort, sessions: Readonly<Record<string, readonly string[]>>): void {
+    for (const [key, [held, seat]] of this.#retired.get(port) ?? []) {
+      if (held.isSilent(seat)) held.keep(seat, sessions[key] ?? [])
+    }
+    this.#told()
+  }
+
+  forget(port: SocketPort, key: string, sessions: readonly string[]): void {
+    const [held, seat] = this.#retired.get(port)?.get(key) ?? []
+    if (held !== undefined && seat !== undefined) held.forget(seat, sessions)
   }
 
   keepOnly(set: HeldSet | undefined): void {
     const kept = new Set(set === undefined ? [] : (set as BoundSet).addresses.values())
+    this.#kept = kept
+    if (set === undefined && !this.#isYielded) {
+      for (const { held } of this.#leaving.values()) for (const one of held) one.close()
+      this.#leaving.clear()
+    }
     for (const [id, address] of this.#addresses) {
       if (kept.has(address) || this.#lent.get(id)?.isHandedOn === false) continue
       this.#addresses.delete(id)
       for (const held of address.held) {
-        if (held instanceof HeldDatagrams) this.#datagramSeats.delete(held)
-        else for (const { socket } of this.#distribution.forget(held)) refuse(socket)
+        if (held instanceof HeldDatagrams) {
+          this.#datagramSeats.delete(held)
+          // Sessions that are left have no other socket.
+          if ((set !== undefined || this.#isYielded) && held.isKept) {
+            this.#leaving.set(id, address)
+            held.whenFree(() => {
+              if (this.#leaving.delete(id)) held.close()
+            })
+            continue
+          }
+        } else for (const { socket } of this.#distribution.forget(held)) refuse(socket)
         held.close()
       }
     }
@@ -266,15 +338,18 @@ export class ServerSockets implements SocketHolder {
   ): Promise<Held> {
     const opened = await openSockets(want.kind, endpoint, options, inherited)
     for (const server of opened.servers) (server as Server & { pauseOnConnect: boolean }).pauseOnConnect = true
-    return this.#hold(opened, options, false)
+    return this.#hold(opened, options, false, inherited !== undefined)
   }
 
   /** @param isLent - A server in this process takes what comes. */
-  #hold(opened: OpenedSockets, options: { readonly backlog?: number }, isLent: boolean): Held {
+  #hold(opened: OpenedSockets, options: { readonly backlog?: number }, isLent: boolean, isInherited = false): Held {
     const { count, fault } = this.#parts
     const { endpoint, servers, datagrams } = opened
     if (datagrams.length > 0) {
-      return new HeldDatagrams(endpoint, datagrams, (lost) => count('workers.lost-datagrams', lost), isLent)
+      return new HeldDatagrams(endpoint, datagrams, (lost) => count('workers.lost-datagrams', lost), {
+        isLent,
+        isInherited,
+      })
     }
     const closing = (close: () => void) => this.#close(opened, close)
     return new HeldStream({
@@ -304,6 +379,88 @@ export class ServerSockets implements SocketHolder {
   /** Another program serves by them: files of Unix sockets are left where they are. */
   yieldNames(): void {
     this.#isYielded = true
+  }
+
+  // -- datagrams of which another program has sessions, or will have the rest --------------------------------------------
+
+  /**
+   * Another program hears newcomers from now on, as soon as it is told.
+   *
+   * @param tell - Which sessions have ended, by address.
+   * @returns whose sessions there are, once everybody here has said.
+   */
+  async handOver(tell: (id: string, keys: readonly string[]) => void): Promise<{ id: string; keys: string[] }[]> {
+    const until = performance.now() + SESSIONS_MS * 2
+    for (const lent of this.#lent.values()) {
+      const [held] = this.#addresses.get(lent.id)?.held ?? []
+      if (held instanceof HeldDatagrams && !lent.isHandedOn) keepFor(held, held.hearFor(), lent.sessions)
+    }
+    for (;;) {
+      const all = this.#datagrams()
+      // Those that serve are told to end in a few turns; then each of them says.
+      const isSettled = this.#seats.size === 0 && all.every(([, held]) => !held.isUnsettled)
+      if (isSettled || performance.now() > until) {
+        for (const [id, held] of all) held.watch((keys) => tell(id, keys))
+        return all.map(([id, held]) => ({ id, keys: [...held.kept] })).filter(({ keys }) => keys.length > 0)
+      }
+      await new Promise<void>((resolve) => {
+        this.#told = resolve
+        setTimeout(resolve, LOOKS_MS)
+      })
+    }
+  }
+
+  /** Not read here any more; the kernel keeps what comes until the other program reads. */
+  stopHearing(): void {
+    for (const [, held] of this.#datagrams()) held.away(true)
+  }
+
+  /** Heard by the other program, of a session that is here. */
+  deliver(id: string, socket: number, batch: readonly unknown[]): void {
+    for (const [one, held] of this.#datagrams()) if (one === id) held.deliver(socket, batch)
+  }
+
+  /** The other program has said whose sessions it has: those go to it, everything else is heard here. */
+  takeOver(
+    sessions: readonly { readonly id: string; readonly keys: readonly string[] }[],
+    give: (id: string, socket: number, batch: readonly unknown[], done: () => void) => void,
+  ): Elder {
+    const seats = new Map<string, [HeldDatagrams, DatagramSeat]>()
+    const keysOf = new Map(sessions.map(({ id, keys }) => [id, keys]))
+    const seatAt = (id: string, held: HeldDatagrams) => {
+      const seat = { slot: -2, give: give.bind(undefined, id) }
+      seats.set(id, [held, seat])
+      return seat
+    }
+    for (const [id, held] of this.#datagrams()) {
+      const keys = keysOf.get(id)
+      if (keys !== undefined) held.keep(seatAt(id, held), keys)
+      held.away(false)
+    }
+    for (const { id, want, opened } of this.#lent.values()) {
+      const keys = keysOf.get(id)
+      if (keys !== undefined && opened.datagrams.length > 0) {
+        const held = this.#hold(opened, want.options, true) as HeldDatagrams
+        this.#addresses.set(id, { id, want, endpoint: new Endpoint(want.endpoint), held: [held] })
+        held.detour(seatAt(id, held), keys)
+      }
+      for (const socket of opened.datagrams) (handleOf(socket) as NativeHandle & { recvStart(): void }).recvStart()
+    }
+    return {
+      ended(id, keys) {
+        const [held, seat] = seats.get(id) ?? []
+        if (held !== undefined && seat !== undefined) held.forget(seat, keys)
+      },
+      gone() {
+        for (const [held, seat] of seats.values()) held.gone(seat)
+      },
+    }
+  }
+
+  #datagrams(): [string, HeldDatagrams][] {
+    return [...this.#addresses.values(), ...this.#leaving.values()].flatMap(({ id, held }) =>
+      held.flatMap((one) => (one instanceof HeldDatagrams ? [[id, one] as [string, HeldDatagrams]] : [])),
+    )
   }
 
   /** What was inherited and is not in the configuration any more: nobody would take its connections. */
@@ -350,7 +507,10 @@ export class ServerSockets implements SocketHolder {
           if (lent.isHandedOn) close()
           else this.#close(opened, close)
         }
-        return { endpoint: opened.endpoint, sockets: [...opened.servers, ...opened.datagrams], closing }
+        const keep = (sessions: DatagramSessions) => {
+          lent.sessions = sessions
+        }
+        return { endpoint: opened.endpoint, sockets: [...opened.servers, ...opened.datagrams], closing, keep }
       },
     }
   }
@@ -371,10 +531,25 @@ export class ServerSockets implements SocketHolder {
   /** Workers serve: what was lent is the holder's alone, and the server in this process may end. */
   handOn(): void {
     for (const lent of this.#lent.values()) {
+      const address = this.#addresses.get(lent.id)
+      if (address !== undefined && !this.#kept.has(address)) {
+        // No worker wants it: it goes with the server that it was lent to, and its file.
+        this.#addresses.delete(lent.id)
+        continue
+      }
       lent.isHandedOn = true
-      for (const held of this.#addresses.get(lent.id)?.held ?? []) held.release()
+      for (const held of address?.held ?? []) {
+        if (held instanceof HeldStream) held.release()
+        else keepFor(held, held.release(), lent.sessions)
+      }
     }
   }
+}
+
+/** The program before this one, which has sessions of datagrams that are heard here. */
+export interface Elder {
+  ended(id: string, keys: readonly string[]): void
+  gone(): void
 }
 
 /** Of a server in this process. */
@@ -382,7 +557,14 @@ interface Lent {
   readonly id: string
   readonly want: Want
   readonly opened: OpenedSockets
+  sessions?: DatagramSessions
   isHandedOn: boolean
+}
+
+/** A server in this process goes on with the sessions that it has. */
+function keepFor(held: HeldDatagrams, seat: DatagramSeat, sessions: DatagramSessions | undefined): void {
+  held.keep(seat, sessions?.keys() ?? [])
+  sessions?.watch((key) => held.forget(seat, [key]))
 }
 
 /** What one configuration has bound. */

@@ -8,7 +8,7 @@ import type { RemoteInfo, Socket } from 'node:dgram'
 import type { Endpoint } from '../core/endpoint.js'
 import { ConnectionError, toError } from '../core/errors.js'
 import { defaultLimits, defaultTimeouts, type Limits, socketRows } from '../core/options.js'
-import type { LinkSink, Listener, TransportOptions } from '../core/transport.js'
+import type { DatagramSessions, LinkSink, Listener, TransportOptions } from '../core/transport.js'
 import { DatagramLosses } from './datagram-losses.js'
 import { DatagramPeers } from './datagram-peers.js'
 import { pacerOf } from './udp-client.js'
@@ -16,7 +16,7 @@ import { UdpDrops } from './udp-drops.js'
 import { UdpLink, type UdpLinkOwner } from './udp-link.js'
 import { REFUSED_PORTS, type UdpOptions } from './udp-options.js'
 import type { UdpPacer } from './udp-pacer.js'
-import { type SessionKey, sessionKeyOf } from './udp-session-key.js'
+import { addressKey, type SessionKey, sessionKeyOf } from './udp-session-key.js'
 import { declaredMostBytes, localEndpoint } from './udp-socket.js'
 
 /** Silence is measured in sweeps, so that no datagram reads a clock: a peer ends after 8 to 9 eighths of it. */
@@ -46,7 +46,7 @@ interface Newcomer {
  * Unlike a stream listener it cannot free its address while links live, because their replies need the socket: `unbind`
  * opens no link any more and resolves; the address is free when the last link has closed, at once if there is none.
  */
-export class UdpListener implements Listener, UdpLinkOwner {
+export class UdpListener implements Listener, UdpLinkOwner, DatagramSessions {
   readonly endpoint: Endpoint
   readonly sink: LinkSink
   readonly losses: DatagramLosses
@@ -72,6 +72,7 @@ export class UdpListener implements Listener, UdpLinkOwner {
   #waiting: Newcomer[] = []
   #waitingBytes = 0
   #isAdmissionDue = false
+  #gone: ((key: string) => void) | undefined
 
   constructor(endpoint: Endpoint, sockets: readonly Socket[], options: TransportOptions<UdpOptions>, sink: LinkSink) {
     this.#sockets = sockets
@@ -255,6 +256,15 @@ export class UdpListener implements Listener, UdpLinkOwner {
 
   forget(link: UdpLink): void {
     this.#peers.remove(link)
+    if (this.#gone !== undefined) for (const key of keysOf(link)) this.#gone(key)
+  }
+
+  *keys(): Iterable<string> {
+    for (const link of this.#peers) yield* keysOf(link)
+  }
+
+  watch(gone: (key: string) => void): void {
+    this.#gone = gone
   }
 
   closed(): void {
@@ -284,4 +294,9 @@ export class UdpListener implements Listener, UdpLinkOwner {
 function boundEndpoint(endpoint: Endpoint, socket: Socket): Endpoint {
   const { address, port } = socket.address()
   return endpoint.with({ host: endpoint.host === 'localhost' ? 'localhost' : address, port })
+}
+
+/** Whoever hears for us may know it by either. */
+function keysOf({ key, address, port }: UdpLink): string[] {
+  return key === undefined ? [addressKey(address, port)] : [key, addressKey(address, port)]
 }

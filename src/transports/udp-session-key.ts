@@ -73,3 +73,8 @@ export function misfitOfSessionKey(value: unknown): string | undefined {
     ? undefined
     : 'a function of (datagram, address, port) that gives text or undefined, or { offset, length } in bytes'
 }
+
+/** Where datagrams carry no key of their own. */
+export function addressKey(address: string, port: number): string {
+  return `${address} ${port}`
+}

@@ -9,6 +9,8 @@ import { isIP, isIPv6 } from 'node:net'
 import { Endpoint } from '../core/endpoint.js'
 import { BindError, toError } from '../core/errors.js'
 import { hasReusePort } from '../core/reuse-port.js'
+import { handleOf } from './held-datagrams.js'
+import type { NativeHandle } from './held-stream.js'
 import { bindError, codeOf } from './udp-errors.js'
 import { isMulticast, RECEIVE_BUFFER_BYTES, type UdpOptions } from './udp-options.js'
 
@@ -109,13 +111,17 @@ export async function bindSocket(
   }
 }
 
-/** What it was bound with stays. */
+/** What it was bound with stays. Not heard until whoever holds it says so. */
 async function adopt(descriptor: number, endpoint: Endpoint, options: UdpOptions): Promise<Socket> {
   const isSix = endpoint.host?.includes(':') ?? false
   const socket = create(endpoint, isSix ? '::' : '0.0.0.0', options)
   await new Promise<void>((resolve, reject) => {
     socket.once('error', (thrown) => reject(bindError(thrown, endpoint)))
-    socket.bind({ fd: descriptor, exclusive: true }, resolve)
+    socket.bind({ fd: descriptor, exclusive: true }, () => {
+      // The other program hears it still; in the same turn, so that no datagram is read here.
+      ;(handleOf(socket) as NativeHandle & { recvStop(): void }).recvStop()
+      resolve()
+    })
   })
   return socket
 }

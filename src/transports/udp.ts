@@ -40,7 +40,9 @@ export const udp: Transport<UdpOptions> = {
     const handed = await options.sockets?.take(options)
     const sockets = (handed?.sockets as Socket[] | undefined) ?? (await bindSockets(endpoint, options))
     try {
-      return new UdpListener(endpoint, sockets, options, sink)
+      const listener = new UdpListener(endpoint, sockets, options, sink)
+      handed?.keep?.(listener)
+      return listener
     } catch (thrown) {
       for (const socket of sockets) socket.close()
       throw bindError(thrown, endpoint)

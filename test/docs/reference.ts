@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { commands, flagsOf } from '#src/cli/flags.js'
 import type { OptionField } from '#src/core/option-schema.js'
-import { limitRows, type OptionRow, serverLimitRows, socketRows, timeoutRows } from '#src/core/options.js'
+import { drainRows, limitRows, type OptionRow, serverLimitRows, socketRows, timeoutRows } from '#src/core/options.js'
 import { workerFields } from '#src/core/workers/options.js'
 import { framers, payloads } from '#src/plugins/codecs/index.js'
 import { consolePage } from '#src/plugins/console/index.js'
@@ -89,6 +89,12 @@ ${head}${rows(timeoutRows)}
 Each transport takes those it has, and refuses the rest by name.
 
 ${head}${rows(socketRows)}
+
+## drain
+
+Of the whole server.
+
+${head}${rows(drainRows)}
 
 ## workers
 

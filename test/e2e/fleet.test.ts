@@ -291,6 +291,10 @@ class Talk {
     this.#isOver = true
     await Promise.all(this.#running)
   }
+  /** All of them hang up, and call again: after a reload nobody else ends their conversations. */
+  again(): void {
+    for (const peer of this.#peers) peer.leave()
+  }
   async #talk(): Promise<void> {
     while (!this.#isOver) {
       const peer = await Peer.open(this.#port).catch(() => undefined)
@@ -345,6 +349,7 @@ test('what listeners have carried never falls nor leaps: workers killed, silent,
   })
   while (!isReloaded) await look()
   assert.is((await reloading).ok, true)
+  talk.again()
   await one.settles(2)
   // Those that drained have said their last word: nothing that was answered is missing.
   const drained = await look()
@@ -465,6 +470,13 @@ test('top and tap of several processes: rates of all, ids to kill by, and on thr
   }
   check(await top())
   assert.is((await one.ask('reload')).ok, true)
+  const left = (await one.status()).workers.filter(({ state }) => state === 'draining')
+  assert.is(
+    left.reduce((sum, { connections }) => sum + connections, 0),
+    4,
+    'the old generation has its conversations',
+  )
+  talk.again()
   await one.settles(2)
   await until(async () => (await one.status()).workers.every(({ connections }) => connections > 0), 'and again')
   check(await top())

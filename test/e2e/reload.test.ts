@@ -5,7 +5,7 @@ import { existsSync, readFileSync, statSync } from 'node:fs'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { gaidaros, killAll } from '../support/command.js'
-import { eventually, Peer } from '../support/faults.js'
+import { eventually } from '../support/faults.js'
 import {
   checkLedger,
   checkNothingLost,
@@ -60,6 +60,7 @@ for (const [what, workers] of [
     await serving.settles(typeof workers === 'number' ? workers : workers.count)
     await load.end()
     checkNothingLost(load, checkLedger(load, folder.read(ledger.split('/').at(-1) as string)))
+    assert.equal(load.unknown, [], 'a reload ends no conversation')
     assert.ok(new Set(load.acked.values()).size >= rounds, 'by workers of every generation')
     console.log(
       `# ${what}: ${rounds} reloads, ${load.sent.size} sent, ${load.acked.size} answered, ${load.goodbyes} goodbyes`,
@@ -341,30 +342,6 @@ for (const [what, workers] of [
     assert.is(existsSync(pidFile), false)
   })
 }
-
-test('a peer that is in the middle of a conversation hears its answer before it is let go', async () => {
-  const handler = folder.write(
-    `${name('handler')}.mjs`,
-    'export default (line) => new Promise((resolve) => setTimeout(resolve, line === "slow" ? 1500 : 0, line + " " + process.pid))\n',
-  )
-  const file = folder.write(`${name('config')}.json`, { listen: local, workers: 2, handler })
-  const serving = await Serving.start(folder, ['--config', file])
-  const slow = await Peer.open(serving.port)
-  const quiet = await Peer.open(serving.port)
-  const talking = await Peer.open(serving.port)
-  for (const peer of [slow, quiet, talking]) await peer.send('hello\n').hears('hello ')
-  slow.send('slow\n')
-  assert.is((await reload(serving)).status, 0)
-  // Said after the switch, and still answered; then comes the goodbye.
-  await talking.send('one more\n').hears('one more ')
-  await slow.hears('slow ')
-  await Promise.all([slow.over, quiet.over, talking.over])
-  for (const peer of [slow, quiet, talking]) {
-    assert.is(peer.error, undefined)
-    peer.leave()
-  }
-  assert.is(await serving.stop(), 0)
-})
 
 test.after(() => {
   killAll()

@@ -4,7 +4,7 @@
  * Room: core, configuration. Where each value came from is kept, for errors, `gaidaros config` and `explain`.
  */
 import type { Configuration, ListenerOptions } from '../configuration.js'
-import { defaultLimits, defaultServerLimits, defaultTimeouts, drainTimeoutMs } from '../options.js'
+import { defaultDrain, defaultLimits, defaultServerLimits, defaultTimeouts } from '../options.js'
 import { type Assignment, fromEnvironment, hasSettings, parsePath, readText } from './assignments.js'
 import { check, isSecret, loadShape, placeOf } from './check.js'
 import { confine } from './confine.js'
@@ -15,7 +15,7 @@ import { type Branch, isBranch, type Origin, type Path, Tree } from './tree.js'
 
 export type { Assignment } from './assignments.js'
 export { withoutSecrets } from './check.js'
-export { loadModule } from './load-module.js'
+export { loadModule, loadsNow } from './load-module.js'
 export { atKey, ofListener, withOrigin } from './trace.js'
 export type { Origin } from './tree.js'
 
@@ -165,14 +165,17 @@ function entriesOf(tree: Tree): Entry[] {
     const name = path.map((key) => (/[.[\]"]/.test(key) ? `"${key}"` : key)).join('.')
     entries.set(name, { path: name, value, origin, secret: isSecret(path) })
   }
-  const tables = { limits: { ...defaultLimits, ...defaultServerLimits }, timeouts: defaultTimeouts }
+  const tables = {
+    limits: { ...defaultLimits, ...defaultServerLimits },
+    timeouts: defaultTimeouts,
+    drain: defaultDrain,
+  }
   for (const [group, table] of Object.entries(tables)) {
     for (const [key, value] of Object.entries(table)) {
       if (value === undefined) continue
       add([group, key], value === Number.POSITIVE_INFINITY ? 'unlimited' : value, byDefault)
     }
   }
-  add(['drain', 'timeoutMs'], drainTimeoutMs, byDefault)
   const walk = (branch: Branch, path: Path) => {
     for (const [key, value] of Object.entries(branch)) {
       const at = [...path, key]

@@ -22,6 +22,13 @@ export function isFileReference(reference: string): boolean {
   )
 }
 
+/** Modules that are being loaded, by path or package, and since when (`performance.now()`). */
+const loading = new Map<string, number>()
+
+export function loadsNow(): ReadonlyMap<string, number> {
+  return loading
+}
+
 /**
  * Loads a file or a package.
  *
@@ -50,6 +57,8 @@ export async function loadModule(reference: string, from = process.cwd()): Promi
     const hint = near === undefined ? '' : `; nearest: \`${near}\``
     throw new ConfigError('NOT_FOUND', `there is no file ${path}${hint}`, { path, ...(near && { nearest: near }) })
   }
+  const module = path ?? reference
+  if (!loading.has(module)) loading.set(module, performance.now())
   try {
     if (path === undefined) return await importPackage(reference, from)
     return await (/\.[cm]?ts$/.test(extname(path)) ? importTypeScript(path) : import(pathToFileURL(path).href))
@@ -80,6 +89,8 @@ export async function loadModule(reference: string, from = process.cwd()): Promi
       `${path ?? reference} could not be loaded: ${cause.message}${where ? ` (${where})` : ''}`,
       { cause },
     )
+  } finally {
+    loading.delete(module)
   }
 }
 

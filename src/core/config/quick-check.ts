@@ -6,7 +6,7 @@
  * the other); whatever it is not sure of goes to the schema, which says what is wrong.
  */
 import { Script } from 'node:vm'
-import { limitRows, type OptionRow, serverLimitRows, timeoutRows } from '../options.js'
+import { drainRows, limitRows, type OptionRow, serverLimitRows, timeoutRows } from '../options.js'
 import { type Branch, isBranch } from './tree.js'
 
 type Test = (value: unknown) => boolean
@@ -78,7 +78,7 @@ const top: Readonly<Record<string, Test>> = {
   listen: isEndpoints,
   listeners: (value) =>
     isBranch(value) && Object.values(value).every((one) => isListener(one) && (one as Branch).endpoint !== undefined),
-  drain: branchOf({ timeoutMs: isCount }),
+  drain: rowsOf(drainRows),
 }
 
 /** True when there is nothing to be said against it. */

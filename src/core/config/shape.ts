@@ -6,7 +6,7 @@
  */
 import { Script } from 'node:vm'
 import { z } from 'zod'
-import { limitRows, type OptionRow, serverLimitRows, socketRows, timeoutRows } from '../options.js'
+import { drainRows, limitRows, type OptionRow, serverLimitRows, socketRows, timeoutRows } from '../options.js'
 import { misfitOfWorkers, workerFields } from '../workers/options.js'
 
 const described = <T extends z.ZodType>(schema: T, description: string) => schema.describe(description)
@@ -281,9 +281,7 @@ export const shape = z.strictObject({
       ],
     } as never)
     .optional(),
-  drain: z
-    .strictObject({ timeoutMs: z.number().int().nonnegative().describe('Default: 15000.').optional() })
-    .optional(),
+  drain: rows(drainRows).optional(),
   control: z
     .union([
       z.boolean(),

@@ -57,6 +57,13 @@ export interface SocketHolder {
    * @throws {BindError | ConfigError} What was bound before stays.
    */
   bind(wants: readonly Want[], balance: Balance, count: number, port: SocketPort): Promise<HeldSet>
+  /**
+   * They get no newcomers any more, and go on with what they have. Whose datagram sessions that is each of them says in `keep`:
+   * until then what comes for it waits, for a bounded time.
+   */
+  retire(ports: readonly SocketPort[]): void
+  keep(port: SocketPort, sessions: Readonly<Record<string, readonly string[]>>): void
+  forget(port: SocketPort, key: string, sessions: readonly string[]): void
   /** It gets no more; what had not left for it goes to others. */
   unseat(port: SocketPort): void
   /** Gives up whatever this set does not have; undefined: everything. */

@@ -3,8 +3,10 @@
  *
  * Room: core, mechanism. What is not one of these is dropped and counted; nothing a worker says makes the supervisor grow.
  */
+import type { DrainCode } from '../connection.js'
 import type { ListenerFigures } from '../control/figures.js'
 import type { EndpointParts } from '../endpoint.js'
+import { type DrainTimes, drainRows } from '../options.js'
 import type { SocketKind } from '../transport.js'
 import type { Want } from './holder.js'
 import { misfitOfWorkers, type WorkersSetting } from './options.js'
@@ -22,11 +24,23 @@ export interface Init {
   readonly ticketKeys: Uint8Array
 }
 
+/** A worker is told to end, and how. */
+export interface DrainOrder {
+  /** Those connected have to finish. */
+  readonly timeoutMs: number
+  /** Before that, they are served on; nobody new is let in. */
+  readonly serveMs?: number
+  readonly jitterMs?: number
+  readonly code?: DrainCode
+}
+
 /** A worker has read its configuration and found its handlers; nothing is bound. */
 export interface Planned {
   readonly wants: readonly Want[]
   readonly workers: WorkersSetting
-  readonly drainMs: number
+  readonly drain: DrainTimes
+  /** The longest that a handler may take for a message. */
+  readonly handlerMs: number
   /** Which of the configuration's `plugins` have something that stands once, beside the supervisor. */
   readonly companions: readonly number[]
   /** The configuration, where it is data from end to end. */
@@ -53,6 +67,9 @@ export type FromWorker =
   /** With the last words of its observers. */
   | ({ readonly t: 'drained'; readonly reports: Readonly<Record<string, unknown>> } & Pong)
   | { readonly t: 'took'; readonly count: number }
+  /** Of datagrams: whose sessions it has, by endpoint, when others take newcomers; and then which of them have ended. */
+  | { readonly t: 'sessions'; readonly sessions: Readonly<Record<string, readonly string[]>> }
+  | { readonly t: 'gone'; readonly k: string; readonly sessions: readonly string[] }
   /** For whoever asked over the control socket. */
   | { readonly t: 'told'; readonly asker: number; readonly line: Readonly<Record<string, unknown>> }
   | { readonly t: 'junk' }
@@ -67,6 +84,7 @@ const MOST_WANTS = 1_024
 const MOST_COUNTERS = 1_024
 const MOST_BUCKETS = 1_024
 const MOST_TAKEN = 65_536
+const MOST_SESSIONS = 1_048_576
 
 /** @returns undefined for what is none of these. */
 export function readMessage(given: unknown): FromWorker | undefined {
@@ -74,11 +92,11 @@ export function readMessage(given: unknown): FromWorker | undefined {
   const { t } = given
   switch (t) {
     case 'planned': {
-      const { wants, workers, drainMs, companions, seed } = given
+      const { wants, workers, drain, handlerMs, companions, seed } = given
       if (!Array.isArray(wants) || wants.length > MOST_WANTS || !wants.every(isWant)) return undefined
-      if (misfitOfWorkers(workers) !== undefined || !isCount(drainMs)) return undefined
+      if (misfitOfWorkers(workers) !== undefined || !isDrain(drain) || !isCount(handlerMs)) return undefined
       if (!Array.isArray(companions) || companions.length > MOST_WANTS || !companions.every(isCount)) return undefined
-      return { t, wants, workers: workers as WorkersSetting, drainMs, companions, seed }
+      return { t, wants, workers: workers as WorkersSetting, drain, handlerMs, companions, seed }
     }
     case 'ready': {
       const { listeners } = given
@@ -111,6 +129,15 @@ export function readMessage(given: unknown): FromWorker | undefined {
         : undefined
     case 'took':
       return isCount(given.count) && given.count <= MOST_TAKEN ? { t, count: given.count } : undefined
+    case 'sessions': {
+      const { sessions } = given
+      const isRight = isRecord(sessions) && Object.keys(sessions).length <= MOST_WANTS
+      return isRight && Object.values(sessions).every(isSessions) ? { t, sessions: sessions as never } : undefined
+    }
+    case 'gone':
+      return typeof given.k === 'string' && isSessions(given.sessions)
+        ? { t, k: given.k, sessions: given.sessions }
+        : undefined
     case 'junk':
       return { t }
     default:
@@ -124,6 +151,14 @@ function isRecord(value: unknown): value is Record<string, unknown> {
 
 function isCount(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0
+}
+
+function isSessions(value: unknown): value is readonly string[] {
+  return Array.isArray(value) && value.length <= MOST_SESSIONS && value.every((one) => typeof one === 'string')
+}
+
+function isDrain(value: unknown): value is DrainTimes {
+  return isRecord(value) && Object.keys(drainRows).every((key) => isCount(value[key]))
 }
 
 function isCounters(value: unknown): value is Record<string, number> {

@@ -35,8 +35,8 @@ export const workerFields: { readonly [K in keyof WorkerOptions]: OptionField } 
   readyMs: {
     unit: 'ms',
     min: 1,
-    default: 10_000,
-    why: 'For a worker to load, and to prove that it takes connections. One that does not is ended; during a reload everything stays as it was.',
+    default: 30_000,
+    why: 'For a worker to load, and to prove that it takes connections. One that does not is ended: at the start the command ends with it, during a reload everything stays as it was. A server in the process itself has as long to load.',
   },
   heartbeatMs: { unit: 'ms', min: 10, default: 1_000, why: 'Between two questions to a worker whether it is alive.' },
   stuckMs: {

@@ -12,10 +12,12 @@ import type { ObserverReport } from '../control/report.js'
 import { ShutdownError, toError, WiringError, WorkerError } from '../errors.js'
 import type { EventHub } from '../events.js'
 import type { StopOptions } from '../lifecycle.js'
+import { type DrainTimes, defaultDrain } from '../options.js'
 import { type Answers, askAll, askObservers, Departed, processOf } from './asking.js'
 import type { HeldSet, SocketHolder } from './holder.js'
-import type { Init, Planned, ReadyListener } from './messages.js'
-import { type SettledWorkers, settleWorkers } from './options.js'
+import { Latest } from './latest.js'
+import type { DrainOrder, Init, Planned, ReadyListener } from './messages.js'
+import { type SettledWorkers, settleWorkers, workerFields } from './options.js'
 import { Restarts } from './restarts.js'
 import { type AskOptions, type Spawn, Worker, type WorkerEnd, type WorkerOwner } from './worker.js'
 
@@ -48,8 +50,10 @@ interface Generation {
 
 export type { Answers }
 
-/** After a switch: time for a connection to say one more thing and be answered, before it is ended. */
-const PATIENCE_MS = 2_000
+/** Beside the generation that serves: of those before it, so many may still be serving their connections. */
+const MOST_BEFORE = 2
+/** A worker that loads for so long is given up for the next reload, if one is asked for. */
+const GIVE_UP_MS = 2_000
 /** Ticks missed by ourselves say nothing about workers. */
 const LATE = 2
 
@@ -73,12 +77,25 @@ export class Supervisor implements WorkerOwner {
   /** What those carried that have ended, of listeners that there still are. */
   #past: readonly ListenerFigures[] = []
   #generations = 0
-  #reloading: Promise<void> | undefined
+  readonly #reloads = new Latest(
+    () => this.#reload(),
+    () => this.supersede(),
+  )
+  /** Of the generation that is being raised. */
+  #raising: Worker[] | undefined
+  /** Another reload waits for the one that is under way. */
+  #isSuperseded = false
+  #firstReadyMs = 0
   #stopping: Promise<void> | undefined
   #resolveStopped: () => void = () => {}
   #cancelTick = () => {}
   #tickedAt = 0
-  #cutAt: ((timeoutMs: number) => void) | undefined
+  #hasDrained = false
+  /** While it stops: when newcomers are let in no more, and when whoever is left is cut. */
+  #delayedUntil = 0
+  #endsBy = Number.POSITIVE_INFINITY
+  #hurry = () => {}
+  #isHurried = false
 
   constructor(parts: SupervisorParts) {
     this.#parts = parts
@@ -122,17 +139,26 @@ export class Supervisor implements WorkerOwner {
     return this.#current?.workers.count ?? 0
   }
 
-  get drainMs(): number {
-    return this.#current?.planned.drainMs ?? 0
+  get drain(): DrainTimes {
+    return this.#current?.planned.drain ?? defaultDrain
+  }
+
+  /** Generations that serve no newcomers any more, oldest first. */
+  get before(): readonly number[] {
+    const current = this.#current?.number ?? 0
+    const numbers = [...this.#workers].filter(({ state }) => state === 'draining').map(({ generation }) => generation)
+    return [...new Set(numbers)].filter((number) => number < current).sort((a, b) => a - b)
   }
 
   // -- start ---------------------------------------------------------------------------------------------------------
 
   /**
    * @param count - Of workers, as far as is known; the first one says what is meant.
+   * @param readyMs - That each of them has to get ready, as far as is known.
    * @throws what the first worker met: nothing stays bound, no process is left.
    */
-  async start(count = 1): Promise<void> {
+  async start(count = 1, readyMs = workerFields.readyMs.default as number): Promise<void> {
+    this.#firstReadyMs = readyMs
     if (this.#state !== 'created') throw new WiringError('BAD_STATE', `start() of a supervisor that is ${this.#state}`)
     this.#enter('starting')
     try {
@@ -153,6 +179,7 @@ export class Supervisor implements WorkerOwner {
   async #raise(count: number): Promise<{ generation: Generation; workers: readonly Worker[] }> {
     const number = ++this.#generations
     const raised: Worker[] = []
+    this.#raising = raised
     try {
       const first = this.#launch(0, number, undefined)
       raised.push(first)
@@ -187,6 +214,9 @@ export class Supervisor implements WorkerOwner {
       // What was bound for it is undone.
       if (this.#current !== undefined) this.#parts.holder.keepOnly(this.#current.set)
       throw thrown
+    } finally {
+      this.#raising = undefined
+      this.#isSuperseded = false
     }
   }
 
@@ -196,7 +226,7 @@ export class Supervisor implements WorkerOwner {
     const init: Init = { t: 'init', slot, generation, args, seed, ticketKeys: ticketKeys() }
     const worker = new Worker(spawn, init, this)
     this.#workers.add(worker)
-    worker.expire(this.#current?.workers.readyMs ?? FIRST_READY_MS)
+    worker.expire(this.#current?.workers.readyMs ?? this.#firstReadyMs)
     events.emit('worker.started', { worker: slot, pid: worker.pid, generation })
     return worker
   }
@@ -218,7 +248,7 @@ export class Supervisor implements WorkerOwner {
     worker.settle()
   }
 
-  /** From now on these workers get what comes, and those of before are ended in order. */
+  /** From now on these workers get what comes; those of before serve the connections that they have. */
   #install({ generation, workers }: { generation: Generation; workers: readonly Worker[] }): void {
     const before = [...this.#seated.values()]
     const { holder } = this.#parts
@@ -226,13 +256,23 @@ export class Supervisor implements WorkerOwner {
     this.#current = generation
     this.#limits.clear()
     this.#seated.clear()
-    for (const worker of before) holder.unseat(worker)
+    holder.retire(before)
     // One that has been proved may have said since that it will end.
     for (const worker of workers) if (worker.state === 'ready') this.#seat(worker, generation)
-    for (const worker of before) worker.drain(generation.planned.drainMs, PATIENCE_MS)
+    const { reloadMs, timeoutMs, jitterMs } = generation.planned.drain
+    for (const worker of before) worker.drain({ serveMs: reloadMs, timeoutMs, jitterMs, code: 'RELOADED' })
+    this.#boundBefore()
     holder.keepOnly(generation.set)
     this.#restarts.cancel()
     for (let slot = 0; slot < generation.workers.count; slot++) if (!this.#seated.has(slot)) this.#replace(slot)
+  }
+
+  /** With one too many the oldest is ended in order, at once: what it has read is answered. */
+  #boundBefore(): void {
+    const tooMany = this.before.slice(0, -MOST_BEFORE)
+    for (const worker of this.#workers) {
+      if (tooMany.includes(worker.generation)) worker.drain({ timeoutMs: worker.handlerMs, code: 'RELOADED' })
+    }
   }
 
   #seat(worker: Worker, { set }: Generation): void {
@@ -270,7 +310,7 @@ export class Supervisor implements WorkerOwner {
     if (this.#filling.get(slot) === worker) this.#filling.delete(slot)
     if (this.#current === generation && this.#stopping === undefined && !this.#seated.has(slot))
       this.#seat(worker, generation)
-    else worker.drain(0, 0)
+    else worker.drain({ timeoutMs: 0 })
   }
 
   count(name: string, by = 1): void {
@@ -282,13 +322,22 @@ export class Supervisor implements WorkerOwner {
     this.#parts.holder.changed()
   }
 
+  keeps(worker: Worker, sessions: Readonly<Record<string, readonly string[]>>): void {
+    this.#parts.holder.keep(worker, sessions)
+  }
+
+  forgets(worker: Worker, key: string, sessions: readonly string[]): void {
+    this.#parts.holder.forget(worker, key, sessions)
+  }
+
   /** It is about to end by itself, in order. If it serves, another one takes its place already. */
   leaving(worker: Worker): void {
     const { slot } = worker
     const wasSeated = this.#seated.get(slot) === worker
     this.#parts.holder.unseat(worker)
     if (wasSeated) this.#seated.delete(slot)
-    worker.drain(this.drainMs, 0)
+    const { timeoutMs, jitterMs } = this.drain
+    worker.drain({ timeoutMs, jitterMs })
     if (wasSeated) this.#startAgain(slot, true, true)
   }
 
@@ -328,8 +377,10 @@ export class Supervisor implements WorkerOwner {
     const isLate = this.#tickedAt > 0 && now - this.#tickedAt > heartbeatMs * LATE + 500
     this.#tickedAt = now
     for (const worker of this.#workers) {
-      if (worker.state !== 'ready') continue
-      if (!isLate && worker.silentMs > stuckMs) {
+      if (worker.state !== 'ready' && worker.state !== 'draining') continue
+      // One that is ending has its deadline.
+      const isWatched = worker.state === 'ready' || worker.servesOn
+      if (isWatched && !isLate && worker.silentMs > stuckMs) {
         const message = `worker ${worker.slot} (process ${worker.pid}) gave no sign of life for ${Math.round(worker.silentMs)} ms (workers.stuckMs)`
         worker.end('stuck', new WorkerError('ENDED', message))
       } else worker.ping()
@@ -347,15 +398,35 @@ export class Supervisor implements WorkerOwner {
    * @throws what is wrong with them; everything stays as it was.
    */
   reload(): Promise<void> {
-    // One that begins while another is under way may have come too late for it: it follows.
-    const after = this.#reloading?.catch(() => {}) ?? Promise.resolve()
-    const reloading = after.then(() => this.#reload())
-    this.#reloading = reloading
-    const clear = () => {
-      if (this.#reloading === reloading) this.#reloading = undefined
+    return this.#reloads.ask()
+  }
+
+  /** What is being raised may be out of date: if it does not come to an end of loading, it is given up. */
+  supersede(): void {
+    this.#isSuperseded = true
+    this.#giveUp()
+  }
+
+  #giveUp(): void {
+    if (!this.#isSuperseded) return
+    for (const worker of this.#raising ?? []) {
+      if (worker.state !== 'loading') continue
+      const loadsMs = Math.round(this.clock.now() - worker.since)
+      if (loadsMs < GIVE_UP_MS) this.clock.after(GIVE_UP_MS - loadsMs, () => this.#giveUp())
+      else {
+        const message = `worker ${worker.slot} (process ${worker.pid}) was still loading after ${loadsMs} ms, and another reload was asked for`
+        worker.end('given up', new WorkerError('NOT_READY', message))
+      }
     }
-    reloading.then(clear, clear)
-    return reloading
+  }
+
+  /** Until no more generations serve their last connections than may: processes would multiply otherwise. */
+  async #room(): Promise<void> {
+    while (this.before.length > MOST_BEFORE && this.#stopping === undefined) {
+      const [oldest] = this.before
+      const ends = this.workers.filter(({ generation }) => generation === oldest).map(({ ended }) => ended)
+      await Promise.all(ends)
+    }
   }
 
   async #reload(): Promise<void> {
@@ -364,6 +435,7 @@ export class Supervisor implements WorkerOwner {
     const began = this.clock.now()
     events.emit('reload.started', { generation: this.#generations + 1 })
     try {
+      await this.#room()
       const raised = await this.#raise(this.#current?.workers.count ?? 1)
       this.#install(raised)
       this.count('reloads')
@@ -426,45 +498,82 @@ export class Supervisor implements WorkerOwner {
   // -- stop ----------------------------------------------------------------------------------------------------------
 
   /** Drains all workers; a second call with a shorter time shortens it. */
-  stop({ timeoutMs = this.drainMs, patienceMs = 0 }: StopOptions = {}): Promise<void> {
-    if (this.#stopping === undefined) this.#stopping = this.#stop(timeoutMs, patienceMs)
-    else this.#cutAt?.(timeoutMs)
+  stop(options: StopOptions = {}): Promise<void> {
+    const { drain } = this
+    const timeoutMs = options.timeoutMs ?? drain.timeoutMs
+    const delaysNot = options.serveMs !== undefined || options.timeoutMs === 0 || this.#hasDrained
+    const delayMs = options.delayMs ?? (delaysNot ? 0 : drain.delayMs)
+    const order: DrainOrder = {
+      timeoutMs,
+      jitterMs: options.jitterMs ?? drain.jitterMs,
+      code: options.code ?? 'SHUTDOWN',
+      ...(options.serveMs !== undefined && { serveMs: options.serveMs }),
+    }
+    const now = this.clock.now()
+    const endsBy = now + delayMs + (options.serveMs ?? 0) + timeoutMs
+    if (this.#stopping === undefined) {
+      this.#endsBy = endsBy
+      this.#delayedUntil = now + delayMs
+      this.#stopping = this.#stop(order)
+    } else if (endsBy < this.#endsBy) {
+      this.#endsBy = endsBy
+      this.#delayedUntil = Math.min(this.#delayedUntil, now + delayMs)
+      this.#isHurried = true
+      this.#hurry()
+      if (this.#hasDrained) for (const worker of this.#workers) worker.drain(order)
+    }
     return this.#stopping
   }
 
-  async #stop(timeoutMs: number, patienceMs: number): Promise<void> {
+  async #stop(order: DrainOrder): Promise<void> {
     if (this.#state === 'stopped') return
     const { holder, events } = this.#parts
     const wasReady = this.#state === 'ready'
     const began = this.clock.now()
     this.#enter('draining')
     this.#restarts.cancel()
-    this.#cancelTick()
-    const connections = [...this.#workers].reduce((sum, { last }) => sum + last.connections, 0)
-    if (wasReady) events.emit('drain.started', { deadline: new Date(Date.now() + timeoutMs), connections })
     // Those that have not begun to serve never will.
     const seated = new Set(this.#seated.values())
     for (const worker of this.#workers) {
       if (!seated.has(worker) && worker.state !== 'draining') worker.end('rolled back')
     }
+    if (wasReady) await this.#delay()
+    const connections = [...this.#workers].reduce((sum, { last }) => sum + last.connections, 0)
+    const timeoutMs = Math.max(0, this.#endsBy - this.clock.now())
+    if (wasReady) events.emit('drain.started', { deadline: new Date(Date.now() + timeoutMs), connections })
     await holder.finish()
     const before = this.#parts.counters['drain.forced'] ?? 0
-    let isCut = timeoutMs
-    this.#cutAt = (sooner) => {
-      if (sooner >= isCut) return
-      isCut = sooner
-      for (const worker of this.#workers) worker.drain(sooner, 0)
-    }
+    this.#hasDrained = true
+    const isSooner = this.#isHurried
+    const sooner = { timeoutMs: Math.max(0, this.#endsBy - this.clock.now()) }
+    if (order.serveMs !== undefined && !isSooner) holder.retire([...seated].filter((one) => one.state === 'ready'))
     for (const worker of [...this.#workers]) {
-      holder.unseat(worker)
-      worker.drain(timeoutMs, patienceMs)
+      if (order.serveMs === undefined || isSooner) holder.unseat(worker)
+      worker.drain(isSooner ? sooner : order)
     }
+    this.#boundBefore()
     holder.keepOnly(undefined)
     await Promise.all([...this.#workers].map((worker) => worker.ended))
+    this.#cancelTick()
     const forced = (this.#parts.counters['drain.forced'] ?? 0) - before
     if (wasReady) events.emit('drain.finished', { forced, durationMs: Math.round(this.clock.now() - began) })
     this.#enter('stopped')
     this.#resolveStopped()
+  }
+
+  /** Not ready any more, and newcomers are still let in. */
+  async #delay(): Promise<void> {
+    for (;;) {
+      const leftMs = this.#delayedUntil - this.clock.now()
+      if (leftMs <= 0) return
+      await new Promise<void>((resolve) => {
+        const cancel = this.clock.after(leftMs, resolve)
+        this.#hurry = () => {
+          cancel()
+          resolve()
+        }
+      })
+    }
   }
 
   /** At once, whatever they do. */
@@ -484,9 +593,6 @@ export class Supervisor implements WorkerOwner {
     this.#parts.events.emit('server.state', { from, to: state })
   }
 }
-
-/** Before anything is known of `workers.readyMs`: to read a configuration. */
-const FIRST_READY_MS = 30_000
 
 function keysOf({ wants }: Planned): string {
   return JSON.stringify(wants.map(({ key, kind, endpoint }) => [key, kind, endpoint]))

@@ -9,7 +9,7 @@ import type { ListenerFigures } from '../control/figures.js'
 import { WorkerError } from '../errors.js'
 import { unpackError } from '../places/portable-error.js'
 import type { HeldSet, SocketPort } from './holder.js'
-import { type Init, type Planned, type Pong, type ReadyListener, readMessage } from './messages.js'
+import { type DrainOrder, type Init, type Planned, type Pong, type ReadyListener, readMessage } from './messages.js'
 
 /** A process with a channel over which descriptors travel. */
 export interface Child {
@@ -49,6 +49,10 @@ export interface WorkerOwner {
   count(name: string, by?: number): void
   /** A limit of connections was reached there, or is no more. */
   changed(worker: Worker): void
+  /** These datagram sessions are its own, by endpoint: it has no newcomers any more. */
+  keeps(worker: Worker, sessions: Readonly<Record<string, readonly string[]>>): void
+  /** Of those, these have ended. */
+  forgets(worker: Worker, key: string, sessions: readonly string[]): void
   /** It serves no newcomers any more, and will end. */
   leaving(worker: Worker): void
   ended(worker: Worker, end: WorkerEnd): void
@@ -79,6 +83,8 @@ export class Worker implements SocketPort {
   readonly since: number
   listeners: readonly ReadyListener[] = []
   isReachable = true
+  /** The longest that one of its handlers may take for a message. */
+  handlerMs = 0
   last: Pong = { connections: 0, heapShare: 0, counters: {}, figures: [] }
   /** The last words of its observers, where it had the time to say them. */
   reports: Readonly<Record<string, unknown>> = {}
@@ -104,6 +110,8 @@ export class Worker implements SocketPort {
   #ready: Question | undefined
   #resolveEnded: (end: WorkerEnd) => void = () => {}
   #cancelDeadline = () => {}
+  #endsBy = Number.POSITIVE_INFINITY
+  #servesUntil = Number.POSITIVE_INFINITY
 
   constructor(spawn: Spawn, init: Init, owner: WorkerOwner) {
     this.slot = init.slot
@@ -243,15 +251,24 @@ export class Worker implements SocketPort {
     return this.#owner.clock.now() - this.#heardAt
   }
 
-  /** @param patienceMs - Its connections may say one more thing within this time; then they are ended. */
-  drain(timeoutMs: number, patienceMs: number): void {
-    if (this.#state === 'ended') return
-    this.#cancelDeadline()
+  /** Its connections end in that way; an order that would take longer than an earlier one changes nothing. */
+  drain(order: DrainOrder): void {
+    const { timeoutMs, serveMs = 0 } = order
+    const now = this.#owner.clock.now()
+    const endsBy = now + serveMs + timeoutMs
+    if (this.#state === 'ended' || endsBy >= this.#endsBy) return
     this.#state = 'draining'
     this.#cause ??= 'drained'
-    this.send({ t: 'drain', timeoutMs, patienceMs })
+    this.#endsBy = endsBy
+    this.#servesUntil = Math.min(this.#servesUntil, now + serveMs)
+    this.send({ t: 'drain', ...order })
     this.#cancelDeadline()
-    this.#cancelDeadline = this.#owner.clock.after(timeoutMs + DISPOSAL_MS, () => this.end('not drained'))
+    this.#cancelDeadline = this.#owner.clock.after(serveMs + timeoutMs + DISPOSAL_MS, () => this.end('not drained'))
+  }
+
+  /** It lets nobody in, and serves those who are there as before. */
+  get servesOn(): boolean {
+    return this.#state === 'draining' && this.#owner.clock.now() < this.#servesUntil
   }
 
   /** At once. */
@@ -282,6 +299,7 @@ export class Worker implements SocketPort {
     }
     switch (message.t) {
       case 'planned':
+        this.handlerMs = message.handlerMs
         return this.#resolvePlanned(message)
       case 'ready':
         this.listeners = message.listeners
@@ -329,6 +347,10 @@ export class Worker implements SocketPort {
       case 'took':
         for (let i = 0; i < message.count; i++) this.#given.shift()?.('taken')
         return
+      case 'sessions':
+        return this.#owner.keeps(this, message.sessions)
+      case 'gone':
+        return this.#owner.forgets(this, message.k, message.sessions)
       case 'junk':
         return this.#owner.count('workers.junk')
     }

@@ -708,59 +708,34 @@ test('upgrade refuses bytes that came before it', async () => {
   assert.ok(played.link.calls.includes('abort'))
 })
 
-// ── a patient drain ──
+// ── a drain after a reload ──
 
-test('a patient drain waits for one more message, and ends together with its answer', async () => {
-  const { session, give, link } = play({ handler: echo })
-  give('before\n')
-  session.drain(new Date(), 1_000)
-  await settle()
-  assert.not.ok(link.calls.includes('end'))
-  give('one more\n')
-  assert.is(link.sent, 'before\n', 'the answer is held back for the end to go with it')
-  await settle()
-  assert.is(link.sent, 'before\none more\n')
-  assert.ok(link.calls.includes('end'))
+test('a drain says to the link and to whoever asks why it ends: SHUTDOWN of a stop, RELOADED of a reload', async () => {
+  for (const code of ['SHUTDOWN', 'RELOADED'] as const) {
+    const { session, give, link, gone } = play({ handler: echo })
+    const reasons: (string | undefined)[] = []
+    Object.assign(link, { end: (reason?: string) => void reasons.push(reason) })
+    give('before\n')
+    session.drain(new Date(), code)
+    await settle()
+    assert.is(link.sent, 'before\n')
+    assert.equal(reasons, [code])
+    gone()
+    assert.equal(await session.closed, { code, by: 'server' })
+  }
 })
 
-test('a patient drain waits for the rest of a frame, and ends after its time whatever came', async () => {
-  const { session, give, link, clock } = play({ handler: echo })
-  session.drain(new Date(), 1_000)
-  give('a\nhal')
-  await settle()
-  assert.not.ok(link.calls.includes('end'))
-  give('f\n')
-  await settle()
-  assert.is(link.sent, 'a\nhalf\n')
-  assert.ok(link.calls.includes('end'))
-
-  const quiet = play({ handler: echo })
-  quiet.session.drain(new Date(), 1_000)
-  await settle()
-  assert.not.ok(quiet.link.calls.includes('end'))
-  quiet.clock.advance(1_001)
-  await settle()
-  assert.ok(quiet.link.calls.includes('end'))
-  clock.advance(1_001)
-})
-
-test('a patient drain in the middle of a message ends with its answer', async () => {
-  let answer: (reply: string) => void = () => {}
-  const { session, give, link } = play({
-    handler: {
-      message: () =>
-        new Promise((resolve) => {
-          answer = resolve
-        }),
-    },
-  })
+test('a reload that cuts at its deadline tells so', async () => {
+  const { session, give } = play({ handler: { message: () => new Promise(() => {}) } })
   give('work\n')
-  session.drain(new Date(), 1_000)
+  session.drain(new Date(), 'RELOADED')
   await settle()
-  answer('done')
-  await settle()
-  assert.is(link.sent, 'done\n')
-  assert.ok(link.calls.includes('end'))
+  session.forceClose()
+  const { code, by, error } = await session.closed
+  assert.equal(
+    [code, by, error?.name, (error as Error & { code: string }).code],
+    ['RELOADED', 'server', 'ShutdownError', 'RELOADED'],
+  )
 })
 
 test.run()

@@ -3,6 +3,7 @@
 import fc from 'fast-check'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { defaultDrain } from '#src/core/options.js'
 import { type FromWorker, readMessage } from '#src/core/workers/messages.js'
 import { misfitOfWorkers, settleWorkers } from '#src/core/workers/options.js'
 
@@ -17,7 +18,7 @@ const want = {
 const traffic = { bytesIn: 4, bytesOut: 3, messagesIn: 2, messagesOut: 1 }
 const carried = { name: 'a', traffic, latency: [[20, 5]] as const }
 const good: readonly FromWorker[] = [
-  { t: 'planned', wants: [want as never], workers: { count: 2, balance: 'kernel' }, drainMs: 5, companions: [1], seed: undefined }, // biome-ignore format: a line each
+  { t: 'planned', wants: [want as never], workers: { count: 2, balance: 'kernel' }, drain: { ...defaultDrain }, handlerMs: 9, companions: [1], seed: undefined }, // biome-ignore format: a line each
   { t: 'ready', listeners: [{ name: 'a', endpoints: ['tcp://[::1]:1'] }] },
   { t: 'failed', error: 'x' },
   { t: 'pong', connections: 3, heapShare: 0.5, counters: { accepted: 4 }, figures: [] },
@@ -52,7 +53,9 @@ test('100,000 other things are refused, or are really what they say', () => {
       if (message.t === 'planned') {
         assert.is(misfitOfWorkers(message.workers), undefined)
         assert.ok(message.wants.every(({ key, kind }) => typeof key === 'string' && typeof kind === 'string'))
-        assert.ok(message.drainMs >= 0)
+        assert.ok(
+          Object.keys(defaultDrain).every((key) => message.drain[key as 'udpMs'] >= 0) && message.handlerMs >= 0,
+        )
         assert.ok(message.companions.every((index) => index >= 0))
       }
       if (message.t === 'pong') {
@@ -78,7 +81,18 @@ test('more counters or listeners than any server has are refused', () => {
   ])
     assert.is(pong(figures), undefined)
   const wants = Array.from({ length: 2_000 }, () => want)
-  assert.is(readMessage({ t: 'planned', wants, workers: 2, drainMs: 1, companions: [], seed: undefined }), undefined)
+  assert.is(
+    readMessage({
+      t: 'planned',
+      wants,
+      workers: 2,
+      drain: defaultDrain,
+      handlerMs: 1,
+      companions: [],
+      seed: undefined,
+    }),
+    undefined,
+  )
 })
 
 test('the key `workers`: what it may be, and what it means', () => {

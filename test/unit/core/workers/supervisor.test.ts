@@ -2,6 +2,7 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { EventHub, type EventName, eventNames } from '#src/core/events.js'
+import { type DrainTimes, defaultDrain } from '#src/core/options.js'
 import type { HeldSet, SocketHolder, SocketPort } from '#src/core/workers/holder.js'
 import type { Planned } from '#src/core/workers/messages.js'
 import { Supervisor } from '#src/core/workers/supervisor.js'
@@ -10,10 +11,11 @@ import { HandClock } from '../../../support/clock.js'
 
 type Message = { readonly t: string; readonly [key: string]: unknown }
 
-const planned = (count: number): Planned => ({
+const planned = (count: number, drain: Partial<DrainTimes> = {}): Planned => ({
   wants: [],
   workers: { count },
-  drainMs: 5_000,
+  drain: { ...defaultDrain, timeoutMs: 5_000, ...drain },
+  handlerMs: 700,
   companions: [],
   seed: undefined,
 })
@@ -69,6 +71,11 @@ class FakeHolder implements SocketHolder {
   unseat(port: SocketPort): void {
     this.seated.delete((port as SocketPort & { pid: number }).pid)
   }
+  retire(ports: readonly SocketPort[]): void {
+    for (const port of ports) this.unseat(port)
+  }
+  keep(): void {}
+  forget(): void {}
   keepOnly(): void {}
   changed(): void {}
   async finish(): Promise<void> {}
@@ -79,7 +86,7 @@ const turns = async (count = 6) => {
   for (let i = 0; i < count; i++) await new Promise((resolve) => setImmediate(resolve))
 }
 
-function rig(count: number) {
+function rig(count: number, drain: Partial<DrainTimes> = {}) {
   const clock = new HandClock()
   const children: FakeChild[] = []
   const holder = new FakeHolder()
@@ -105,7 +112,7 @@ function rig(count: number) {
   })
   /** Until it serves. */
   const raise = async (child: FakeChild | undefined) => {
-    child?.says({ t: 'planned', ...planned(count) })
+    child?.says({ t: 'planned', ...planned(count, drain) })
     await turns()
     child?.says({ t: 'ready', listeners: [] })
     await turns()
@@ -114,7 +121,7 @@ function rig(count: number) {
     const started = supervisor.start(count)
     await turns()
     await raise(children[0])
-    for (let i = 1; i < count; i++) children[i]?.says({ t: 'planned', ...planned(count) })
+    for (let i = 1; i < count; i++) children[i]?.says({ t: 'planned', ...planned(count, drain) })
     await turns()
     for (let i = 1; i < count; i++) children[i]?.says({ t: 'ready', listeners: [] })
     await started
@@ -239,6 +246,150 @@ test('a slot is filled by one at a time, whoever asks for it', async () => {
     ],
   )
   await stop()
+})
+
+const drains = (child: FakeChild | undefined) => child?.told.filter(({ t }) => t === 'drain') ?? []
+
+test('F113 a reload leaves the old generation its connections for drain.reloadMs, and then drains it as RELOADED', async () => {
+  const { children, supervisor, clock, start, raise, stop, ends } = rig(1, { reloadMs: 60_000, jitterMs: 40 })
+  await start()
+  const reloading = supervisor.reload()
+  await turns()
+  await raise(children[1])
+  await reloading
+  assert.equal(drains(children[0]), [{ t: 'drain', serveMs: 60_000, timeoutMs: 5_000, jitterMs: 40, code: 'RELOADED' }])
+  assert.equal(supervisor.before, [1])
+  // It is asked for signs of life as those that serve are, and may be silent once it ends its last connections.
+  clock.advance(1_000)
+  assert.ok(children[0]?.wasTold('ping'))
+  for (let i = 0; i < 63; i++) {
+    for (const child of i < 61 ? children : children.slice(1)) child.says({ t: 'pong', ...pong })
+    clock.advance(1_000)
+  }
+  assert.is(children[0]?.killed, undefined)
+  clock.advance(5_000)
+  await turns()
+  assert.is(ends()[0]?.reason, 'not drained')
+  await stop()
+})
+
+test('F113 a worker that hangs while it serves its last connections is given up', async () => {
+  const { children, supervisor, clock, start, raise, stop, ends } = rig(1)
+  await start()
+  const reloading = supervisor.reload()
+  await turns()
+  await raise(children[1])
+  await reloading
+  for (let i = 0; i < 8; i++) {
+    children[1]?.says({ t: 'pong', ...pong })
+    clock.advance(1_000)
+  }
+  await turns()
+  assert.is(ends()[0]?.reason, 'stuck')
+  await stop()
+})
+
+test('F113 reloads that are asked for while one runs are one further reload', async () => {
+  const { children, supervisor, seen, start, raise, stop } = rig(1)
+  await start()
+  const asked = Array.from({ length: 60 }, () => supervisor.reload())
+  await turns()
+  assert.is(children.length, 2)
+  await raise(children[1])
+  await asked[0]
+  await turns()
+  assert.is(children.length, 3, 'and one more')
+  await raise(children[2])
+  await Promise.all(asked)
+  await turns()
+  assert.is(children.length, 3)
+  assert.is(seen.filter(({ name }) => name === 'reload.started').length, 2)
+  // Of one that fails all are told who have asked for it, and the next one is a new one.
+  const failing = [1, 2, 3].map(() => supervisor.reload().catch((error: Error) => error.message))
+  await turns()
+  for (const index of [3, 4]) {
+    children[index]?.says({ t: 'failed', error: { name: 'Error', message: `bad ${index}` } })
+    children[index]?.exit(1, null)
+    await turns()
+  }
+  const said = await Promise.all(failing)
+  assert.match(String(said[0]), /bad 3/)
+  assert.match(String(said[1]), /bad 4/)
+  assert.is(said[1], said[2])
+  await stop()
+})
+
+test('F113 at most two generations drain beside the one that serves; a third ends the oldest at once, with time for what it reads', async () => {
+  const { children, supervisor, start, raise, living, stop } = rig(1)
+  await start()
+  for (let i = 1; i <= 3; i++) {
+    const reloading = supervisor.reload()
+    await turns()
+    await raise(children[i])
+    await reloading
+  }
+  assert.equal(
+    children.slice(0, 3).map((child) => drains(child).length),
+    [2, 1, 1],
+  )
+  assert.equal(drains(children[0])[1], { t: 'drain', timeoutMs: 700, code: 'RELOADED' })
+  // As long as that one is there no other generation is begun.
+  const reloading = supervisor.reload()
+  await turns()
+  assert.is(children.length, 4)
+  assert.is(living().length, 4)
+  children[0]?.leaves()
+  await turns()
+  assert.is(children.length, 5)
+  await raise(children[4])
+  await reloading
+  assert.is(living().length, 4)
+  assert.is(drains(children[1]).length, 2)
+  await stop()
+})
+
+test('F113 a worker that does not come to an end of loading is given up for the next reload, and only for that', async () => {
+  const { children, supervisor, clock, start, raise, seen, stop } = rig(1)
+  await start()
+  const first = supervisor.reload().catch((error: Error) => error)
+  await turns()
+  children[0]?.says({ t: 'pong', ...pong })
+  clock.advance(1_000)
+  assert.is(children[1]?.killed, undefined, 'nobody waits')
+  const second = supervisor.reload()
+  await turns()
+  assert.is(children[1]?.killed, undefined, 'it may be about to be ready')
+  children[0]?.says({ t: 'pong', ...pong })
+  clock.advance(1_500)
+  await turns()
+  assert.is(children[1]?.killed, 'SIGKILL')
+  assert.match(String(await first), /still loading after \d+ ms, and another reload was asked for/)
+  await raise(children[2])
+  await second
+  assert.is(seen.filter(({ name }) => name === 'reload.finished').length, 1)
+  await stop()
+})
+
+test('a stop may wait: not ready, and newcomers are still let in; a sooner one is not made to wait', async () => {
+  const { children, supervisor, holder, clock, start, seen, living } = rig(1, { delayMs: 60_000 })
+  await start()
+  const stopped = supervisor.stop()
+  await turns()
+  assert.is(supervisor.state, 'draining')
+  assert.ok(holder.seated.has(100))
+  for (let i = 0; i < 59; i++) {
+    children[0]?.says({ t: 'pong', ...pong })
+    clock.advance(1_000)
+  }
+  await turns()
+  assert.ok(holder.seated.has(100))
+  assert.is(seen.filter(({ name }) => name === 'drain.started').length, 0)
+  void supervisor.stop({ timeoutMs: 3_000, delayMs: 0 })
+  await turns()
+  assert.not(holder.seated.has(100))
+  assert.equal(drains(children[0]), [{ t: 'drain', timeoutMs: 3_000 }])
+  for (const child of living()) child.leaves()
+  await stopped
 })
 
 test.run()
