@@ -10,12 +10,13 @@ export { type Clock, systemClock } from './core/clock.js'
 export type { Codec, CodecContext, FrameLimits, FrameReader, Framer, Payload } from './core/codec.js'
 export {
   type Configuration,
+  type DrainOptions,
   defineConfig,
   type HandlerRef,
   type HookOptions,
   type ListenerOptions,
 } from './core/configuration.js'
-export type { CloseReason, Connection, ConnectionState, ConnectionStats } from './core/connection.js'
+export type { CloseReason, Connection, ConnectionState, ConnectionStats, DrainCode } from './core/connection.js'
 export type { Provider } from './core/container.js'
 export type { ConnectionContext, MessageContext } from './core/context.js'
 export { Handler, OnClose, OnDrain, OnError, OnIdle, OnMessage, OnOpen, OnPeerEnd } from './core/decorators.js'

@@ -6,6 +6,7 @@
  */
 import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
+import { systemClock } from '../core/clock.js'
 import { ConfigError, HandshakeError } from '../core/errors.js'
 import type { TlsIdentity, TlsOptions } from '../core/options.js'
 import type { LinkSink, Listener } from '../core/transport.js'
@@ -22,7 +23,8 @@ export type HandshakeDone = (
 
 interface Handshake {
   readonly done: HandshakeDone
-  readonly timer: NodeJS.Timeout | undefined
+  /** Cancels the deadline. */
+  readonly cancel: (() => void) | undefined
 }
 
 export class TlsHandshakes {
@@ -153,9 +155,9 @@ export class TlsHandshakes {
       done(new HandshakeError('HANDSHAKE_FAILED', 'the peer left before the handshake'), undefined)
       return
     }
-    const timer = handshakeMs <= MOST_MS ? setTimeout(() => this.#expire(raw, handshakeMs), handshakeMs) : undefined
-    timer?.unref()
-    this.#pending.set(raw, { done, timer })
+    const cancel =
+      handshakeMs <= MOST_MS ? systemClock.after(handshakeMs, () => this.#expire(raw, handshakeMs)) : undefined
+    this.#pending.set(raw, { done, cancel })
     raw.on('close', this.#rawClosed)
     // The TLS socket inherits it: a peer that ends inside the handshake is gone, not half-open.
     raw.allowHalfOpen = false
@@ -203,7 +205,7 @@ export class TlsHandshakes {
     this.#pending.delete(raw)
     this.#waiting.delete(raw)
     this.#atWork.delete(raw)
-    clearTimeout(handshake.timer)
+    handshake.cancel?.()
     raw.off('close', this.#rawClosed)
     const [next] = this.#waiting
     if (next !== undefined && this.#atWork.size < this.most) this.#proceed(next)

@@ -7,6 +7,7 @@
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
+import { systemClock } from '../core/clock.js'
 import type { Endpoint } from '../core/endpoint.js'
 import { HandshakeError } from '../core/errors.js'
 import { LATE } from './handshake-errors.js'
@@ -33,7 +34,8 @@ type Refusal = [status: number, why: string, headers?: Record<string, string>]
 
 interface Pending {
   readonly done: UpgradeDone
-  readonly timer: NodeJS.Timeout | undefined
+  /** Cancels the deadline. */
+  readonly cancel: (() => void) | undefined
 }
 
 /** Longest delay of a Node timer. */
@@ -107,9 +109,9 @@ export class WebSocketUpgrades {
       done(new HandshakeError('HANDSHAKE_FAILED', LATE), undefined, undefined)
       return
     }
-    const timer = upgradeMs <= MOST_MS ? setTimeout(() => this.#expire(socket, upgradeMs), upgradeMs) : undefined
-    timer?.unref()
-    this.#pending.set(socket, { done, timer })
+    const cancel =
+      upgradeMs <= MOST_MS ? systemClock.after(upgradeMs, () => this.#expire(socket, upgradeMs)) : undefined
+    this.#pending.set(socket, { done, cancel })
     socket.on('close', this.#closed)
     this.#server.emit('connection', socket)
     // Held by its listener in a pause until now.
@@ -128,7 +130,7 @@ export class WebSocketUpgrades {
     if (pending === undefined) return
     if (rules.compresses) declineMisfits(request)
     // A pause of the listener is no fault of the peer.
-    clearTimeout(pending.timer)
+    pending.cancel?.()
     const accept: Accept = (opened) => {
       rules.library.handleUpgrade(request, socket, head, (ws) => {
         this.#forget(socket)
@@ -188,7 +190,7 @@ export class WebSocketUpgrades {
     const pending = this.#pending.get(socket)
     if (pending === undefined) return undefined
     this.#pending.delete(socket)
-    clearTimeout(pending.timer)
+    pending.cancel?.()
     socket.off('close', this.#closed)
     return pending
   }

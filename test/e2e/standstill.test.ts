@@ -72,6 +72,39 @@ for (const [what, standStill] of Object.entries(standstills)) {
   })
 }
 
+test('F125 a handshake whose other half waits in the kernel is done, one without is cut', async () => {
+  const server = gaidaros(
+    [
+      'serve',
+      '--listen',
+      'ws://127.0.0.1:0',
+      '--handler',
+      './handler.mjs',
+      '--set',
+      `timeouts.handshakeMs=${DEADLINE_MS}`,
+    ],
+    { cwd: folder, limitMs: 60_000 },
+  )
+  const { default: port = 0 } = await server.ready()
+  const peers = await Promise.all(Array.from({ length: 20 }, () => Peer.open(port)))
+  const silent = await Peer.open(port)
+  const key = Buffer.alloc(16, 'k').toString('base64')
+  for (const peer of [...peers, silent]) peer.send('GET / HTTP/1.1\r\nHost: localhost\r\n')
+  await after(100)
+  server.child.kill('SIGSTOP')
+  await after(400)
+  const rest = 'Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n'
+  for (const peer of peers) peer.send(`${rest}Sec-WebSocket-Key: ${key}\r\n\r\n`)
+  await after(STILL_MS - 400)
+  server.child.kill('SIGCONT')
+  await Promise.all(peers.map((peer) => peer.hears('101 Switching Protocols')))
+  await silent.over
+  assert.not.match(silent.heard, /101/)
+  for (const peer of peers) peer.leave()
+  server.child.kill('SIGTERM')
+  assert.is(await server.ended, 0)
+})
+
 test.after(() => {
   killAll()
   rmSync(folder, { recursive: true, force: true })
