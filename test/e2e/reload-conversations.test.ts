@@ -1,8 +1,10 @@
 // time limit: 420 s
 /** What becomes of those who are connected: over reloads, over upgrades, and over reloads by the dozen. */
+import { once as onceEvent } from 'node:events'
 import { existsSync, readFileSync } from 'node:fs'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { WebSocket } from 'ws'
 import { gaidaros, killAll } from '../support/command.js'
 import { eventually, Peer } from '../support/faults.js'
 import { Folder, isAlive, once, Serving, type Status } from '../support/workers.js'
@@ -100,6 +102,17 @@ for (const [what, workers] of kinds) {
     assert.is(await own.serving.stop(), 0)
   })
 }
+
+test('a WebSocket client of the old generation is told 1012, so that it comes again', async () => {
+  const own = await serving({ listen: 'ws://127.0.0.1:0', drain: { reloadMs: 500 } })
+  const client = new WebSocket(`ws://127.0.0.1:${own.serving.port}`)
+  const closed = onceEvent(client, 'close')
+  await onceEvent(client, 'open')
+  await reload(own.serving)
+  const [code, reason] = await closed
+  assert.equal([code, String(reason)], [1012, 'RELOADED'])
+  assert.is(await own.serving.stop(), 0)
+})
 
 for (const [what, workers] of [
   ['in the process itself', undefined],
