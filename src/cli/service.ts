@@ -14,7 +14,8 @@ import { toError } from '../core/errors.js'
 import type { StopOptions } from '../core/lifecycle.js'
 import { drainTimeoutMs } from '../core/options.js'
 import { writePidFile } from '../core/pid-file.js'
-import { dropPrivileges, handOver, idsOf } from '../core/privileges.js'
+import { dropPrivileges, idsOf } from '../core/privileges.js'
+import { handOverSockets } from '../core/root-files.js'
 import { settleWorkers } from '../core/workers/options.js'
 import {
   companionsBeside,
@@ -246,7 +247,7 @@ export class Service implements Begun {
     const entries = this.#entriesNow()
     this.#hosted = textOf(entries)
     await companions.start(await companionsOf(entries, this.#foundation.events))
-    this.#becomeAnother([path, pidFile])
+    this.#becomeAnother(path)
   }
 
   /** Plugins that have something which stands once, as the workers have found them. */
@@ -292,15 +293,12 @@ export class Service implements Begun {
   }
 
   /** Everything is bound: root is given up, here as in each worker. */
-  #becomeAnother(names: readonly (string | undefined)[]): void {
+  #becomeAnother(control: string | undefined): void {
     const identity = identityOf(this.#loaded.values.daemon)
     if (identity === undefined) return
     const ids = idsOf(identity)
-    const sockets = (this.#supervision?.supervisor.listeners ?? []).flatMap(({ endpoints }) =>
-      endpoints.filter((one) => one.startsWith('unix:')).map((one) => one.slice('unix:'.length)),
-    )
-    const files = [...sockets, ...names].filter((one) => one !== undefined)
-    if (ids !== undefined && process.geteuid?.() === 0) for (const file of files) handOver(file, ids)
+    const bound = (this.#supervision?.supervisor.listeners ?? []).flatMap(({ endpoints }) => endpoints)
+    if (ids !== undefined && process.geteuid?.() === 0) handOverSockets(bound, control, ids)
     dropPrivileges(identity)
   }
 

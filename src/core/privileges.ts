@@ -5,7 +5,7 @@
  * taken back was not given up, so it is tried, and a process that could is stopped.
  */
 import { execFileSync } from 'node:child_process'
-import { lchownSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { BindError, ConfigError, toError } from './errors.js'
 
 export interface Identity {
@@ -57,11 +57,6 @@ export function dropPrivileges(identity: Identity): Ids | undefined {
   }
   if (ids.uid !== 0) refuseWayBack(ids)
   return ids
-}
-
-/** Files that were made as root and are used afterwards. */
-export function handOver(path: string, { uid, gid }: Ids): void {
-  lchownSync(path, uid, gid)
 }
 
 function refuseWayBack(ids: Ids): void {

@@ -1,0 +1,202 @@
+// time limit: 240 s
+/** Root is given up: what it makes before in folders of the user's (F122), and what is needed again afterwards (F121). */
+import { execFileSync } from 'node:child_process'
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { gaidaros, killAll, root } from '../support/command.js'
+import { Peer } from '../support/faults.js'
+import { skip } from '../support/skip.js'
+
+const folder = mkdtempSync(join(tmpdir(), 'gg-'))
+chmodSync(folder, 0o755)
+const noisy = join(root, 'build/fixtures/noisy-handler.js')
+const isRoot = process.geteuid?.() === 0
+const NOBODY = 65_534
+let count = 0
+
+test.after(() => {
+  killAll()
+  rmSync(folder, { recursive: true, force: true })
+})
+
+/** A folder of its own, which is the user's. */
+function place(): string {
+  const path = join(folder, String(++count))
+  mkdirSync(path)
+  chownSync(path, NOBODY, NOBODY)
+  return path
+}
+function secret(): string {
+  const path = join(folder, `secret${++count}`)
+  writeFileSync(path, "root's\n", { mode: 0o600 })
+  return path
+}
+/** Nothing of it has changed. */
+function isUntouched(path: string): void {
+  assert.is(readFileSync(path, 'utf8'), "root's\n")
+  const { uid, mode } = statSync(path)
+  assert.is(uid, 0)
+  assert.is(mode & 0o777, 0o600)
+}
+const serving = (...args: readonly string[]) =>
+  gaidaros(['serve', '--user', 'nobody', '--listen', 'tcp://127.0.0.1:0', '--handler', noisy, ...args], { cwd: folder })
+
+test("F122 a log file in the user's folder: links, hard links, pipes, others' files and folders behind links are refused by name", async () => {
+  if (!isRoot) return skip('F122', 'only root can become somebody else')
+  const cases: readonly (readonly [string, (log: string, at: string) => string | undefined, RegExp])[] = [
+    ['a link', (log) => linked(log, symlinkSync), /server\.log is a link/],
+    ['a second name', (log) => linked(log, linkSync), /is a file with 2 names/],
+    ['a pipe', (log) => void execFileSync('mkfifo', [log]), /server\.log/],
+    ['a file of somebody else', (log) => void (writeFileSync(log, ''), chownSync(log, 1, 1)), /is a file of user 1/],
+    [
+      'a folder behind a link of theirs',
+      (log, at) => {
+        const own = join(folder, `root${++count}`)
+        mkdirSync(own, { mode: 0o700 })
+        const file = join(own, 'server.log')
+        writeFileSync(file, "root's\n", { mode: 0o600 })
+        rmSync(join(at, 'log'), { recursive: true })
+        execFileSync('ln', ['-s', own, join(at, 'log')])
+        execFileSync('chown', ['-h', 'nobody', join(at, 'log')])
+        void log
+        return file
+      },
+      /is reached through .*, a link of user 65534/,
+    ],
+  ]
+  for (const [what, prepare, why] of cases) {
+    const at = place()
+    mkdirSync(join(at, 'log'))
+    chownSync(join(at, 'log'), NOBODY, NOBODY)
+    const log = join(at, 'log', 'server.log')
+    const kept = prepare(log, at)
+    const command = serving('--log-file', log)
+    assert.is(await command.ended, 2, `${what}: ${command.stderr}`)
+    assert.match(command.stderr, why, what)
+    assert.match(command.stderr, /daemon\.logFile/, what)
+    assert.not.match(command.stdout, /ready/, what)
+    if (kept !== undefined) isUntouched(kept)
+  }
+})
+
+function linked(at: string, link: (from: string, to: string) => void): string {
+  const file = secret()
+  link(file, at)
+  return file
+}
+
+test("F122 a log file that is new, root's or the user's is opened, and is the user's; so behind a link of root's", async () => {
+  if (!isRoot) return skip('F122', 'only root can become somebody else')
+  for (const owner of [undefined, 0, NOBODY]) {
+    const at = place()
+    mkdirSync(join(at, 'real'))
+    symlinkSync(join(at, 'real'), join(at, 'log'))
+    const log = join(at, 'log', 'server.log')
+    if (owner !== undefined) {
+      writeFileSync(log, 'before\n')
+      chownSync(log, owner, owner)
+    }
+    const command = serving('--log-file', log)
+    const { default: port = 0 } = await command.ready()
+    const peer = await Peer.open(port)
+    await peer.echoes('hello')
+    peer.leave()
+    assert.is(statSync(log).uid, NOBODY)
+    command.child.kill('SIGTERM')
+    assert.is(await command.ended, 0, command.stderr)
+    if (owner !== undefined) assert.match(readFileSync(log, 'utf8'), /^before\n/)
+  }
+})
+
+for (const workers of [[], ['--workers', '2']]) {
+  const kind = workers.length === 0 ? 'one process' : 'workers'
+  test(`F122 sockets, ${kind}: a socket's own group stays, abstract names have no file, the pid file stays root's`, async () => {
+    if (!isRoot) return skip('F122', 'only root can become somebody else')
+    const at = place()
+    const [plain, grouped, pidFile] = [join(at, 'a.sock'), join(at, 'b.sock'), join(at, 'run.pid')]
+    const listeners = {
+      default: { endpoint: `unix:${plain}` },
+      grouped: { endpoint: `unix:${grouped}`, socket: { group: 1, mode: '0660' } },
+      ...(process.platform === 'linux' ? { abstract: { endpoint: `unix:@gaidaros-${process.pid}-${count}` } } : {}),
+    }
+    const command = gaidaros(
+      [
+        'serve',
+        '--user',
+        'nobody',
+        '--handler',
+        noisy,
+        '--pid-file',
+        pidFile,
+        '--control',
+        join(at, 'run.sock'),
+        ...workers,
+        '--set',
+        `listeners=${JSON.stringify(listeners)}`,
+      ],
+      { cwd: folder, limitMs: 120_000 },
+    )
+    await command.ready()
+    const gid = Number(execFileSync('id', ['-g', 'nobody'], { encoding: 'utf8' }))
+    assert.equal(ownerOf(plain), [NOBODY, gid])
+    assert.equal(ownerOf(grouped), [NOBODY, 1])
+    assert.equal(ownerOf(join(at, 'run.sock')), [NOBODY, gid])
+    assert.is(statSync(pidFile).uid, 0)
+    command.child.kill('SIGTERM')
+    assert.is(await command.ended, 0, command.stderr)
+    // The folder is the user's: nothing is left behind.
+    for (const file of [plain, grouped, pidFile]) assert.is(existsSync(file), false, file)
+  })
+}
+const ownerOf = (path: string) => [statSync(path).uid, statSync(path).gid]
+
+test("F122 a pid file in the user's folder: a link is refused by name, and what is behind it untouched", async () => {
+  if (!isRoot) return skip('F122', 'only root can become somebody else')
+  const at = place()
+  const kept = secret()
+  const pidFile = join(at, 'run.pid')
+  symlinkSync(kept, pidFile)
+  const command = serving('--pid-file', pidFile)
+  assert.is(await command.ended, 2, command.stderr)
+  assert.match(command.stderr, /run\.pid: a link stands there/)
+  isUntouched(kept)
+  assert.is(readlinkSync(pidFile), kept)
+})
+
+test("F122 a folder for profiles behind a link of the user's is refused; one that is made is the user's", async () => {
+  if (!isRoot) return skip('F122', 'only root can become somebody else')
+  const at = place()
+  const own = join(folder, `root${++count}`)
+  mkdirSync(own)
+  execFileSync('ln', ['-s', own, join(at, 'profiles')])
+  execFileSync('chown', ['-h', 'nobody', join(at, 'profiles')])
+  const refused = serving('--cpu-prof', join(at, 'profiles', 'new'))
+  assert.is(await refused.ended, 2, refused.stderr)
+  assert.match(refused.stderr, /profile: .* a link of user 65534/)
+  assert.is(existsSync(join(own, 'new')), false)
+  const made = join(at, 'made')
+  const command = serving('--cpu-prof', made)
+  await command.ready()
+  command.child.kill('SIGTERM')
+  assert.is(await command.ended, 0, command.stderr)
+  assert.is(statSync(made).uid, NOBODY)
+  assert.ok(existsSync(join(made, `server-${command.pid}-0.cpuprofile`)))
+})
+
+test.run()
