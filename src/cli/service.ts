@@ -14,14 +14,11 @@ import { toError } from '../core/errors.js'
 import type { StopOptions } from '../core/lifecycle.js'
 import { drainTimeoutMs } from '../core/options.js'
 import { writePidFile } from '../core/pid-file.js'
-import { dropPrivileges, idsOf } from '../core/privileges.js'
-import { handOverSockets } from '../core/root-files.js'
 import { settleWorkers } from '../core/workers/options.js'
 import {
   companionsBeside,
   companionsOf,
   controlOf,
-  identityOf,
   listenForControl,
   openServer,
   type PlacedServer,
@@ -34,6 +31,7 @@ import { announce, announceTo, endWithPeer } from './announce.js'
 import type { Arguments } from './arguments.js'
 import { Background } from './background.js'
 import type { Begun } from './endings.js'
+import { giveUpRoot, handOn, refuseReplacement } from './give-up.js'
 import { logLine } from './output.js'
 import { levelOf, report } from './report.js'
 import { Takeover } from './takeover.js'
@@ -247,7 +245,7 @@ export class Service implements Begun {
     const entries = this.#entriesNow()
     this.#hosted = textOf(entries)
     await companions.start(await companionsOf(entries, this.#foundation.events))
-    this.#becomeAnother(path)
+    await this.#becomeAnother(path)
   }
 
   /** Plugins that have something which stands once, as the workers have found them. */
@@ -293,20 +291,23 @@ export class Service implements Begun {
   }
 
   /** Everything is bound: root is given up, here as in each worker. */
-  #becomeAnother(control: string | undefined): void {
-    const identity = identityOf(this.#loaded.values.daemon)
-    if (identity === undefined) return
-    const ids = idsOf(identity)
-    const bound = (this.#supervision?.supervisor.listeners ?? []).flatMap(({ endpoints }) => endpoints)
-    if (ids !== undefined && process.geteuid?.() === 0) handOverSockets(bound, control, ids)
-    dropPrivileges(identity)
+  async #becomeAnother(control: string | undefined): Promise<void> {
+    const { supervisor } = this.#supervision as Supervision
+    const bound = supervisor.listeners.flatMap(({ endpoints }) => endpoints)
+    const ids = giveUpRoot(this.#loaded.values, bound, control)
+    // What root has read at the start is read again whenever a worker is replaced.
+    if (ids !== undefined) await supervisor.rehearse().catch((error) => refuseReplacement(ids, error))
   }
 
   /** @param isSuccessor - To a server in this process, which is ready, and stays it if this fails. */
   #begin(isSuccessor: boolean): Supervision {
     // What workers print goes where our own words go.
     const isRedirected = this.#loaded.values.daemon !== undefined && this.#loaded.values.daemon !== false
-    const supervision = supervise(this.#given.words, this.#foundation, { isSuccessor, isRedirected })
+    const supervision = supervise(this.#given.words, this.#foundation, {
+      isSuccessor,
+      isRedirected,
+      handOn: (seed) => handOn(this.#loaded.values, seed),
+    })
     // However this process ends, but by SIGKILL: no worker stays. Without us they leave by themselves.
     process.once('exit', () => {
       supervision.supervisor.kill()

@@ -17,11 +17,13 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { connect as tlsConnect } from 'node:tls'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { gaidaros, killAll, root } from '../support/command.js'
-import { Peer } from '../support/faults.js'
+import { eventually, Peer } from '../support/faults.js'
 import { skip } from '../support/skip.js'
+import { hasTool } from '../support/tools.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'gg-'))
 chmodSync(folder, 0o755)
@@ -197,6 +199,114 @@ test("F122 a folder for profiles behind a link of the user's is refused; one tha
   assert.is(await command.ended, 0, command.stderr)
   assert.is(statSync(made).uid, NOBODY)
   assert.ok(existsSync(join(made, `server-${command.pid}-0.cpuprofile`)))
+})
+
+/** A certificate that everybody and a key that only root may read. */
+function certificate(at: string): { cert: string; key: string } {
+  const [cert, key] = [join(at, 'tls.pem'), join(at, 'tls.key')]
+  execFileSync(
+    'openssl',
+    [
+      'req',
+      '-x509',
+      '-newkey',
+      'ec',
+      '-pkeyopt',
+      'ec_paramgen_curve:P-256',
+      '-nodes',
+      '-subj',
+      '/CN=localhost',
+      '-keyout',
+      key,
+      '-out',
+      cert,
+    ],
+    { stdio: 'ignore' },
+  )
+  chmodSync(key, 0o600)
+  return { cert, key }
+}
+/** What a TLS client hears. */
+async function secured(port: number, text: string): Promise<string> {
+  const socket = tlsConnect({ host: '127.0.0.1', port, rejectUnauthorized: false })
+  socket.on('error', () => {})
+  socket.write(`${text}\n`)
+  const heard = await new Promise<string>((resolve) => {
+    socket.once('data', (chunk) => resolve(String(chunk)))
+    socket.once('close', () => resolve(''))
+  })
+  socket.destroy()
+  return heard
+}
+const childrenOf = (pid: number) =>
+  readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').filter(Boolean).map(Number)
+
+test('F121 workers are replaced as the user they are, with a key that only root may read; it is in no argument, environment or file', async () => {
+  if (!isRoot) return skip('F121', 'only root can become somebody else')
+  if (!hasTool('openssl')) return skip('F121', 'openssl is not installed')
+  const at = place()
+  const { cert, key } = certificate(at)
+  const settings = ['--workers', '2', '--set', `tls=${JSON.stringify({ cert, key })}`]
+  const command = gaidaros(
+    ['serve', '--user', 'nobody', '--listen', 'tls://127.0.0.1:0', '--handler', noisy, ...settings],
+    {
+      cwd: folder,
+      limitMs: 150_000,
+    },
+  )
+  const { default: port = 0 } = await command.ready()
+  assert.match(command.stderr, /tls\.key: user nobody cannot read it; workers that are replaced get what root has read/)
+  const before = childrenOf(command.pid)
+  assert.is(before.length, 2, command.stderr)
+  for (const pid of before) process.kill(pid, 'SIGKILL')
+  await eventually(() => childrenOf(command.pid).filter((pid) => !before.includes(pid)).length >= 2, 'others', 60_000)
+  // Whoever comes before they are ready waits in the kernel's queue.
+  for (let i = 0; i < 4; i++) assert.is(await secured(port, `hello ${i}`), `hello ${i}\n`)
+  const body = readFileSync(key, 'utf8').split('\n')[1] as string
+  for (const pid of [command.pid, ...childrenOf(command.pid)]) {
+    assert.match(readFileSync(`/proc/${pid}/status`, 'utf8'), /^Uid:\s+65534\s+65534\s+65534/m)
+    for (const where of ['cmdline', 'environ']) {
+      assert.not.ok(readFileSync(`/proc/${pid}/${where}`, 'utf8').includes(body), where)
+    }
+  }
+  // A reload reads again as that user: refused by name, and the old goes on.
+  command.child.kill('SIGHUP')
+  await eventually(
+    () => /tls\.key.*EACCES/.test(command.stderr),
+    () => command.stderr,
+    60_000,
+  )
+  assert.is(await secured(port, 'still'), 'still\n')
+  command.child.kill('SIGTERM')
+  assert.is(await command.ended, 0, command.stderr)
+})
+
+test('F121 a worker that could not be replaced stops the start, by name: a handler, a configuration that is code', async () => {
+  if (!isRoot) return skip('F121', 'only root can become somebody else')
+  const at = place()
+  const own = join(at, 'handler.mjs')
+  writeFileSync(own, 'export default (message) => message\n')
+  chmodSync(own, 0o600)
+  const refused = gaidaros(
+    ['serve', '--user', 'nobody', '--listen', 'tcp://127.0.0.1:0', '--handler', own, '--workers', '2'],
+    {
+      cwd: at,
+      limitMs: 120_000,
+    },
+  )
+  assert.is(await refused.ended, 2, refused.stderr)
+  assert.match(refused.stderr, /a worker that replaces another cannot start as user nobody: .*handler\.mjs/)
+  assert.not.match(refused.stdout, /^ready$/m)
+  if (!hasTool('openssl')) return skip('F121', 'openssl is not installed')
+  const tls = JSON.stringify(certificate(at))
+  writeFileSync(
+    join(at, 'gaidaros.config.mjs'),
+    `export default { workers: 2, daemon: { user: 'nobody' }, tls: ${tls}, listeners: { default: { endpoint: 'tls://127.0.0.1:0', handler: (message) => message } } }\n`,
+  )
+  const code = gaidaros(['serve', '--config', join(at, 'gaidaros.config.mjs')], { cwd: at, limitMs: 120_000 })
+  assert.is(await code.ended, 2, code.stderr)
+  assert.match(code.stderr, /workers that replace others cannot read .*tls\.key as user nobody/)
+  assert.not.match(code.stdout, /^ready$/m)
 })
 
 test.run()
