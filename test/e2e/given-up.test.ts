@@ -271,11 +271,7 @@ test('F121 workers are replaced as the user they are, with a key that only root 
   }
   // A reload reads again as that user: refused by name, and the old goes on.
   command.child.kill('SIGHUP')
-  await eventually(
-    () => /tls\.key.*EACCES/.test(command.stderr),
-    () => command.stderr,
-    60_000,
-  )
+  await eventually(() => /tls\.key.*EACCES/.test(command.stderr), 'the reload is refused', 60_000)
   assert.is(await secured(port, 'still'), 'still\n')
   command.child.kill('SIGTERM')
   assert.is(await command.ended, 0, command.stderr)
@@ -307,6 +303,35 @@ test('F121 a worker that could not be replaced stops the start, by name: a handl
   assert.is(await code.ended, 2, code.stderr)
   assert.match(code.stderr, /workers that replace others cannot read .*tls\.key as user nobody/)
   assert.not.match(code.stdout, /^ready$/m)
+})
+
+test('F121 doctor judges as that user: keys, handlers, folders; what it may read is fine', async () => {
+  if (!isRoot) return skip('F121', 'only root can become somebody else')
+  if (!hasTool('openssl')) return skip('F121', 'openssl is not installed')
+  const at = place()
+  const { cert, key } = certificate(at)
+  const own = join(at, 'handler.mjs')
+  writeFileSync(own, 'export default (message) => message\n')
+  const asked = async (...further: readonly string[]) => {
+    const tls = JSON.stringify({ cert, key })
+    const args = ['doctor', '--json', '--user', 'nobody', '--listen', 'tls://127.0.0.1:0', '--handler', own]
+    const command = gaidaros([...args, '--set', `tls=${tls}`, ...further], { cwd: at, limitMs: 60_000 })
+    await command.ended
+    const all = JSON.parse(command.stdout) as { level: string; check: string; where: string; found: string }[]
+    return all.filter(({ where }) => where === 'daemon.user').map(({ level, found }) => `${level} ${found}`)
+  }
+  assert.equal(await asked(), [`warning nobody cannot read ${key}`])
+  chmodSync(own, 0o600)
+  assert.equal(await asked('--workers', '2'), [`warning nobody cannot read ${key}`, `error nobody cannot read ${own}`])
+  chmodSync(own, 0o644)
+  // By its group, as the remedy says.
+  chownSync(key, 0, Number(execFileSync('id', ['-g', 'nobody'], { encoding: 'utf8' })))
+  chmodSync(key, 0o640)
+  assert.equal(await asked('--workers', '2'), ['ok nobody may read what is read again'])
+  // A folder on the way counts as well.
+  chownSync(at, 0, 0)
+  chmodSync(at, 0o700)
+  assert.is((await asked()).length, 2)
 })
 
 test.run()
