@@ -368,19 +368,19 @@ class Configured extends GaidarosServer implements PlacedServer {
   async becomeAnother(): Promise<void> {
     const identity = identityOf(this.configuration.values.daemon)
     if (identity === undefined) return
-    const { dropPrivileges, handOver, idsOf } = await import('./core/privileges.js')
+    const { dropPrivileges, idsOf } = await import('./core/privileges.js')
     if (this.#place.place === 'worker') {
       dropPrivileges(identity)
       return
     }
     await this.#startBeside()
     const ids = idsOf(identity)
-    const { path, pidFile } = controlOf(this.configuration.values.control)
-    const sockets = [...this.listeners].flatMap(({ endpoints }) =>
-      endpoints.flatMap(({ scheme, path: at }) => (scheme === 'unix' && at !== undefined ? [at] : [])),
-    )
-    const files = [...sockets, path, pidFile].filter((one) => one !== undefined)
-    if (ids !== undefined && process.geteuid?.() === 0) for (const file of files) handOver(file, ids)
+    const { path } = controlOf(this.configuration.values.control)
+    const bound = [...this.listeners].flatMap(({ endpoints }) => endpoints.map(String))
+    if (ids !== undefined && process.geteuid?.() === 0) {
+      const { handOverSockets } = await import('./core/root-files.js')
+      handOverSockets(bound, path, ids)
+    }
     dropPrivileges(identity)
   }
 

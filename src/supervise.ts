@@ -49,13 +49,15 @@ export interface SupervisionOptions {
   readonly isSuccessor: boolean
   /** What workers print is written by this process, which sends it elsewhere. */
   readonly isRedirected: boolean
+  /** Settings for workers that come when root was given up. Default: as they are. */
+  readonly handOn?: (seed: unknown) => unknown
 }
 
 /** @param args - Of the command line; each worker reads them. */
 export function supervise(
   args: readonly string[],
   { events, counters, sockets }: Foundation,
-  { isSuccessor, isRedirected }: SupervisionOptions,
+  { isSuccessor, isRedirected, handOn }: SupervisionOptions,
 ): Supervision {
   const began = performance.now()
   let keys: Uint8Array = randomBytes(48)
@@ -69,6 +71,7 @@ export function supervise(
     counters,
     args,
     isSuccessor,
+    ...(handOn === undefined ? {} : { handOn }),
     ticketKeys: () => keys,
     probe: async (worker, { wants }) => {
       const streams = wants.filter(({ kind }) => kind !== 'udp')

@@ -23,9 +23,8 @@ export class Background {
     if (profile !== undefined && profile !== false)
       this.#endProfile = startProfile(profile === true ? profileDirectory : profile, 'server', ids)
     if (logFile === undefined) return
-    const log = new LogFile(logFile)
+    const log = new LogFile(logFile, ids)
     this.#log = log
-    if (ids !== undefined) log.handOver(ids)
     const err = (text: string) => log.write(text)
     // Standard output stays, as long as somebody reads it.
     redirectOutput({ err })

@@ -4,8 +4,10 @@
  * Room: the command line. A full disk, a file that was deleted or moved away, must not end or slow a server: what cannot be
  * written is counted, and the count is written once something can be.
  */
-import { closeSync, fchownSync, fstatSync, openSync, write, writeSync } from 'node:fs'
+import { closeSync, fstatSync, openSync, write, writeSync } from 'node:fs'
 import { BindError, toError } from '../core/errors.js'
+import type { Ids } from '../core/privileges.js'
+import { openFor } from '../core/root-files.js'
 
 /** What waits to be written, at most; further lines are lost, and counted. */
 const MOST_BYTES = 1024 * 1024
@@ -22,23 +24,28 @@ export class LogFile {
   #lost = 0
   /** All lines that could not be written. */
   lost = 0
-  #owner: { readonly uid: number; readonly gid: number } | undefined
+  readonly #owner: Ids | undefined
 
-  /** @throws {BindError} `PATH_INVALID` when it cannot be opened for appending. Reach: the start. */
-  constructor(path: string) {
+  /**
+   * @param owner - Who this process, root's still, will be: the file is given to that user, so that it can be opened again then.
+   * @throws {BindError} `PATH_INVALID` when it cannot be opened for appending; `PATH_OCCUPIED` when it is not to be given away.
+   *   Reach: the start.
+   */
+  constructor(path: string, owner?: Ids) {
     this.path = path
+    this.#owner = owner
     try {
-      this.#descriptor = openSync(path, 'a', MODE)
+      this.#descriptor = this.#open()
     } catch (cause) {
+      if (cause instanceof BindError) throw cause
       const message = `daemon.logFile: ${path} cannot be written: ${toError(cause).message}`
       throw new BindError('PATH_INVALID', message, { path, cause })
     }
   }
 
-  /** Gives the file to whom this process will be; so that it can be opened again then. */
-  handOver(owner: { readonly uid: number; readonly gid: number }): void {
-    this.#owner = owner
-    fchownSync(this.#descriptor, owner.uid, owner.gid)
+  #open(): number {
+    const isGiven = this.#owner !== undefined && process.geteuid?.() === 0
+    return isGiven ? openFor(this.#owner as Ids, this.path, MODE, 'daemon.logFile') : openSync(this.path, 'a', MODE)
   }
 
   /** @param text - Whole lines. */
@@ -54,13 +61,12 @@ export class LogFile {
   reopen(): void {
     let fresh: number
     try {
-      fresh = openSync(this.path, 'a', MODE)
+      fresh = this.#open()
     } catch (error) {
       return this.write(`gaidaros: log file ${this.path} cannot be opened again: ${toError(error).message}\n`)
     }
     const old = this.#descriptor
     this.#descriptor = fresh
-    if (this.#owner !== undefined && process.geteuid?.() === 0) fchownSync(fresh, this.#owner.uid, this.#owner.gid)
     // A write under way has the old number.
     if (this.#isWriting) this.#closeLater.push(old)
     else closeQuietly(old)

@@ -14,14 +14,12 @@ import { toError } from '../core/errors.js'
 import type { StopOptions } from '../core/lifecycle.js'
 import { type DrainTimes, drainOf } from '../core/options.js'
 import { writePidFile } from '../core/pid-file.js'
-import { dropPrivileges, handOver, idsOf } from '../core/privileges.js'
 import { Latest } from '../core/workers/latest.js'
 import { type SettledWorkers, settleWorkers } from '../core/workers/options.js'
 import {
   companionsBeside,
   companionsOf,
   controlOf,
-  identityOf,
   listenForControl,
   openServer,
   type PlacedServer,
@@ -34,6 +32,7 @@ import { announce, announceTo, endWithPeer } from './announce.js'
 import type { Arguments } from './arguments.js'
 import { Background } from './background.js'
 import type { Begun } from './endings.js'
+import { giveUpRoot, handOn, refuseReplacement } from './give-up.js'
 import { logLine } from './output.js'
 import { levelOf, report } from './report.js'
 import { loadedInTime } from './still-loading.js'
@@ -289,7 +288,7 @@ export class Service implements Begun {
     const entries = this.#entriesNow()
     this.#hosted = textOf(entries)
     await companions.start(await companionsOf(entries, this.#foundation.events))
-    this.#becomeAnother([path, pidFile])
+    await this.#becomeAnother(path)
   }
 
   /** Plugins that have something which stands once, as the workers have found them. */
@@ -335,23 +334,23 @@ export class Service implements Begun {
   }
 
   /** Everything is bound: root is given up, here as in each worker. */
-  #becomeAnother(names: readonly (string | undefined)[]): void {
-    const identity = identityOf(this.#loaded.values.daemon)
-    if (identity === undefined) return
-    const ids = idsOf(identity)
-    const sockets = (this.#supervision?.supervisor.listeners ?? []).flatMap(({ endpoints }) =>
-      endpoints.filter((one) => one.startsWith('unix:')).map((one) => one.slice('unix:'.length)),
-    )
-    const files = [...sockets, ...names].filter((one) => one !== undefined)
-    if (ids !== undefined && process.geteuid?.() === 0) for (const file of files) handOver(file, ids)
-    dropPrivileges(identity)
+  async #becomeAnother(control: string | undefined): Promise<void> {
+    const { supervisor } = this.#supervision as Supervision
+    const bound = supervisor.listeners.flatMap(({ endpoints }) => endpoints)
+    const ids = giveUpRoot(this.#loaded.values, bound, control)
+    // What root has read at the start is read again whenever a worker is replaced.
+    if (ids !== undefined) await supervisor.rehearse().catch((error) => refuseReplacement(ids, error))
   }
 
   /** @param isSuccessor - To a server in this process, which is ready, and stays it if this fails. */
   #begin(isSuccessor: boolean): Supervision {
     // What workers print goes where our own words go.
     const isRedirected = this.#loaded.values.daemon !== undefined && this.#loaded.values.daemon !== false
-    const supervision = supervise(this.#given.words, this.#foundation, { isSuccessor, isRedirected })
+    const supervision = supervise(this.#given.words, this.#foundation, {
+      isSuccessor,
+      isRedirected,
+      handOn: (seed) => handOn(this.#loaded.values, seed),
+    })
     // However this process ends, but by SIGKILL: no worker stays. Without us they leave by themselves.
     process.once('exit', () => {
       supervision.supervisor.kill()

@@ -5,7 +5,7 @@
  * taken back was not given up, so it is tried, and a process that could is stopped.
  */
 import { execFileSync } from 'node:child_process'
-import { lchownSync, readFileSync } from 'node:fs'
+import { closeSync, constants, openSync, readFileSync } from 'node:fs'
 import { BindError, ConfigError, toError } from './errors.js'
 
 export interface Identity {
@@ -59,9 +59,42 @@ export function dropPrivileges(identity: Identity): Ids | undefined {
   return ids
 }
 
-/** Files that were made as root and are used afterwards. */
-export function handOver(path: string, { uid, gid }: Ids): void {
-  lchownSync(path, uid, gid)
+/**
+ * Does something with the rights of that user, and is root again: what it finds out now will hold later. In one turn, since the
+ * whole process is that user meanwhile.
+ */
+function asUser<T>({ uid, gid, name }: Ids, run: () => T): T {
+  const { seteuid, setegid, setgroups, getgroups, getegid, geteuid } = process
+  const { initgroups } = process as { initgroups?: (user: string, extraGroup: number) => void }
+  if (!seteuid || !setegid || !setgroups || !getgroups || !getegid || !geteuid || !initgroups) return run()
+  const [groups, before, root] = [getgroups(), getegid(), geteuid()]
+  try {
+    if (name === undefined) setgroups([gid])
+    else initgroups(name, gid)
+    setegid(gid)
+    seteuid(uid)
+    return run()
+  } finally {
+    seteuid(root)
+    setegid(before)
+    setgroups(groups)
+  }
+}
+
+/** Of some files those that are there and kept from that user, as the kernel judges (folders, groups, lists of access). */
+export function keptFrom(ids: Ids, files: readonly string[]): string[] {
+  const isReadable = (file: string) => {
+    try {
+      // access(2) asks for the real user, open(2) for the effective one.
+      closeSync(openSync(file, constants.O_RDONLY | constants.O_NONBLOCK))
+      return true
+    } catch {
+      return false
+    }
+  }
+  const there = files.filter(isReadable)
+  if (there.length === 0) return []
+  return asUser(ids, () => there.filter((file) => !isReadable(file)))
 }
 
 function refuseWayBack(ids: Ids): void {

@@ -3,12 +3,13 @@
  *
  * Room: core, mechanism. The inspector is loaded only when a profile is asked for; nothing listens on a port.
  */
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join, resolve } from 'node:path'
 import { threadId } from 'node:worker_threads'
-import { ConfigError, toError } from './errors.js'
-import { handOver, type Ids } from './privileges.js'
+import { BindError, ConfigError, toError } from './errors.js'
+import type { Ids } from './privileges.js'
+import { makeFolderFor } from './root-files.js'
 
 /** Where profiles go when nobody says where. */
 export const profileDirectory = '.'
@@ -20,15 +21,17 @@ export const profileDirectory = '.'
  * @param what - A word of the file's name: `server`, `thread`, `process`.
  * @param owner - Who will write there, once root is given up; a folder that was there before keeps its own.
  * @returns what ends it and writes `WHAT-PID-THREAD.cpuprofile`; at the end of the thread at the latest. Never throws.
- * @throws {ConfigError} `UNREADABLE` when the folder cannot be made.
+ * @throws {ConfigError} `UNREADABLE` when the folder cannot be made. @throws {BindError} `PATH_OCCUPIED` when root would make it
+ *   for its owner behind somebody else's link.
  */
 export function startProfile(directory: string, what: string, owner?: Ids): () => void {
   // Its own folder at the end may be another one.
   const folder = resolve(directory)
   try {
-    const made = mkdirSync(folder, { recursive: true })
-    if (made !== undefined && owner !== undefined) handOver(folder, owner)
+    if (owner === undefined) mkdirSync(folder, { recursive: true })
+    else makeFolderFor(owner, folder, 'profile')
   } catch (cause) {
+    if (cause instanceof BindError) throw cause
     const message = `profile: ${folder} cannot be made: ${toError(cause).message}`
     throw new ConfigError('UNREADABLE', message, { path: folder, cause })
   }
@@ -48,7 +51,9 @@ export function startProfile(directory: string, what: string, owner?: Ids): () =
       if (error !== null) return process.emitWarning(`no profile: ${error.message}`, 'GaidarosWarning')
       try {
         const file = join(folder, `${what}-${process.pid}-${threadId}.cpuprofile`)
-        writeFileSync(file, JSON.stringify(result.profile))
+        // A link of that name is not written through; an earlier process may have had this number.
+        rmSync(file, { force: true })
+        writeFileSync(file, JSON.stringify(result.profile), { flag: 'wx' })
       } catch (cause) {
         process.emitWarning(`no profile: ${toError(cause).message}`, 'GaidarosWarning')
       }

@@ -7,16 +7,25 @@ import { readFileSync, statSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import type { LoadedConfiguration } from '../../core/config/index.js'
 import type { ListenerPlan } from '../../core/plan.js'
+import { keptFrom } from '../../core/privileges.js'
+import { toBecome } from '../give-up.js'
 import type { Facts } from './finding.js'
 
 export function factsOf(configuration: LoadedConfiguration | undefined, listeners: readonly ListenerPlan[]): Facts {
   const uid = process.getuid?.() ?? -1
+  const daemon = configuration?.values.daemon
+  const user = typeof daemon === 'object' ? daemon.user : undefined
   return {
     configuration,
     listeners,
     now: new Date(),
     nodeVersion: process.version,
     isRoot: uid === 0,
+    user: user === undefined ? undefined : String(user),
+    keptFromUser(files) {
+      const ids = configuration === undefined ? undefined : toBecome(configuration.values)
+      return ids === undefined ? [] : keptFrom(ids, files)
+    },
     uid,
     descriptors: descriptorLimit(),
     sysctl(name) {

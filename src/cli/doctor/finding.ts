@@ -29,6 +29,10 @@ export interface Facts {
   readonly now: Date
   readonly nodeVersion: string
   readonly isRoot: boolean
+  /** `daemon.user`, by name or number; undefined when the process stays who it is. */
+  readonly user: string | undefined
+  /** Of some files those that are there and that user may not read; none unless root asks. */
+  keptFromUser(files: readonly string[]): readonly string[]
   /** Soft limit of descriptors of this process; undefined where it is not known. */
   readonly descriptors: number | undefined
   /** Kernel settings by their name, such as `net.core.somaxconn`. */

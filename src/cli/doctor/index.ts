@@ -13,13 +13,14 @@ import { certificates } from './certificates.js'
 import { clusterLogin, operators, plaintext, proxyTrust, unixSockets, unlimited } from './exposure.js'
 import { factsOf } from './facts.js'
 import { type Check, type Facts, type Finding, findingsOf, type Level } from './finding.js'
+import { givenUp } from './given-up.js'
 import { backlog, datagramBuffers, descriptors, nodeVersion, privileges, reusePort } from './machine.js'
 import { loader, peerPackages } from './packages.js'
 import { sharedState } from './state.js'
 import { tlsUse } from './tls-use.js'
 
 /** What can be said of a machine and of settings, whether or not a server can be made of them. */
-const ofMachine: readonly Check[] = [nodeVersion, privileges, operators, clusterLogin, peerPackages]
+const ofMachine: readonly Check[] = [nodeVersion, privileges, givenUp, operators, clusterLogin, peerPackages]
 const ofListeners: readonly Check[] = [
   descriptors,
   backlog,

@@ -123,9 +123,10 @@ export function reusePort({ listeners, nodeVersion: version }: Facts): Finding[]
   )
 }
 
-export function privileges({ isRoot }: Facts): Finding[] {
+export function privileges({ isRoot, user }: Facts): Finding[] {
   const { ok, note } = findingsOf('privileges')
   if (!isRoot) return [ok('does not run as root')]
+  if (user !== undefined && user !== 'root' && user !== '0') return [ok(`starts as root, and becomes ${user}`)]
   const why = 'whoever takes over a handler has the machine'
   return [
     note(

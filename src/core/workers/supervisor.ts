@@ -34,6 +34,8 @@ export interface SupervisorParts {
   readonly args: readonly string[]
   /** To a server that is ready already: its own way there is no news. */
   readonly isSuccessor: boolean
+  /** The settings of a generation for its further workers, which may be somebody else and not read what this process does. */
+  readonly handOn?: (seed: unknown) => unknown
   /** Shared by all workers; the bytes are replaced when they rotate. */
   readonly ticketKeys: () => Uint8Array
   /** Proves that a worker takes connections of each listener. @throws when it does not. */
@@ -184,7 +186,9 @@ export class Supervisor implements WorkerOwner {
       const first = this.#launch(0, number, undefined)
       raised.push(first)
       this.#parts.warm(this.#current === undefined ? count - 1 : Math.min(count - 1, 1))
-      const planned = await first.planned
+      const told = await first.planned
+      const { handOn = (seed: unknown) => seed } = this.#parts
+      const planned = { ...told, seed: handOn(told.seed) }
       const workers = settleWorkers(planned.workers) ?? (settleWorkers({ count: 1 }) as SettledWorkers)
       first.expire(workers.readyMs)
       const set = await this.#parts.holder.bind(planned.wants, workers.balance, workers.count, first)
@@ -229,6 +233,25 @@ export class Supervisor implements WorkerOwner {
     worker.expire(this.#current?.workers.readyMs ?? this.#firstReadyMs)
     events.emit('worker.started', { worker: slot, pid: worker.pid, generation })
     return worker
+  }
+
+  /**
+   * Starts a worker as it would replace another, as far as it reads, and ends it: what this process is by now may read less than
+   * those who serve have read.
+   *
+   * @throws what that worker met.
+   */
+  async rehearse(): Promise<void> {
+    const { planned, workers } = this.#current as Generation
+    // Of no generation: nobody takes its place.
+    const worker = this.#launch(0, 0, planned.seed)
+    try {
+      worker.expire(workers.readyMs)
+      await worker.planned
+    } finally {
+      worker.end('rolled back')
+      await worker.ended
+    }
   }
 
   /** A worker after the first of its generation. */
