@@ -217,7 +217,7 @@ test('a reload that is asked for while the first one is under way follows it: no
 
 test('F77 a new worker that is never ready is ended, and everything is as before, what was newly bound too', async () => {
   const handler = folder.write(`${name('handler')}.mjs`, answering('old'))
-  const workers = { count: 2, readyMs: 1_500 }
+  const workers = { count: 2, readyMs: 6_000 }
   const file = folder.write('never.json', { listeners: { net: { endpoint: local } }, workers, handler })
   const serving = await Serving.start(folder, ['--config', file])
   const before = await serving.pids()
@@ -241,7 +241,7 @@ export default definePlugin({ name: 'hangs', setup: (registry) => void registry.
   })
   const { status, err } = await reload(serving)
   assert.is(status, 1)
-  assert.match(err, /not ready within 1500 ms \(workers\.readyMs\).*\[NOT_READY\]/)
+  assert.match(err, /not ready within 6000 ms \(workers\.readyMs\).*\[NOT_READY\]/)
   assert.equal(await serving.settles(2), before)
   assert.is(existsSync(path), false)
   assert.is(await once(serving.port, 'x'), 'x old')
