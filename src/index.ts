@@ -34,6 +34,7 @@ export {
   type NamedExecutor,
   type Needs,
 } from './core/handler.js'
+export type { KeptFacts } from './core/accounts.js'
 export { LayerLink, LayerSink } from './core/layer-link.js'
 export type { ListenerHandle, Listeners, Server, ServerState, StopOptions } from './core/lifecycle.js'
 export type { ObservedListener, ObservedServer, Observer, Probe } from './core/observer.js'
@@ -41,21 +42,27 @@ export { type OptionField, type OptionSchema, optionSchema } from './core/option
 export type { Limits, ServerLimits, SocketOptions, Timeouts, TlsIdentity, TlsOptions } from './core/options.js'
 export type { Middleware, MiddlewareSet } from './core/pipeline.js'
 export {
+  type Account,
+  type AccountOptions,
   type AnyPlugin,
   type Companion,
   type CompanionHost,
   type Detection,
+  type DropReason,
   definePlugin,
   type Factory,
   type Framing,
+  type Holding,
   type Layer,
   type LayerScope,
   type LayerStage,
   type Plugin,
+  type PluginBudget,
   type PluginServices,
   type Protocol,
   type ProtocolPort,
   type Registry,
+  type Turns,
 } from './core/plugin.js'
 export type { StandardSchemaV1 } from './core/standard-schema.js'
 export * from './core/tokens.js'

@@ -140,7 +140,8 @@ class KeptAccount implements Account, Holder {
     }
     holding.bytes += bytes
     this.#changed(bytes)
-    return true
+    // The server may have been short of memory with that, and this holding the one that went.
+    return this.#holdings.has(holding)
   }
 
   give(holding: KeptHolding, bytes: number): void {
