@@ -1824,7 +1824,6 @@ const partLater = (session: Session): void => {
 
 const flushQueued = (session: Session): void => session.flushNow()
 
-
 function codeOf(error: Error, otherwise: string): string {
   return error instanceof GaidarosError ? error.code : otherwise
 }
