@@ -7,97 +7,15 @@ import type { Connection } from '../../../core/connection.js'
 import type { MessageContext } from '../../../core/context.js'
 import { FrameError, UnroutedMessageError } from '../../../core/errors.js'
 import type { Account, DropReason, PluginServices } from '../../../core/plugin.js'
-import { giveWay, InOrder } from '../give-way.js'
-import { Parcel } from '../parcel.js'
+import { InOrder } from '../give-way.js'
 import { isThenable, malformed } from '../text-support.js'
-import { Owed, type Owing, parcelOf } from './owed.js'
-import { bytesOf, Retained } from './retained.js'
-import { isWild, type Publication, type Qos, Subscriptions } from './subscriptions.js'
-import { isFilter, isTopic, levelsOf } from './topics.js'
+import { Deliveries, QUOTA } from './deliveries.js'
+import { Owed } from './owed.js'
+import { bytesOf } from './retained.js'
+import type { GivenWill, MqttClient, MqttMessage, MqttOptions, Session, Will, WillPacket } from './session.js'
+import type { Publication, Qos } from './subscriptions.js'
+import { isTopic } from './topics.js'
 import type { MqttCodec, Packet, PacketBatch } from './wire.js'
-
-export interface MqttOptions {
-  readonly authenticate?: (client: MqttClient, password: string, connection: Connection) => boolean | Promise<boolean>
-  readonly inFlight: number
-  readonly subscriptions: number
-  readonly queueBytes: number
-  readonly retained: number
-  readonly retainedBytes: number
-  readonly sessions: number
-  readonly sessionBytes: number
-  readonly sessionMs: number
-}
-
-/** Who connected. */
-export interface MqttClient {
-  readonly clientId: string
-  readonly user: string | undefined
-  readonly version: 3 | 4 | 5
-}
-
-/** What was published: the message of `@OnMessage('sensors/kitchen')`, or of `@OnMessage()` for all other topics. */
-export interface MqttMessage {
-  readonly topic: string
-  readonly payload: Buffer
-  readonly qos: 0 | 1 | 2
-  readonly retain: boolean
-  readonly properties: Readonly<Record<string, unknown>>
-  readonly client: MqttClient
-}
-
-/** What a client has asked for, and what it is owed: as long as its connection, or longer where it asked for that. */
-interface Session {
-  /** Undefined: the client is away. */
-  connection: Connection | undefined
-  client: MqttClient | undefined
-  keepAliveMs: number
-  heardAt: number
-  cancel: () => void
-  /** QoS 2 packets taken and not yet released: their numbers are used once. */
-  readonly taken: Set<number>
-  readonly owed: Owed
-  /** Retained messages that it has still to get on this connection. */
-  late: Late | undefined
-  /** Its publications, one after the other. */
-  readonly order: InOrder
-  lastId: number
-  /** Its messages had to go: it ends with its connection. */
-  isDropped: boolean
-  /** How long it outlives its connection. */
-  keepMs: number
-  /** What may be unacknowledged, and how large a packet may be: ours and the client's word (3.1.2.11). */
-  inFlight: number
-  mostBytes: number
-}
-
-interface Late {
-  readonly filters: Map<string, Qos>
-  /** It has acknowledged something, or is gone. */
-  moved: () => void
-}
-
-/** Of one connection: published when it ends without goodbye. */
-interface Will {
-  readonly publication: Publication
-  readonly client: MqttClient
-  readonly session: Session
-  readonly bytes: number
-}
-
-/** As CONNECT brings it. */
-interface GivenWill {
-  readonly topic: string
-  readonly payload: Buffer
-  readonly qos: Qos
-  readonly retain: boolean
-  readonly properties?: Record<string, unknown>
-}
-
-/** A will as it goes to its handler: like a packet that came by itself, but the connection is over. */
-interface WillPacket {
-  readonly cmd: 'will'
-  readonly will: Will
-}
 
 /** Reason codes of version 5, and their return codes in 3.1.1 (3.2.2.3 there). */
 const BAD_VERSION = { five: 0x84, three: 1 } as const
@@ -108,13 +26,8 @@ const MALFORMED = 0x81
 const TOO_LARGE = 0x95
 const TAKEN_OVER = 0x8e
 const KEEP_ALIVE = 0x8d
-const QUOTA = 0x97
-/** Messages that wait behind those unacknowledged. */
-const MOST_WAITING = 1_000
 /** What a number of QoS 2 costs that was taken. */
 const TAKEN_BYTES = 48
-/** Others are asked after so much work: a subscriber is 4, a filter to compare is 1. */
-const WORK = 64
 
 const brokers = new WeakMap<Connection, Broker>()
 
@@ -143,11 +56,9 @@ export function publish(
 export class Broker {
   readonly #options: MqttOptions
   readonly #services: PluginServices
-  readonly #codec: MqttCodec
   readonly #sessions = new Map<Connection, Session>()
   readonly #clients = new Map<string, Session>()
-  readonly #subscriptions = new Subscriptions<Session>()
-  readonly #retained: Retained
+  readonly #deliveries: Deliveries
   readonly #wills = new Map<Connection, Will>()
   /** Of publications that come from no client. */
   readonly #order = new InOrder()
@@ -160,10 +71,10 @@ export class Broker {
   constructor(options: MqttOptions, services: PluginServices, codec: MqttCodec) {
     this.#options = options
     this.#services = services
-    this.#codec = codec
-    const { budget, clock } = services
-    const retained = budget.open({ name: 'mqtt.retained', limit: options.retainedBytes, whenFull: 'oldest' })
-    this.#retained = new Retained(options.retained, retained, () => clock.now())
+    const { budget } = services
+    this.#deliveries = new Deliveries(options, services, codec, (connection) =>
+      this.#part(connection, QUOTA, 'SLOW_PEER'),
+    )
     this.#here = budget.open({ name: 'mqtt.queued', limit: options.queueBytes, whenFull: 'largest' })
     this.#away = budget.open({ name: 'mqtt.away', limit: options.sessionBytes, whenFull: 'refuse' })
   }
@@ -196,7 +107,7 @@ export class Broker {
     // Another connection has taken it up.
     if (session.connection !== connection) return
     session.cancel()
-    this.#endLate(session)
+    this.#deliveries.endLate(session)
     const { client, keepMs } = session
     session.connection = undefined
     const isCurrent = client !== undefined && this.#clients.get(client.clientId) === session
@@ -240,7 +151,7 @@ export class Broker {
     session.cancel()
     this.#kept.delete(session)
     session.owed.release()
-    this.#subscriptions.leave(session)
+    this.#deliveries.leave(session)
     if (client !== undefined && this.#clients.get(client.clientId) === session) this.#clients.delete(client.clientId)
   }
 
@@ -248,7 +159,7 @@ export class Broker {
   #dropped(session: Session, reason: DropReason): void {
     const { connection } = session
     session.isDropped = true
-    this.#endLate(session)
+    this.#deliveries.endLate(session)
     this.#forget(session)
     if (connection !== undefined) this.#part(connection, QUOTA, reason === 'FULL' ? 'SLOW_PEER' : reason)
   }
@@ -295,14 +206,14 @@ export class Broker {
           )
           return released
         }
-        return this.#acknowledged(session, messageId)
+        return this.#deliveries.acknowledged(session, messageId)
       case 'puback':
       case 'pubcomp':
-        return this.#acknowledged(session, messageId)
+        return this.#deliveries.acknowledged(session, messageId)
       case 'subscribe':
-        return this.#subscribe(session, packet as Packet)
+        return this.#deliveries.subscribe(session, packet as Packet)
       case 'unsubscribe':
-        return this.#unsubscribe(session, packet as Packet)
+        return this.#deliveries.unsubscribe(session, packet as Packet)
       case 'pingreq':
         return { cmd: 'pingresp' }
       case 'disconnect':
@@ -413,7 +324,7 @@ export class Broker {
   #takeUp(session: Session, connection: Connection): Session {
     session.cancel()
     this.#kept.delete(session)
-    this.#endLate(session)
+    this.#deliveries.endLate(session)
     this.#sessions.get(connection)?.owed.release()
     session.connection = connection
     session.heardAt = this.#services.clock.now()
@@ -429,7 +340,7 @@ export class Broker {
       const again = packet?.cmd === 'publish' ? { ...packet, dup: true, messageId } : packet
       if (again !== undefined) void session.connection?.send(again)
     }
-    this.#sendWaiting(session)
+    this.#deliveries.sendWaiting(session)
   }
 
   /** What version 5 is told of this server (3.2.2.3). */
@@ -501,7 +412,7 @@ export class Broker {
       return { cmd: 'pubrec', messageId }
     }
     const done = () => {
-      const told = this.#publish({ topic, payload: bytes, qos, retain, properties }, session, session.order)
+      const told = this.#deliveries.publish({ topic, payload: bytes, qos, retain, properties }, session, session.order)
       return told === undefined ? answer() : told.then(answer)
     }
     const failed = (thrown: unknown): unknown => {
@@ -522,7 +433,7 @@ export class Broker {
   /** Published where its topic's method does not throw. Nobody is there to be answered. */
   #willed(context: MessageContext, { publication, client, session }: Will, next: () => unknown): unknown {
     context.message = { ...publication, client } satisfies MqttMessage
-    const done = () => this.#publish(publication, undefined, session.order)
+    const done = () => this.#deliveries.publish(publication, undefined, session.order)
     const failed = (thrown: unknown): unknown => {
       if (thrown instanceof UnroutedMessageError) return done()
       throw thrown
@@ -541,257 +452,17 @@ export class Broker {
     return true
   }
 
-  #unsubscribe(session: Session, packet: Packet): unknown {
-    const names = packet.unsubscriptions as string[]
-    this.#checkEntries(names.length)
-    const granted = names.map((name) => {
-      if (!this.#subscriptions.delete(session, name)) return 0x11
-      session.owed.forget(filterBytes(name))
-      return 0
-    })
-    return { cmd: 'unsuback', messageId: packet.messageId ?? 0, granted }
-  }
-
-  /** What one packet asks for is bounded like what a client may have. */
-  #checkEntries(entries: number): void {
-    const { subscriptions: most } = this.#options
-    if (entries > most)
-      throw malformed(`at most ${most} filters in a packet (option \`subscriptions\`)`, String(entries))
-  }
-
-  #subscribe(session: Session, packet: Packet): unknown {
-    const { client } = session
-    const isFive = client?.version === 5
-    const { subscriptions, messageId, properties } = packet as never as {
-      subscriptions: { topic: string; qos: Qos; nl?: boolean; rap?: boolean; rh?: number }[]
-      messageId: number
-      properties?: { subscriptionIdentifier?: unknown }
-    }
-    if (properties?.subscriptionIdentifier !== undefined) throw malformed('no subscription identifier', 'one')
-    this.#checkEntries(subscriptions.length)
-    const late = new Map<string, Qos>()
-    const granted = subscriptions.map(({ topic: filter, qos, nl = false, rap = false, rh = 0 }) => {
-      if (!isFilter(filter)) return isFive ? 0x8f : 0x80
-      if (filter.startsWith('$share/')) return isFive ? 0x9e : 0x80
-      const isNew = !this.#subscriptions.has(session, filter)
-      if (isNew && this.#subscriptions.count(session) >= this.#options.subscriptions) return isFive ? QUOTA : 0x80
-      if (isNew && !session.owed.keep(filterBytes(filter))) return isFive ? QUOTA : 0x80
-      this.#subscriptions.set(session, filter, { qos, noLocal: isFive && nl, asPublished: isFive && rap })
-      // 3.8.3.1: 1 is "only where it is new", 2 is "not at all".
-      if (!isFive || rh === 0 || (rh === 1 && isNew)) late.set(filter, qos)
-      return qos
-    })
-    void session.connection?.send({ cmd: 'suback', messageId, granted })
-    if (late.size > 0 && this.#retained.size > 0) this.#tellLate(session, late)
-    return undefined
-  }
-
-  /** Retained messages go at the client's pace, beside whatever else it says: what it acknowledges must be heard meanwhile. */
-  #tellLate(session: Session, filters: Map<string, Qos>): void {
-    const { late } = session
-    if (late !== undefined) {
-      for (const [filter, qos] of filters) late.filters.set(filter, qos)
-      return
-    }
-    const begun: Late = { filters, moved: () => {} }
-    session.late = begun
-    const over = () => {
-      if (session.late === begun) session.late = undefined
-    }
-    // It fails where the connection is over.
-    void this.#sendLate(session, begun).then(over, over)
-  }
-
-  async #sendLate(session: Session, late: Late): Promise<void> {
-    const { owed } = session
-    const isFive = session.client?.version === 5
-    const isOver = () => session.late !== late || session.connection === undefined || !isThere(session.connection)
-    for (const [filter, granted] of late.filters) {
-      late.filters.delete(filter)
-      for (const topic of this.#retained.under(filter)) {
-        const wait = this.#services.turns.breathe()
-        if (wait !== undefined) await wait
-        if (topic === undefined) continue
-        while (!isOver() && granted > 0 && (owed.waiting.length > 0 || owed.sent.size >= session.inFlight))
-          await new Promise<void>((resolve) => {
-            late.moved = resolve
-          })
-        if (isOver()) return
-        if (!this.#subscriptions.has(session, filter)) break
-        // As it is now: a later one that came while we waited must not be followed by an earlier one.
-        const message = this.#retained.get(topic)
-        if (message === undefined) continue
-        const publication = { ...message, retain: true }
-        const qos = Math.min(granted, message.qos) as Qos
-        await this.#send(session, packetOf(publication, qos, true, isFive), () => parcelOf(publication))
-      }
-    }
-  }
-
-  #endLate(session: Session): void {
-    const { late } = session
-    session.late = undefined
-    late?.moved()
-  }
-
   /** What the application publishes. */
   publishFor(connection: Connection, message: Publication): Promise<void> | undefined {
-    return this.#publish(message, undefined, this.#sessions.get(connection)?.order ?? this.#order)
-  }
-
-  #publish(message: Publication, from: Session | undefined, order: InOrder): Promise<void> | undefined {
-    return order.run(() => {
-      if (message.retain) this.#retained.keep(message)
-      return this.#tell(message, from)
-    })
-  }
-
-  /** To everybody whose filters take it, once each, at the best quality that was granted. */
-  #tell(message: Publication, from: Session | undefined): Promise<void> | undefined {
-    /** What is the same for many is written once, and kept once. */
-    const written = new Map<string, Buffer>()
-    let parcel: Parcel | undefined
-    const shared = () => (parcel ??= parcelOf(message))
-    const levels = levelsOf(message.topic)
-    const rest = this.#subscriptions.interested(message.topic).values()
-    let work = 0
-    return giveWay(() => {
-      for (let next = rest.next(); next.done !== true; next = rest.next()) {
-        const session = next.value
-        this.#tellOne(session, message, session === from, levels, written, shared)
-        work += 4 + this.#subscriptions.wildOf(session)
-        if (work < WORK) continue
-        work = 0
-        const wait = this.#services.turns.breathe()
-        if (wait !== undefined) return wait
-      }
-      return undefined
-    })
-  }
-
-  #tellOne(
-    session: Session,
-    message: Publication,
-    isOwn: boolean,
-    levels: readonly string[],
-    written: Map<string, Buffer>,
-    parcel: () => Parcel,
-  ): void {
-    const wanted = this.#subscriptions.best(session, message.topic, levels)
-    if (wanted === undefined || (wanted.noLocal && isOwn)) return
-    const qos = Math.min(wanted.qos, message.qos) as Qos
-    const version = session.client?.version ?? 4
-    const retain = wanted.asPublished && message.retain
-    if (qos === 0 && session.connection === undefined) return
-    const packet = packetOf(message, qos, retain, version === 5)
-    if (qos > 0 || session.mostBytes < Number.POSITIVE_INFINITY) {
-      void this.#send(session, packet, parcel)
-      return
-    }
-    const key = `${version}${retain}`
-    let bytes = written.get(key)
-    if (bytes === undefined) written.set(key, (bytes = this.#codec.bytesOf(packet, version)))
-    void session.connection?.send(bytes)
-  }
-
-  /** @returns a promise where the client should not be sent more at once. */
-  #send(session: Session, packet: Packet, parcel: () => Parcel): Promise<void> | undefined {
-    const { connection, owed } = session
-    // 3.1.2.11.4: what is too large for this client is not for it.
-    if (session.mostBytes < Number.POSITIVE_INFINITY) {
-      const numbered = packet.qos === 0 ? packet : { ...packet, messageId: 1 }
-      if (this.#codec.bytesOf(numbered, session.client?.version ?? 4).length > session.mostBytes) return undefined
-    }
-    if (packet.qos === 0) return connection?.send(packet)
-    const now = this.#services.clock.now()
-    if (connection === undefined) {
-      // Beyond its bounds it is lost: the client may be away for good. Of an account of its own, so it is shared with nobody.
-      if (owed.waiting.length < MOST_WAITING) push(owed.waiting, owed.owing(packet, new Parcel(parcel().bytes), now))
-      return undefined
-    }
-    if (owed.sent.size >= session.inFlight) {
-      // Who does not acknowledge is not served without end: not in messages, and not in bytes.
-      if (owed.waiting.length < MOST_WAITING) push(owed.waiting, owed.owing(packet, parcel(), now))
-      else this.#part(connection, QUOTA, 'SLOW_PEER')
-      return undefined
-    }
-    const owing = session.keepMs > 0 ? owed.owing(packet, parcel(), now) : undefined
-    // There was no room for it, and the client had to go.
-    if (session.keepMs > 0 && owing === undefined) return undefined
-    return this.#sendNumbered(session, connection, packet, owing)
-  }
-
-  #sendNumbered(session: Session, connection: Connection, packet: Packet, owing: Owing | undefined): Promise<void> {
-    const { sent } = session.owed
-    do session.lastId = (session.lastId % 65_535) + 1
-    while (sent.has(session.lastId))
-    sent.set(session.lastId, owing)
-    return connection.send({ ...packet, messageId: session.lastId })
-  }
-
-  #acknowledged(session: Session, messageId: number): undefined {
-    const { owed } = session
-    const owing = owed.sent.get(messageId)
-    if (!owed.sent.delete(messageId)) return undefined
-    owed.settle(owing)
-    this.#sendWaiting(session)
-    session.late?.moved()
-    return undefined
-  }
-
-  #sendWaiting(session: Session): void {
-    const { owed, connection } = session
-    while (connection !== undefined && owed.waiting.length > 0 && owed.sent.size < session.inFlight) {
-      const owing = owed.waiting.shift() as Owing
-      const packet = this.#fresh(owing)
-      // It stays where it is paid for, if it may have to be sent again.
-      if (packet === undefined || session.keepMs === 0) owed.settle(owing)
-      if (packet !== undefined)
-        void this.#sendNumbered(session, connection, packet, session.keepMs > 0 ? { ...owing, packet } : undefined)
-    }
-  }
-
-  /** Message Expiry Interval (3.3.2.3.3): what is left of it is what is told; undefined: nothing is. */
-  #fresh({ packet, at }: Owing): Packet | undefined {
-    const seconds = expiryOf(packet)
-    if (seconds === undefined) return packet
-    const left = Math.ceil(seconds - (this.#services.clock.now() - at) / 1_000)
-    if (left <= 0) return undefined
-    return { ...packet, properties: { ...(packet.properties as object), messageExpiryInterval: left } }
+    return this.#deliveries.publish(message, undefined, this.#sessions.get(connection)?.order ?? this.#order)
   }
 }
 
 /** Packet Identifier not found. */
 const NO_ID = 0x92
 
-function packetOf(
-  { topic, payload, properties }: Pick<Publication, 'topic' | 'payload' | 'properties'>,
-  qos: Qos,
-  retain: boolean,
-  isFive: boolean,
-): Packet {
-  return { cmd: 'publish', topic, payload, qos, retain, dup: false, ...(isFive ? { properties } : {}) }
-}
-
-/** What a subscription costs: its filter, and its levels where they are compared. */
-function filterBytes(filter: string): number {
-  return 160 + 2 * filter.length + (isWild(filter) ? 48 * levelsOf(filter).length : 0)
-}
-
 function noTopic(topic: string): Error {
   return malformed('a topic without wildcards, of at most 200 levels', JSON.stringify(topic.slice(0, 100)))
-}
-
-function isThere({ state }: Connection): boolean {
-  return state === 'open' || state === 'peer-ended'
-}
-
-function push(waiting: Owing[], owing: Owing | undefined): void {
-  if (owing !== undefined) waiting.push(owing)
-}
-
-function expiryOf({ properties }: Packet): number | undefined {
-  return (properties as { messageExpiryInterval?: number } | undefined)?.messageExpiryInterval
 }
 
 /** A number that a client gave; Infinity where it gave none. */

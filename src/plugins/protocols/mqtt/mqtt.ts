@@ -9,7 +9,8 @@ import { FrameError } from '../../../core/errors.js'
 import { optionSchema } from '../../../core/option-schema.js'
 import { peerPackage } from '../../../core/peer-package.js'
 import type { Detection, Factory, Protocol } from '../../../core/plugin.js'
-import { Broker, type MqttOptions } from './broker.js'
+import { Broker } from './broker.js'
+import type { MqttOptions } from './session.js'
 import { type Library, MqttCodec } from './wire.js'
 
 const KIB = 1_024
