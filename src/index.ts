@@ -2,6 +2,7 @@
 import 'reflect-metadata'
 
 export { type ConnectOptions, connect } from './connect.js'
+export type { KeptFacts } from './core/accounts.js'
 export type { AlarmName } from './core/alarm-name.js'
 export type { Alarm } from './core/alarms.js'
 export type { ClientConnection } from './core/client.js'
@@ -34,7 +35,6 @@ export {
   type NamedExecutor,
   type Needs,
 } from './core/handler.js'
-export type { KeptFacts } from './core/accounts.js'
 export { LayerLink, LayerSink } from './core/layer-link.js'
 export type { ListenerHandle, Listeners, Server, ServerState, StopOptions } from './core/lifecycle.js'
 export type { ObservedListener, ObservedServer, Observer, Probe } from './core/observer.js'

@@ -444,4 +444,27 @@ test('a will passes the handler of its topic: what that throws is told, and nobo
   for (const { peer } of [reader, late]) peer.leave()
 })
 
+test('a will whose method never ends holds the end of its handler for handlerMs at most', async () => {
+  const closes: string[] = []
+  const handler = defineHandler({
+    name: 'Stuck',
+    routes: { 'will/stuck': () => new Promise(() => undefined) },
+    close: () => void closes.push('closed'),
+  })
+  const watched = await serve({ handler, protocol: 'mqtt', timeouts: { handlerMs: 300 } } as never)
+  const reader = await dial(watched.port, 'reader')
+  reader.say(subscribe(['#']))
+  await reader.hears(2)
+  const will = { topic: 'will/stuck', payload: Buffer.from('gone'), qos: 0, retain: false }
+  const mortal = await dial(watched.port, 'mortal', { will })
+  mortal.peer.leave()
+  await watched.until('connection.closed')
+  assert.equal(closes, [])
+  await watched.until('handler.failed', ({ error }) => (error as { code?: string }).code === 'TIMEOUT')
+  await eventually(() => closes.length === 1, '@OnClose')
+  await pings(reader)
+  assert.is(reader.published.length, 0)
+  reader.peer.leave()
+})
+
 test.run()
