@@ -22,10 +22,19 @@ async function goOn(first: Promise<void>, piece: () => Promise<void> | undefined
 export class InOrder {
   #last: Promise<void> | undefined
 
+  /** Work that is done at once needs no more than this: it may begin. */
+  get isFree(): boolean {
+    return this.#last === undefined
+  }
+
   /** @returns a promise where it is not done at once. It rejects with what the work throws. */
   run(work: () => Promise<void> | undefined): Promise<void> | undefined {
     const done = this.#last === undefined ? work() : this.#last.then(work)
-    if (done === undefined) return undefined
+    return done === undefined ? undefined : this.follow(done)
+  }
+
+  /** What comes next waits for this. */
+  follow(done: Promise<void>): Promise<void> {
     const last: Promise<void> = done
       .catch(() => undefined)
       .then(() => {

@@ -22,6 +22,7 @@ export const QUOTA = 0x97
 const MOST_WAITING = 1_000
 /** Others are asked after so much work: a subscriber is 4, a filter to compare is 1. */
 const WORK = 64
+const NO_LEVELS: readonly string[] = []
 
 export class Deliveries {
   readonly #options: MqttOptions
@@ -145,20 +146,25 @@ export class Deliveries {
   }
 
   publish(message: Publication, from: Session | undefined, order: InOrder): Promise<void> | undefined {
-    return order.run(() => {
-      if (message.retain) this.#retained.keep(message)
-      return this.#tell(message, from)
-    })
+    if (!order.isFree) return order.run(() => this.#keepAndTell(message, from))
+    const told = this.#keepAndTell(message, from)
+    return told === undefined ? undefined : order.follow(told)
+  }
+
+  #keepAndTell(message: Publication, from: Session | undefined): Promise<void> | undefined {
+    if (message.retain) this.#retained.keep(message)
+    const owners = this.#subscriptions.interested(message.topic)
+    return owners.size === 0 ? undefined : this.#tell(message, from, owners)
   }
 
   /** To everybody whose filters take it, once each, at the best quality that was granted. */
-  #tell(message: Publication, from: Session | undefined): Promise<void> | undefined {
+  #tell(message: Publication, from: Session | undefined, owners: Set<Session>): Promise<void> | undefined {
     /** What is the same for many is written once, and kept once. */
     const written = new Map<string, Buffer>()
     let parcel: Parcel | undefined
     const shared = () => (parcel ??= parcelOf(message))
-    const levels = levelsOf(message.topic)
-    const rest = this.#subscriptions.interested(message.topic).values()
+    const levels = this.#subscriptions.hasWild ? levelsOf(message.topic) : NO_LEVELS
+    const rest = owners.values()
     let work = 0
     return giveWay(() => {
       for (let next = rest.next(); next.done !== true; next = rest.next()) {

@@ -75,6 +75,10 @@ export class Subscriptions<Owner> {
     return owners
   }
 
+  get hasWild(): boolean {
+    return this.#wild.size > 0
+  }
+
   /** Filters that are compared one by one for this owner. */
   wildOf(owner: Owner): number {
     return this.#wild.get(owner)?.size ?? 0
