@@ -2,6 +2,7 @@
 import 'reflect-metadata'
 
 export { type ConnectOptions, connect } from './connect.js'
+export type { KeptFacts } from './core/accounts.js'
 export type { AlarmName } from './core/alarm-name.js'
 export type { Alarm } from './core/alarms.js'
 export { arrive } from './core/arrive.js'
@@ -43,21 +44,27 @@ export { type OptionField, type OptionSchema, optionSchema } from './core/option
 export type { Limits, ServerLimits, SocketOptions, Timeouts, TlsIdentity, TlsOptions } from './core/options.js'
 export type { Middleware, MiddlewareSet } from './core/pipeline.js'
 export {
+  type Account,
+  type AccountOptions,
   type AnyPlugin,
   type Companion,
   type CompanionHost,
   type Detection,
+  type DropReason,
   definePlugin,
   type Factory,
   type Framing,
+  type Holding,
   type Layer,
   type LayerScope,
   type LayerStage,
   type Plugin,
+  type PluginBudget,
   type PluginServices,
   type Protocol,
   type ProtocolPort,
   type Registry,
+  type Turns,
 } from './core/plugin.js'
 export type { StandardSchemaV1 } from './core/standard-schema.js'
 export * from './core/tokens.js'

@@ -184,5 +184,6 @@ function nobody(supervisor: Supervisor): Status {
     memory: { residentBytes: 0, heapBytes: 0, externalBytes: 0 },
     limits: { serverConnections: 'unlimited', memoryBytes: 'unlimited' },
     alarms: [],
+    kept: [],
   }
 }

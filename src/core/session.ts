@@ -33,13 +33,14 @@ import type { EventHub } from './events.js'
 import type { FeatureToken } from './feature.js'
 import type { BoundHandler } from './handler.js'
 import { Hold } from './hold.js'
+import { lastWords } from './last-words.js'
 import { Outbox, type Piece } from './outbox.js'
 import { PACE_MS, Pace } from './pace.js'
 import type { SessionPlan } from './plan.js'
 import type { Protocol } from './plugin.js'
 import { Port } from './protocol-port.js'
 import type { Capabilities, LentStream, Link } from './transport.js'
-import { runMethod, Turn, unrouted } from './turn.js'
+import { pipelineOf, runMethod, Turn, unrouted } from './turn.js'
 import { overhear, tappedPlan, type Watcher } from './watched-plan.js'
 
 /** What sessions need of the server (or client) they belong to. */
@@ -2035,6 +2036,18 @@ export class Session implements Connection, Expiring, Holder {
       this.#resolveEnded?.()
     }
     if (!isOpen) return finish()
+    const left = lastWords(this, plan, {
+      clock: host.clock,
+      handler: this.#handler,
+      report: (thrown, place) => this.#report(thrown, place),
+    })
+    if (left === undefined) this.#afterLastWords(reason, finish)
+    else void left.then(() => this.#afterLastWords(reason, finish))
+  }
+
+  /** `@OnClose`, and what the handler is let go with. */
+  #afterLastWords(reason: CloseReason, finish: () => void): void {
+    const { plan } = this.#scope
     let closing: unknown
     try {
       closing = this.#handler?.close?.(this, reason)
@@ -2059,12 +2072,6 @@ export class Session implements Connection, Expiring, Holder {
 const endIfDone = (session: Session): void => session.endIfDone()
 
 const flushQueued = (session: Session): void => session.flushNow()
-
-/** What stands before a method; null: nothing. @param route - Where the method is for that alone. */
-function pipelineOf({ messagePipeline, methodPipelines }: SessionPlan, route: string | undefined) {
-  const own = methodPipelines?.get(route)
-  return own === undefined ? (messagePipeline ?? null) : own
-}
 
 function codeOf(error: Error, otherwise: string): string {
   return error instanceof GaidarosError ? error.code : otherwise

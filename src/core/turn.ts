@@ -7,6 +7,7 @@ import type { Connection } from './connection.js'
 import type { MessageContext } from './context.js'
 import { UnroutedMessageError } from './errors.js'
 import type { Task } from './executor.js'
+import type { SessionPlan } from './plan.js'
 
 /** What middleware sees of a message; made only where there is middleware. */
 export class Turn implements MessageContext {
@@ -44,6 +45,12 @@ export function runMethod(turn: MessageContext): unknown {
   const { method, message, connection, route } = turn as Turn
   if (method === undefined) throw unrouted(route)
   return method(message, connection)
+}
+
+/** What stands before a method; null: nothing. @param route - Where the method is for that alone. */
+export function pipelineOf({ messagePipeline, methodPipelines }: SessionPlan, route: string | undefined) {
+  const own = methodPipelines?.get(route)
+  return own === undefined ? (messagePipeline ?? null) : own
 }
 
 /** Protocols throw and catch it for whatever they answer by themselves: where it was made says nothing, and costs most of it. */

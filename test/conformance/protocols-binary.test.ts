@@ -8,6 +8,7 @@ import { dns } from '#src/plugins/protocols/dns.js'
 import { mqtt } from '#src/plugins/protocols/mqtt/index.js'
 import { smtp } from '#src/plugins/protocols/smtp.js'
 import { codecConformance, type Random } from '#src/testing/index.js'
+import { servicesOf } from '../support/services.js'
 import { make } from '../unit/plugins/codecs/harness.js'
 
 const cases = 100_000
@@ -16,9 +17,19 @@ const word = (random: Random): string => ['a', 'sensors/kitchen', 'ü/+x', 'x'.r
 
 // ── mqtt ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const { codec: packets } = mqtt.create({ inFlight: 1, subscriptions: 1, retained: 1, sessions: 1, sessionMs: 1 }, {
-  clock: systemClock,
-} as never)
+const { codec: packets } = mqtt.create(
+  {
+    inFlight: 1,
+    subscriptions: 1,
+    queueBytes: 65_536,
+    retained: 1,
+    retainedBytes: 65_536,
+    sessions: 1,
+    sessionBytes: 65_536,
+    sessionMs: 1,
+  },
+  servicesOf(systemClock),
+)
 interface Publish {
   readonly topic: string
   readonly payload: Buffer

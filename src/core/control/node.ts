@@ -54,6 +54,7 @@ function statusOfNode({ version, state, uptimeMs, connections, node, executors }
     memory: memoryNow(),
     limits: { serverConnections: 'unlimited', memoryBytes: 'unlimited' },
     alarms: [],
+    kept: [],
     node,
   }
 }

@@ -4,6 +4,7 @@
  * Room: core, mechanism of the control socket. Pure but for reading: a supervisor asks each of its workers and adds up with
  * `mergeStatus`.
  */
+import type { KeptFacts } from '../accounts.js'
 import type { Load, PlaceLoad } from '../executor.js'
 import type { ListenerHandle, Server } from '../lifecycle.js'
 import { processMemory } from '../usage.js'
@@ -42,6 +43,11 @@ export interface ExecutorStatus {
   readonly isConnected?: boolean
 }
 
+/** An account of a plugin (`mqtt.retained`), and of which worker where there are several. */
+export interface KeptStatus extends KeptFacts {
+  readonly worker?: string
+}
+
 /** What `status` answers. */
 export interface Status {
   readonly pid: number
@@ -62,6 +68,8 @@ export interface Status {
   readonly limits: { readonly serverConnections: number | 'unlimited'; readonly memoryBytes: number | 'unlimited' }
   /** What an operator should see to. */
   readonly alarms: readonly AlarmStatus[]
+  /** What plugins keep beside the connections, in bytes. */
+  readonly kept: readonly KeptStatus[]
   /** Delay of the event loop while somebody watches. */
   readonly loop?: LoopFacts
   /** The server processes behind a supervisor; missing where the server is one process. */
@@ -156,6 +164,7 @@ export function statusOf(server: Server, { version, uptimeMs, loop, latencyOf }:
       value,
       limit,
     })),
+    kept: server.kept,
     ...(loop && { loop }),
   }
 }
@@ -209,6 +218,7 @@ export function mergeStatus(parts: readonly { readonly worker: string; readonly 
       externalBytes: sum(all, ({ memory }) => memory.externalBytes),
     },
     alarms: parts.flatMap(({ worker, result }) => result.alarms.map((alarm) => ({ ...alarm, worker }))),
+    kept: parts.flatMap(({ worker, result }) => result.kept.map((kept) => ({ ...kept, worker }))),
     ...(loops.length > 0 && {
       loop: {
         p50Ms: Math.max(...loops.map(({ p50Ms }) => p50Ms)),

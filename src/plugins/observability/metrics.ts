@@ -298,6 +298,17 @@ class Metrics implements Observer {
       if (name.startsWith('paused.')) paused.set(count, name.slice('paused.'.length))
     const alarms = new Values('alarm', 'listener')
     for (const { alarm, listener } of server.alarms) alarms.set(1, alarm, listener ?? '')
+    const kept = new Values('listener', 'account')
+    const keptLimit = new Values('listener', 'account')
+    for (const { listener, account, bytes, limit } of server.kept) {
+      kept.add(bytes, listener, account)
+      keptLimit.add(limit, listener, account)
+    }
+    const lost = new Values('account', 'how')
+    for (const [name, count] of Object.entries(server.counters)) {
+      const [, account = '', how = ''] = /^kept\.(.+)\.(dropped|refused)$/.exec(name) ?? []
+      if (account !== '') lost.set(count, account, how)
+    }
     const running = new Values('executor')
     const queued = new Values('executor')
     const places = new Values('executor', 'state')
@@ -345,6 +356,13 @@ class Metrics implements Observer {
         held(usage.heldBytes),
       ),
       gauge('gaidaros_memory_limit_bytes', 'limits.memoryBytes.', held(usage.heldLimit)),
+      gauge('gaidaros_kept_bytes', 'Bytes that plugins keep beside the connections, by account.', kept),
+      gauge('gaidaros_kept_limit_bytes', 'The most that may be kept.', keptLimit),
+      counter(
+        'gaidaros_kept_lost_total',
+        'What was not kept for want of room: dropped when it was there already, or refused.',
+        lost,
+      ),
       gauge('process_resident_memory_bytes', 'Resident memory of the process.', one(usage.residentBytes)),
       gauge('process_open_fds', 'Open descriptors.', held(usage.descriptors)),
       gauge('process_max_fds', 'Descriptors that may be open.', held(usage.descriptorLimit)),

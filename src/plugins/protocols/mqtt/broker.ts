@@ -6,73 +6,16 @@
 import type { Connection } from '../../../core/connection.js'
 import type { MessageContext } from '../../../core/context.js'
 import { FrameError, UnroutedMessageError } from '../../../core/errors.js'
-import type { PluginServices } from '../../../core/plugin.js'
+import type { Account, DropReason, PluginServices } from '../../../core/plugin.js'
+import { InOrder } from '../give-way.js'
 import { isThenable, malformed } from '../text-support.js'
-import { type Qos, Retained, Subscriptions } from './subscriptions.js'
-import { isFilter, isTopic } from './topics.js'
+import { Deliveries, QUOTA } from './deliveries.js'
+import { Owed } from './owed.js'
+import { bytesOf } from './retained.js'
+import type { GivenWill, MqttClient, MqttMessage, MqttOptions, Session, Will, WillPacket } from './session.js'
+import type { Publication, Qos } from './subscriptions.js'
+import { isTopic } from './topics.js'
 import type { MqttCodec, Packet, PacketBatch } from './wire.js'
-
-export interface MqttOptions {
-  readonly authenticate?: (client: MqttClient, password: string, connection: Connection) => boolean | Promise<boolean>
-  readonly inFlight: number
-  readonly subscriptions: number
-  readonly retained: number
-  readonly sessions: number
-  readonly sessionMs: number
-}
-
-/** Who connected. */
-export interface MqttClient {
-  readonly clientId: string
-  readonly user: string | undefined
-  readonly version: 3 | 4 | 5
-}
-
-/** What was published: the message of `@OnMessage('sensors/kitchen')`, or of `@OnMessage()` for all other topics. */
-export interface MqttMessage {
-  readonly topic: string
-  readonly payload: Buffer
-  readonly qos: 0 | 1 | 2
-  readonly retain: boolean
-  readonly properties: Readonly<Record<string, unknown>>
-  readonly client: MqttClient
-}
-
-/** What a client has asked for, and what it is owed: as long as its connection, or longer where it asked for that. */
-interface Session {
-  /** Undefined: the client is away. */
-  connection: Connection | undefined
-  client: MqttClient | undefined
-  will: Publication | undefined
-  keepAliveMs: number
-  heardAt: number
-  cancel: () => void
-  /** QoS 2 packets taken and not yet released: their numbers are used once. */
-  readonly taken: Set<number>
-  /** Ours, unacknowledged. */
-  readonly sent: Map<number, Sent>
-  readonly waiting: Packet[]
-  lastId: number
-  /** How long it outlives its connection. */
-  keepMs: number
-  /** Of what waits since the client went away. */
-  awayBytes: number
-  /** What may be unacknowledged, and how large a packet may be: ours and the client's word (3.1.2.11). */
-  inFlight: number
-  mostBytes: number
-}
-
-/** What is sent again to a client that comes back; undefined: nothing, its session ends with its connection. */
-type Sent = Packet | undefined
-
-/** What goes to subscribers. */
-export interface Publication {
-  readonly topic: string
-  readonly payload: Buffer
-  readonly qos: Qos
-  readonly retain: boolean
-  readonly properties: Readonly<Record<string, unknown>>
-}
 
 /** Reason codes of version 5, and their return codes in 3.1.1 (3.2.2.3 there). */
 const BAD_VERSION = { five: 0x84, three: 1 } as const
@@ -83,16 +26,15 @@ const MALFORMED = 0x81
 const TOO_LARGE = 0x95
 const TAKEN_OVER = 0x8e
 const KEEP_ALIVE = 0x8d
-/** Messages that wait behind those unacknowledged. */
-const MOST_WAITING = 1_000
-/** What waits for all clients that are away. */
-const MOST_AWAY_BYTES = 16 * 1024 * 1024
+/** What a number of QoS 2 costs that was taken. */
+const TAKEN_BYTES = 48
 
 const brokers = new WeakMap<Connection, Broker>()
 
 /**
  * Publishes to the subscribers of the server that a connection belongs to, as if a client had.
  *
+ * @returns a promise where they are so many that others have their turn meanwhile; undefined: each was told.
  * @example
  * publish(connection, { topic: 'alarms/door', payload: 'open', retain: true })
  */
@@ -104,51 +46,58 @@ export function publish(
     readonly qos?: Qos
     readonly retain?: boolean
   },
-): void {
+): Promise<void> | undefined {
   const { topic, payload, qos = 0, retain = false } = message
-  if (!isTopic(topic)) throw malformed('a topic without wildcards', JSON.stringify(topic))
-  brokers.get(connection)?.publish({ topic, payload: Buffer.from(payload), qos, retain, properties: {} }, undefined)
+  if (!isTopic(topic)) throw noTopic(topic)
+  const publication = { topic, payload: Buffer.from(payload), qos, retain, properties: {} }
+  return brokers.get(connection)?.publishFor(connection, publication)
 }
 
 export class Broker {
   readonly #options: MqttOptions
   readonly #services: PluginServices
-  readonly #codec: MqttCodec
   readonly #sessions = new Map<Connection, Session>()
   readonly #clients = new Map<string, Session>()
-  readonly #subscriptions = new Subscriptions<Session>()
-  readonly #retained: Retained
+  readonly #deliveries: Deliveries
+  readonly #wills = new Map<Connection, Will>()
+  /** Of publications that come from no client. */
+  readonly #order = new InOrder()
+  /** Of clients that are here, and of those that are away. */
+  readonly #here: Account
+  readonly #away: Account
   /** Whose clients are away; the first went first. */
   readonly #kept = new Set<Session>()
-  /** When those were queued that are not to be had for ever (3.3.2.3.3). */
-  readonly #queuedAt = new WeakMap<Packet, number>()
-  #awayBytes = 0
 
   constructor(options: MqttOptions, services: PluginServices, codec: MqttCodec) {
     this.#options = options
     this.#services = services
-    this.#codec = codec
-    this.#retained = new Retained(options.retained, () => services.clock.now())
+    const { budget } = services
+    this.#deliveries = new Deliveries(options, services, codec, (connection) =>
+      this.#part(connection, QUOTA, 'SLOW_PEER'),
+    )
+    this.#here = budget.open({ name: 'mqtt.queued', limit: options.queueBytes, whenFull: 'largest' })
+    this.#away = budget.open({ name: 'mqtt.away', limit: options.sessionBytes, whenFull: 'refuse' })
   }
 
   begin(connection: Connection): void {
     brokers.set(connection, this)
-    this.#sessions.set(connection, {
+    const session: Session = {
       connection,
       client: undefined,
-      will: undefined,
       keepAliveMs: 0,
       heardAt: this.#services.clock.now(),
       cancel: () => {},
       taken: new Set(),
-      sent: new Map(),
-      waiting: [],
+      owed: new Owed(this.#here, (reason) => this.#dropped(session, reason)),
+      late: undefined,
+      order: new InOrder(),
       lastId: 0,
+      isDropped: false,
       keepMs: 0,
-      awayBytes: 0,
       inFlight: this.#options.inFlight,
       mostBytes: Number.POSITIVE_INFINITY,
-    })
+    }
+    this.#sessions.set(connection, session)
   }
 
   end(connection: Connection): void {
@@ -158,38 +107,61 @@ export class Broker {
     // Another connection has taken it up.
     if (session.connection !== connection) return
     session.cancel()
-    const { client, will, keepMs } = session
+    this.#deliveries.endLate(session)
+    const { client, keepMs } = session
     session.connection = undefined
-    session.will = undefined
     const isCurrent = client !== undefined && this.#clients.get(client.clientId) === session
     if (isCurrent && keepMs > 0) this.#keep(session)
     else this.#forget(session)
-    // 3.1.2.5: a will is for those who did not say goodbye.
-    if (will !== undefined) this.publish(will, undefined)
+  }
+
+  /** 3.1.2.5: a will is for those who did not say goodbye. Its topic's method is asked, as for whatever is published. */
+  closing(connection: Connection, handle: (message: unknown, route: string | undefined) => unknown): unknown {
+    const will = this.#wills.get(connection)
+    if (will === undefined) return undefined
+    this.#unwill(connection)
+    const refused = () => undefined
+    try {
+      const said = handle({ cmd: 'will', will } satisfies WillPacket, will.publication.topic)
+      // What it threw was told already.
+      return isThenable(said) ? Promise.resolve(said).catch(refused) : undefined
+    } catch {
+      return refused()
+    }
+  }
+
+  #unwill(connection: Connection): void {
+    const will = this.#wills.get(connection)
+    if (will === undefined) return
+    this.#wills.delete(connection)
+    will.session.owed.forget(will.bytes)
   }
 
   /** For a client that is away, and for a while. */
   #keep(session: Session): void {
     this.#kept.add(session)
     session.cancel = this.#services.clock.after(session.keepMs, () => this.#forget(session))
-    for (const packet of [...session.sent.values(), ...session.waiting]) session.awayBytes += sizeOf(packet)
-    this.#awayBytes += session.awayBytes
-    while (this.#kept.size > this.#options.sessions || this.#awayBytes > MOST_AWAY_BYTES)
-      this.#forget(this.#kept.values().next().value as Session)
+    if (this.#kept.size > this.#options.sessions) this.#forget(this.#kept.values().next().value as Session)
+    const isKept = session.owed.moveTo(this.#away, () => this.#forget(session))
+    if (!isKept) this.#forget(session)
   }
 
   #forget(session: Session): void {
     const { client } = session
     session.cancel()
-    this.#unkeep(session)
-    this.#subscriptions.leave(session)
+    this.#kept.delete(session)
+    session.owed.release()
+    this.#deliveries.leave(session)
     if (client !== undefined && this.#clients.get(client.clientId) === session) this.#clients.delete(client.clientId)
   }
 
-  #unkeep(session: Session): void {
-    this.#kept.delete(session)
-    this.#awayBytes -= session.awayBytes
-    session.awayBytes = 0
+  /** Others, or the server, need the room: messages are missing from now on, so that nothing of it is worth keeping. */
+  #dropped(session: Session, reason: DropReason): void {
+    const { connection } = session
+    session.isDropped = true
+    this.#deliveries.endLate(session)
+    this.#forget(session)
+    if (connection !== undefined) this.#part(connection, QUOTA, reason === 'FULL' ? 'SLOW_PEER' : reason)
   }
 
   /** Version 5 says why it ends a connection; 3.1.1 has no words for it. */
@@ -208,6 +180,7 @@ export class Broker {
     const { connection } = context
     const packet = context.message as Packet | PacketBatch
     if (packet.cmd === 'batch') return this.#each(context, (packet as PacketBatch).packets)
+    if (packet.cmd === 'will') return this.#willed(context, (packet as never as WillPacket).will, next)
     const session = this.#sessions.get(connection) as Session
     session.heardAt = this.#services.clock.now()
     if ((session.client === undefined) !== (packet.cmd === 'connect')) {
@@ -220,31 +193,32 @@ export class Broker {
       case 'publish':
         return this.#published(context, session, packet as Packet, next)
       case 'pubrel':
-        return { cmd: 'pubcomp', messageId, reasonCode: session.taken.delete(messageId) ? 0 : NO_ID }
+        return { cmd: 'pubcomp', messageId, reasonCode: this.#released(session, messageId) ? 0 : NO_ID }
       case 'pubrec':
         // 4.3.3: refused, it is over; else it is to be released.
-        if (!session.sent.has(messageId)) return { cmd: 'pubrel', messageId, reasonCode: NO_ID }
+        if (!session.owed.sent.has(messageId)) return { cmd: 'pubrel', messageId, reasonCode: NO_ID }
         if (Number(reasonCode ?? 0) < 0x80) {
           const released: Packet = { cmd: 'pubrel', messageId }
-          if (session.keepMs > 0) session.sent.set(messageId, released)
+          session.owed.settle(session.owed.sent.get(messageId))
+          session.owed.sent.set(
+            messageId,
+            session.keepMs > 0 ? { packet: released, parcel: undefined, at: 0 } : undefined,
+          )
           return released
         }
-        return this.#acknowledged(session, messageId)
+        return this.#deliveries.acknowledged(session, messageId)
       case 'puback':
       case 'pubcomp':
-        return this.#acknowledged(session, messageId)
+        return this.#deliveries.acknowledged(session, messageId)
       case 'subscribe':
-        return this.#subscribe(session, packet as Packet)
-      case 'unsubscribe': {
-        const names = (packet as Packet).unsubscriptions as string[]
-        const granted = names.map((name) => (this.#subscriptions.delete(session, name) ? 0 : 0x11))
-        return { cmd: 'unsuback', messageId, granted }
-      }
+        return this.#deliveries.subscribe(session, packet as Packet)
+      case 'unsubscribe':
+        return this.#deliveries.unsubscribe(session, packet as Packet)
       case 'pingreq':
         return { cmd: 'pingresp' }
       case 'disconnect':
         // 3.14.4: reason 4 asks for the will all the same.
-        if (reasonCode !== 4) session.will = undefined
+        if (reasonCode !== 4) this.#unwill(connection)
         // 3.14.2.2.2: nobody can ask for it at the end who has not at the beginning.
         if (session.keepMs > 0) session.keepMs = this.#keepMs(packet as Packet, session.keepMs)
         void connection.close()
@@ -280,7 +254,7 @@ export class Broker {
       clientId?: string
       username?: string
       password?: Buffer
-      will?: { topic: string; payload: Buffer; qos: Qos; retain: boolean; properties?: Record<string, unknown> }
+      will?: GivenWill
       keepalive?: number
       clean?: boolean
       properties?: Record<string, unknown>
@@ -295,7 +269,7 @@ export class Broker {
     // 3.1.3.1: in 3.1.1 a client without a name cannot ask for a session that is kept.
     if (clientId === '' && !isFive && given.clean !== true) return refuse(BAD_CLIENT)
     if (properties.authenticationMethod !== undefined) return refuse(BAD_METHOD)
-    if (will !== undefined && !isTopic(will.topic)) throw malformed('a will with a topic', JSON.stringify(will.topic))
+    if (will !== undefined && !isTopic(will.topic)) throw noTopic(will.topic)
     const assigned = clientId === '' ? `auto-${connection.id}` : undefined
     const client: MqttClient = { clientId: assigned ?? clientId, user: username, version: protocolVersion }
     const accept = () => {
@@ -305,13 +279,13 @@ export class Broker {
       if (other?.connection !== undefined) this.#part(other.connection, TAKEN_OVER, 'TAKEN_OVER')
       const mine = isPresent ? this.#takeUp(other, connection) : session
       if (!isPresent && other !== undefined && other.connection === undefined) this.#forget(other)
+      // There was no room for what it is owed, and it is cut already.
+      if (mine.isDropped) return undefined
       mine.client = client
-      if (will !== undefined) {
-        const { willDelayInterval: _, ...kept } = will.properties ?? {}
-        const { topic, payload, qos, retain } = will
-        mine.will = { topic, payload: Buffer.from(payload), qos, retain, properties: kept }
-      }
       this.#clients.set(client.clientId, mine)
+      if (!isPresent) mine.owed.keep(256 + 2 * (client.clientId.length + (username?.length ?? 0)))
+      if (will !== undefined) this.#will(connection, mine, will)
+      if (mine.isDropped) return undefined
       mine.inFlight = Math.min(this.#options.inFlight, positive(properties.receiveMaximum))
       mine.mostBytes = positive(properties.maximumPacketSize)
       mine.keepAliveMs = keepalive * 1_500
@@ -338,27 +312,35 @@ export class Broker {
     return sessions === 0 ? 0 : Math.min(typeof seconds === 'number' ? seconds * 1_000 : otherwise, sessionMs)
   }
 
-  /** A session goes on with another connection. */
+  #will(connection: Connection, session: Session, { topic, payload, qos, retain, properties = {} }: GivenWill): void {
+    const { willDelayInterval: _, ...kept } = properties
+    const publication = { topic, payload: Buffer.from(payload), qos, retain, properties: kept }
+    const bytes = bytesOf(topic, publication.payload, kept)
+    const client = session.client as MqttClient
+    if (session.owed.keep(bytes)) this.#wills.set(connection, { publication, client, session, bytes })
+  }
+
+  /** A session goes on with another connection; the will of the one before is that one's. */
   #takeUp(session: Session, connection: Connection): Session {
-    const { will } = session
     session.cancel()
-    this.#unkeep(session)
+    this.#kept.delete(session)
+    this.#deliveries.endLate(session)
+    this.#sessions.get(connection)?.owed.release()
     session.connection = connection
-    session.will = undefined
     session.heardAt = this.#services.clock.now()
     this.#sessions.set(connection, session)
-    // Its connection has not said goodbye.
-    if (will !== undefined) this.publish(will, undefined)
+    session.owed.moveTo(this.#here, (reason) => this.#dropped(session, reason))
     return session
   }
 
   /** 4.4: what was not acknowledged, in its order, and what has come meanwhile. */
   #sendAgain(session: Session): void {
-    for (const [messageId, packet] of session.sent) {
+    for (const [messageId, owing] of session.owed.sent) {
+      const packet = owing?.packet
       const again = packet?.cmd === 'publish' ? { ...packet, dup: true, messageId } : packet
       if (again !== undefined) void session.connection?.send(again)
     }
-    this.#sendWaiting(session)
+    this.#deliveries.sendWaiting(session)
   }
 
   /** What version 5 is told of this server (3.2.2.3). */
@@ -413,7 +395,7 @@ export class Broker {
       properties?: Record<string, unknown>
       messageId?: number
     }
-    if (!isTopic(topic)) throw malformed('a topic without wildcards', JSON.stringify(topic))
+    if (!isTopic(topic)) throw noTopic(topic)
     if (qos > 0 && messageId === 0) throw malformed('a packet identifier', '0')
     // 3.3.2.3.4: this server has not offered any.
     if (properties.topicAlias !== undefined) throw malformed('no topic alias', String(properties.topicAlias))
@@ -422,11 +404,16 @@ export class Broker {
     const bytes = Buffer.from(payload)
     const client = session.client as MqttClient
     context.message = { topic, payload: bytes, qos, retain, properties, client } satisfies MqttMessage
-    const done = () => {
-      this.publish({ topic, payload: bytes, qos, retain, properties }, session)
+    const answer = () => {
       if (qos === 1) return { cmd: 'puback', messageId }
-      if (qos === 2) session.taken.add(messageId)
-      return qos === 2 ? { cmd: 'pubrec', messageId } : undefined
+      if (qos === 0) return undefined
+      // Where there is no room for its number, the client is cut.
+      if (session.owed.keep(TAKEN_BYTES)) session.taken.add(messageId)
+      return { cmd: 'pubrec', messageId }
+    }
+    const done = () => {
+      const told = this.#deliveries.publish({ topic, payload: bytes, qos, retain, properties }, session, session.order)
+      return told === undefined ? answer() : told.then(answer)
     }
     const failed = (thrown: unknown): unknown => {
       // Topics that no method takes are for subscribers alone.
@@ -443,131 +430,39 @@ export class Broker {
     }
   }
 
-  #subscribe(session: Session, packet: Packet): unknown {
-    const { client } = session
-    const isFive = client?.version === 5
-    const { subscriptions, messageId, properties } = packet as never as {
-      subscriptions: { topic: string; qos: Qos; nl?: boolean; rap?: boolean; rh?: number }[]
-      messageId: number
-      properties?: { subscriptionIdentifier?: unknown }
+  /** Published where its topic's method does not throw. Nobody is there to be answered. */
+  #willed(context: MessageContext, { publication, client, session }: Will, next: () => unknown): unknown {
+    context.message = { ...publication, client } satisfies MqttMessage
+    const done = () => this.#deliveries.publish(publication, undefined, session.order)
+    const failed = (thrown: unknown): unknown => {
+      if (thrown instanceof UnroutedMessageError) return done()
+      throw thrown
     }
-    if (properties?.subscriptionIdentifier !== undefined) throw malformed('no subscription identifier', 'one')
-    const late: { readonly filter: string; readonly qos: Qos }[] = []
-    const granted = subscriptions.map(({ topic: filter, qos, nl = false, rap = false, rh = 0 }) => {
-      if (!isFilter(filter)) return isFive ? 0x8f : 0x80
-      if (filter.startsWith('$share/')) return isFive ? 0x9e : 0x80
-      const isNew = !this.#subscriptions.has(session, filter)
-      if (isNew && this.#subscriptions.count(session) >= this.#options.subscriptions) return isFive ? 0x97 : 0x80
-      this.#subscriptions.set(session, filter, { qos, noLocal: isFive && nl, asPublished: isFive && rap })
-      // 3.8.3.1: 1 is "only where it is new", 2 is "not at all".
-      if (!isFive || rh === 0 || (rh === 1 && isNew)) late.push({ filter, qos })
-      return qos
-    })
-    void session.connection?.send({ cmd: 'suback', messageId, granted })
-    for (const { filter, qos } of late) {
-      for (const message of this.#retained.under(filter))
-        this.#send(session, packetOf(message, Math.min(qos, message.qos) as Qos, true, isFive))
-    }
-    return undefined
-  }
-
-  /** To everybody whose filters take it, once each, at the best quality that was granted. */
-  publish(message: Publication, from: Session | undefined): void {
-    if (message.retain) this.#retained.keep(message)
-    /** What is the same for many is written once. */
-    const written = new Map<string, Buffer>()
-    for (const [session, { qos: best, noLocal, asPublished }] of this.#subscriptions.wanting(message.topic)) {
-      if (noLocal && session === from) continue
-      const qos = Math.min(best, message.qos) as Qos
-      const version = session.client?.version ?? 4
-      const retain = asPublished && message.retain
-      if (qos === 0 && session.connection === undefined) continue
-      const packet = packetOf(message, qos, retain, version === 5)
-      if (qos > 0 || session.mostBytes < Number.POSITIVE_INFINITY) {
-        this.#send(session, packet)
-        continue
-      }
-      const key = `${version}${retain}`
-      let bytes = written.get(key)
-      if (bytes === undefined) written.set(key, (bytes = this.#codec.bytesOf(packet, version)))
-      void session.connection?.send(bytes)
+    try {
+      const handled = next()
+      return isThenable(handled) ? handled.then(done, failed) : done()
+    } catch (thrown) {
+      return failed(thrown)
     }
   }
 
-  #send(session: Session, packet: Packet): void {
-    const { connection } = session
-    // 3.1.2.11.4: what is too large for this client is not for it.
-    if (session.mostBytes < Number.POSITIVE_INFINITY) {
-      const numbered = packet.qos === 0 ? packet : { ...packet, messageId: 1 }
-      if (this.#codec.bytesOf(numbered, session.client?.version ?? 4).length > session.mostBytes) return
-    }
-    if (connection === undefined) return this.#queueAway(session, packet)
-    if (packet.qos === 0) return void connection.send(packet)
-    if (session.sent.size >= session.inFlight) {
-      // Who does not acknowledge is not served without end.
-      if (session.waiting.length < MOST_WAITING) session.waiting.push(packet)
-      else void connection.close('SLOW_PEER')
-      return
-    }
-    do session.lastId = (session.lastId % 65_535) + 1
-    while (session.sent.has(session.lastId))
-    session.sent.set(session.lastId, session.keepMs > 0 ? packet : undefined)
-    void connection.send({ ...packet, messageId: session.lastId })
+  #released(session: Session, messageId: number): boolean {
+    if (!session.taken.delete(messageId)) return false
+    session.owed.forget(TAKEN_BYTES)
+    return true
   }
 
-  /** Beyond its bounds it is lost: the client may be away for good. */
-  #queueAway(session: Session, packet: Packet): void {
-    const bytes = sizeOf(packet)
-    const isFull = session.waiting.length >= MOST_WAITING || this.#awayBytes + bytes > MOST_AWAY_BYTES
-    if (packet.qos === 0 || isFull) return
-    session.waiting.push(packet)
-    session.awayBytes += bytes
-    this.#awayBytes += bytes
-    if (expiryOf(packet) !== undefined) this.#queuedAt.set(packet, this.#services.clock.now())
-  }
-
-  #acknowledged(session: Session, messageId: number): undefined {
-    if (session.sent.delete(messageId)) this.#sendWaiting(session)
-    return undefined
-  }
-
-  #sendWaiting(session: Session): void {
-    while (session.waiting.length > 0 && session.sent.size < session.inFlight) {
-      const packet = this.#fresh(session.waiting.shift() as Packet)
-      if (packet !== undefined) this.#send(session, packet)
-    }
-  }
-
-  /** Message Expiry Interval (3.3.2.3.3): what is left of it is what is told; undefined: nothing is. */
-  #fresh(packet: Packet): Packet | undefined {
-    const at = this.#queuedAt.get(packet)
-    const seconds = expiryOf(packet)
-    if (at === undefined || seconds === undefined) return packet
-    const left = Math.ceil(seconds - (this.#services.clock.now() - at) / 1_000)
-    if (left <= 0) return undefined
-    return { ...packet, properties: { ...(packet.properties as object), messageExpiryInterval: left } }
+  /** What the application publishes. */
+  publishFor(connection: Connection, message: Publication): Promise<void> | undefined {
+    return this.#deliveries.publish(message, undefined, this.#sessions.get(connection)?.order ?? this.#order)
   }
 }
 
 /** Packet Identifier not found. */
 const NO_ID = 0x92
 
-function packetOf(
-  { topic, payload, properties }: Pick<Publication, 'topic' | 'payload' | 'properties'>,
-  qos: Qos,
-  retain: boolean,
-  isFive: boolean,
-): Packet {
-  return { cmd: 'publish', topic, payload, qos, retain, dup: false, ...(isFive ? { properties } : {}) }
-}
-
-function sizeOf(packet: Sent): number {
-  const { topic = '', payload = '' } = (packet ?? {}) as Partial<Publication>
-  return topic.length + payload.length
-}
-
-function expiryOf({ properties }: Packet): number | undefined {
-  return (properties as { messageExpiryInterval?: number } | undefined)?.messageExpiryInterval
+function noTopic(topic: string): Error {
+  return malformed('a topic without wildcards, of at most 200 levels', JSON.stringify(topic.slice(0, 100)))
 }
 
 /** A number that a client gave; Infinity where it gave none. */

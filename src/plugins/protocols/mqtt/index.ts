@@ -1,4 +1,5 @@
 /** Room: plugins/protocols. The door of `mqtt`. */
-export { type MqttClient, type MqttMessage, type MqttOptions, publish } from './broker.js'
+export { publish } from './broker.js'
 export { mqtt } from './mqtt.js'
+export type { MqttClient, MqttMessage, MqttOptions } from './session.js'
 export { isFilter, isTopic, matches } from './topics.js'

@@ -9,15 +9,20 @@ import { FrameError } from '../../../core/errors.js'
 import { optionSchema } from '../../../core/option-schema.js'
 import { peerPackage } from '../../../core/peer-package.js'
 import type { Detection, Factory, Protocol } from '../../../core/plugin.js'
-import { Broker, type MqttOptions } from './broker.js'
+import { Broker } from './broker.js'
+import type { MqttOptions } from './session.js'
 import { type Library, MqttCodec } from './wire.js'
+
+const KIB = 1_024
+const MIB = 1_024 * KIB
 
 /**
  * The route is the topic of a PUBLISH; `matches(filter, topic)` helps a catch-all.
  *
  * What a handler returns is not sent: QoS 1 and 2 are acknowledged once its promise is settled, and the message then goes to
  * the subscribers. It throws to refuse the message (version 5 says so, 3.1.1 has no words for it). Keep-alive is enforced at
- * one and a half times its value, wills are published when a connection ends without DISCONNECT. QoS 2 is taken once. A client that
+ * one and a half times its value, wills are published when a connection ends without
+ * DISCONNECT, if their topic's method does not throw: it is asked then, with a connection that is closed. QoS 2 is taken once. A client that
  * asks for a session finds it again: what it subscribed to, what it has not acknowledged, and what came meanwhile.
  *
  * @throws {WiringError} `BAD_PLUGIN` without the package `mqtt-packet`. Reach: the start.
@@ -41,16 +46,34 @@ export const mqtt: Factory<Protocol, MqttOptions> = {
       default: 64,
       why: 'QoS 1 and 2 messages to a subscriber that wait for its acknowledgement; 1,000 more wait behind them.',
     },
-    subscriptions: { unit: 'count', min: 1, default: 1_000, why: 'Most of one connection.' },
+    queueBytes: {
+      unit: 'bytes',
+      min: 64 * KIB,
+      default: 32 * MIB,
+      why: 'For all clients that are connected: messages that wait for an acknowledgement, subscriptions, wills. Whoever has most is cut (SLOW_PEER, 0x97).',
+    },
+    subscriptions: { unit: 'count', min: 1, default: 1_000, why: 'Most of one connection, and of one packet.' },
     retained: {
       unit: 'count',
       default: 1_000,
-      why: 'Topics whose last retained message is kept, in memory and 16 MiB at most; the oldest goes first. 0: none.',
+      why: 'Topics whose last retained message is kept, in memory; the oldest goes first. 0: none.',
+    },
+    retainedBytes: {
+      unit: 'bytes',
+      min: 64 * KIB,
+      default: 16 * MIB,
+      why: 'What all of them take; the oldest goes first.',
     },
     sessions: {
       unit: 'count',
       default: 1_000,
-      why: 'Sessions of clients that are away and asked for it (clean session 0, session expiry): their subscriptions, and QoS 1 and 2 messages, 1,000 each and 16 MiB of all. In memory; the longest away goes first. 0: none.',
+      why: 'Sessions of clients that are away and asked for it (clean session 0, session expiry): their subscriptions, and QoS 1 and 2 messages, 1,000 each. In memory; the longest away goes first. 0: none.',
+    },
+    sessionBytes: {
+      unit: 'bytes',
+      min: 64 * KIB,
+      default: 16 * MIB,
+      why: 'What these take together; a message that has no room is lost for the client that is away.',
     },
     sessionMs: {
       unit: 'ms',
@@ -80,6 +103,7 @@ export const mqtt: Factory<Protocol, MqttOptions> = {
       errorReply: (error, connection) => broker.errorOf(error, connection),
       survives: (error) => !(error instanceof FrameError),
       goodbye: (connection) => broker.farewell(connection, SHUTTING_DOWN),
+      closing: (connection, handle) => broker.closing(connection, handle),
     }
   },
 }

@@ -1,12 +1,21 @@
 /**
- * Who wants which topics, and what is kept for those who come later.
+ * Who wants which topics.
  *
- * Room: plugins/protocols. MQTT 5.0, 3.8 and 3.3.1.3. Filters without wildcards are found by their topic, so that a message
+ * Room: plugins/protocols. MQTT 5.0, 3.8. Filters without wildcards are found by their topic, so that a message
  * costs what it reaches; the others are compared one by one.
  */
 import { levelsOf, matchesLevels } from './topics.js'
 
 export type Qos = 0 | 1 | 2
+
+/** What goes to subscribers. */
+export interface Publication {
+  readonly topic: string
+  readonly payload: Buffer
+  readonly qos: Qos
+  readonly retain: boolean
+  readonly properties: Readonly<Record<string, unknown>>
+}
 
 export interface Subscription {
   readonly qos: Qos
@@ -59,23 +68,36 @@ export class Subscriptions<Owner> {
     for (const filter of [...(this.#filters.get(owner) ?? [])]) this.delete(owner, filter)
   }
 
-  /** Each who wants it, once, at the best quality that was granted. */
-  wanting(topic: string): Map<Owner, Subscription> {
-    const found = new Map(this.#exact.get(topic))
-    if (this.#wild.size === 0) return found
-    const levels = levelsOf(topic)
-    for (const [owner, filters] of this.#wild) {
-      for (const wild of filters.values()) {
-        const known = found.get(owner)
-        if (known !== undefined && known.qos >= wild.qos) continue
-        if (matchesLevels(wild.levels, levels)) found.set(owner, wild)
-      }
+  /** Who may want it, each once: as it is now, whatever happens while they are told. */
+  interested(topic: string): Set<Owner> {
+    const owners = new Set(this.#exact.get(topic)?.keys())
+    for (const owner of this.#wild.keys()) owners.add(owner)
+    return owners
+  }
+
+  get hasWild(): boolean {
+    return this.#wild.size > 0
+  }
+
+  /** Filters that are compared one by one for this owner. */
+  wildOf(owner: Owner): number {
+    return this.#wild.get(owner)?.size ?? 0
+  }
+
+  /** The best quality that was granted, of all filters that take the topic. */
+  best(owner: Owner, topic: string, levels: readonly string[]): Subscription | undefined {
+    let best = this.#exact.get(topic)?.get(owner)
+    for (const wild of this.#wild.get(owner)?.values() ?? NONE) {
+      if (best !== undefined && best.qos >= wild.qos) continue
+      if (matchesLevels(wild.levels, levels)) best = wild
     }
-    return found
+    return best
   }
 }
 
-function isWild(filter: string): boolean {
+const NONE: readonly Wild[] = []
+
+export function isWild(filter: string): boolean {
   return filter.includes('+') || filter.includes('#')
 }
 
@@ -86,74 +108,4 @@ function of<K, V>(map: Map<K, V>, key: K, make: () => V): V {
     map.set(key, value)
   }
   return value
-}
-
-/** The last message of a topic that was published to be kept. */
-export interface RetainedMessage {
-  readonly topic: string
-  readonly payload: Buffer
-  readonly qos: Qos
-  readonly properties: Readonly<Record<string, unknown>>
-}
-
-/** What all of them take together, payloads and topics. */
-const MOST_BYTES = 16 * 1024 * 1024
-
-export class Retained {
-  readonly #messages = new Map<string, RetainedMessage & { readonly at: number }>()
-  readonly #most: number
-  readonly #now: () => number
-  #bytes = 0
-
-  /** @param most - Topics; the oldest goes first. */
-  constructor(most: number, now: () => number) {
-    this.#most = most
-    this.#now = now
-  }
-
-  /** An empty payload forgets the topic (3.3.1.3). */
-  keep(message: RetainedMessage): void {
-    this.#forget(message.topic)
-    if (message.payload.length === 0 || sizeOf(message) > MOST_BYTES || this.#most === 0) return
-    this.#messages.set(message.topic, { ...message, at: this.#now() })
-    this.#bytes += sizeOf(message)
-    while (this.#messages.size > this.#most || this.#bytes > MOST_BYTES)
-      this.#forget(this.#messages.keys().next().value as string)
-  }
-
-  *under(filter: string): Iterable<RetainedMessage> {
-    if (!isWild(filter)) {
-      const found = this.#fresh(filter)
-      if (found !== undefined) yield found
-      return
-    }
-    const levels = levelsOf(filter)
-    for (const topic of [...this.#messages.keys()]) {
-      if (!matchesLevels(levels, levelsOf(topic))) continue
-      const found = this.#fresh(topic)
-      if (found !== undefined) yield found
-    }
-  }
-
-  /** Message Expiry Interval (3.3.2.3.3): what is left of it is what is told. */
-  #fresh(topic: string): RetainedMessage | undefined {
-    const message = this.#messages.get(topic)
-    const seconds = message?.properties.messageExpiryInterval
-    if (message === undefined || typeof seconds !== 'number') return message
-    const left = Math.ceil(seconds - (this.#now() - message.at) / 1_000)
-    if (left > 0) return { ...message, properties: { ...message.properties, messageExpiryInterval: left } }
-    this.#forget(topic)
-    return undefined
-  }
-
-  #forget(topic: string): void {
-    const message = this.#messages.get(topic)
-    if (message === undefined) return
-    this.#bytes -= sizeOf(message)
-    this.#messages.delete(topic)
-  }
-}
-
-function sizeOf({ topic, payload }: RetainedMessage): number {
-  return topic.length + payload.length
 }

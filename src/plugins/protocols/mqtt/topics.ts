@@ -24,9 +24,12 @@ export function matchesLevels(wanted: readonly string[], given: readonly string[
   return wanted.length === given.length
 }
 
-/** 4.7.1: `#` last and alone in its level, `+` alone in its level. */
+/** As mosquitto has it: what compares filters and topics, level by level, is bounded by it. */
+const MOST_LEVELS = 200
+
+/** 4.7.1: `#` last and alone in its level, `+` alone in its level; at most 200 levels. */
 export function isFilter(filter: string): boolean {
-  if (filter === '' || filter.includes('\0')) return false
+  if (filter === '' || filter.includes('\0') || isDeep(filter)) return false
   const levels = filter.split('/')
   return levels.every((level, index) => {
     if (level === '#') return index === levels.length - 1
@@ -34,6 +37,13 @@ export function isFilter(filter: string): boolean {
   })
 }
 
+/** Without wildcards, and of at most 200 levels. */
 export function isTopic(topic: string): boolean {
-  return topic !== '' && !/[+#\0]/.test(topic)
+  return topic !== '' && !/[+#\0]/.test(topic) && !isDeep(topic)
+}
+
+function isDeep(topic: string): boolean {
+  let levels = 1
+  for (let at = topic.indexOf('/'); at >= 0; at = topic.indexOf('/', at + 1)) if (++levels > MOST_LEVELS) return true
+  return false
 }

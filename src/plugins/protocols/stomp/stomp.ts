@@ -10,7 +10,7 @@ import { FrameError, UnroutedMessageError } from '../../../core/errors.js'
 import { optionSchema } from '../../../core/option-schema.js'
 import type { Detection, Factory, PluginServices, Protocol } from '../../../core/plugin.js'
 import { isThenable, oneLine } from '../text-support.js'
-import { type AckMode, type Seat, StompBroker } from './broker.js'
+import { type AckMode, frameBytes, type Seat, StompBroker } from './broker.js'
 import {
   readFrame,
   readWholeMessage,
@@ -26,6 +26,7 @@ export interface StompOptions {
   readonly heartBeatMs: number
   readonly subscriptions: number
   readonly inFlight: number
+  readonly queueBytes: number
   readonly transactions: number
 }
 
@@ -78,6 +79,12 @@ export const stomp: Factory<Protocol, StompOptions> = {
       min: 1,
       default: 64,
       why: 'Messages to a subscriber that wait for its ACK; 1,000 more wait behind them.',
+    },
+    queueBytes: {
+      unit: 'bytes',
+      min: 65_536,
+      default: 32 * 1024 * 1024,
+      why: 'For all connections: messages that wait for an ACK, SENDs of open transactions, subscriptions. Whoever has most is cut (SLOW_PEER).',
     },
     transactions: {
       unit: 'count',
@@ -164,7 +171,8 @@ class Dialogue {
   constructor(options: StompOptions, services: PluginServices) {
     this.#options = options
     this.#services = services
-    this.#broker = new StompBroker(options.inFlight)
+    const account = services.budget.open({ name: 'stomp.queued', limit: options.queueBytes, whenFull: 'largest' })
+    this.#broker = new StompBroker(options.inFlight, account, services.turns)
   }
 
   end(connection: Connection): void {
@@ -265,6 +273,7 @@ class Dialogue {
         sent: new Map(),
         waiting: [],
         transactions: new Map(),
+        holding: this.#broker.hold((code) => this.#cut(connection, code)),
         cancel: () => {},
       }
       this.#seats.set(connection, seat)
@@ -282,6 +291,13 @@ class Dialogue {
     }
     const known = authenticate(login ?? '', passcode, connection)
     return isThenable(known) ? Promise.resolve(known).then(settle) : settle(known as boolean)
+  }
+
+  /** It is told why, as after every error. */
+  #cut(connection: Connection, code: string): void {
+    this.end(connection)
+    void connection.send({ command: 'ERROR', headers: { message: 'there is no room for what waits for you' } })
+    void connection.close(code)
   }
 
   /** 1.1 and 1.2, "Heart-beating": of both sides' numbers the larger counts, 0 on one side is none. */
@@ -321,17 +337,20 @@ class Dialogue {
       for (const { length } of seat.transactions.values()) held += length
       if (held > this.#options.transactions)
         throw new StompError(`at most ${this.#options.transactions} SENDs in transactions`)
-      open.push({ ...frame, headers: without(frame.headers, 'transaction', 'receipt'), body: Buffer.from(frame.body) })
+      const headers = without(frame.headers, 'transaction', 'receipt')
+      const kept = { ...frame, headers, body: Buffer.from(frame.body) }
+      // Where there is no room it is cut, and was told why.
+      if (!seat.holding.take(frameBytes(kept))) return ANSWERED
+      open.push(kept)
       return undefined
     }
-    const publish = (said: unknown): undefined => {
+    const publish = (said: unknown): Promise<void> | undefined => {
       if (said === null) return undefined
       // Nothing is copied for nobody.
       if (!this.#broker.hasSubscribers(destination)) return undefined
       const isBody = typeof said === 'string' || said instanceof Uint8Array
       const headers = without(frame.headers, 'destination', 'receipt', 'content-length')
-      this.#broker.publish(destination, { headers, body: isBody ? said : Buffer.from(frame.body) })
-      return undefined
+      return this.#broker.publish(destination, { headers, body: isBody ? said : Buffer.from(frame.body) })
     }
     return asked(next, publish)
   }
@@ -361,8 +380,19 @@ class Dialogue {
     }
     if (open === undefined) throw new StompError(`there is no transaction ${id}`)
     seat.transactions.delete(id)
-    if (command === 'ABORT') return undefined
-    return inTurn(open, (sent) => context.handle(sent, 'SEND'))
+    const settle = () => {
+      for (const sent of open) seat.holding.give(frameBytes(sent))
+    }
+    if (command === 'ABORT') return settle()
+    try {
+      const done = inTurn(open, (sent) => context.handle(sent, 'SEND'))
+      if (isThenable(done)) return Promise.resolve(done).finally(settle)
+      settle()
+      return done
+    } catch (thrown) {
+      settle()
+      throw thrown
+    }
   }
 }
 

@@ -51,6 +51,7 @@ const status = (further: Partial<Status> = {}): Status => ({
   counters: {},
   limits: { serverConnections: 'unlimited', memoryBytes: 'unlimited' },
   alarms: [],
+  kept: [],
   memory: { residentBytes: 1e8, heapBytes: 1e7, externalBytes: 1e6 },
   ...further,
 })

@@ -4,10 +4,12 @@
 
 import fc from 'fast-check'
 import * as assert from 'uvu/assert'
+import { systemClock } from '#src/core/clock.js'
 import type { CodecContext, FrameLimits, FrameReader } from '#src/core/codec.js'
 import { FrameError, GaidarosError } from '#src/core/errors.js'
 import type { Factory, Framing } from '#src/core/plugin.js'
 import type { StandardSchemaV1 } from '#src/core/standard-schema.js'
+import { servicesOf } from '../../../support/services.js'
 
 /** Makes a thing as the registry does: options checked first. @throws Error with the issues. */
 export function make<T, O>(factory: Factory<T, O>, options: object = {}): T {
@@ -17,7 +19,7 @@ export function make<T, O>(factory: Factory<T, O>, options: object = {}): T {
   if (result.issues !== undefined) {
     throw new Error(result.issues.map((issue) => `${String(issue.path?.[0] ?? '')}: ${issue.message}`).join('; '))
   }
-  return factory.create(result.value, {} as never)
+  return factory.create(result.value, servicesOf(systemClock))
 }
 
 export const limitsOf = (frameBytes: number, lineBytes = frameBytes): FrameLimits => ({ frameBytes, lineBytes })

@@ -3,10 +3,10 @@ import fc from 'fast-check'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { Clock } from '#src/core/clock.js'
-import { EventHub } from '#src/core/events.js'
 import { defaultLimits, defaultTimeouts } from '#src/core/options.js'
 import type { Link, LinkSink } from '#src/core/transport.js'
 import { throttle } from '#src/plugins/layers/throttle.js'
+import { servicesOf } from '../../../support/services.js'
 
 /** Time goes on with each reading, as it does where a process is held up between two of them. */
 class RestlessClock implements Clock {
@@ -82,7 +82,7 @@ test('F104 bytes that are given back come behind those that came with them, what
         let reading = 0
         const clock = new RestlessClock(() => ms[reading++ % ms.length] as number)
         const options = throttle.options?.['~standard'].validate({ read, burst }) as { value: never }
-        const layer = throttle.create(options.value, { clock, events: new EventHub() })
+        const layer = throttle.create(options.value, servicesOf(clock))
         const heard: Buffer[] = []
         const above: LinkSink = {
           open: () => {},

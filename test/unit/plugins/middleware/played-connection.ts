@@ -7,6 +7,7 @@ import type { Middleware, MiddlewareSet } from '#src/core/pipeline.js'
 import type { Factory } from '#src/core/plugin.js'
 import { issuePath, type SchemaResult } from '#src/core/standard-schema.js'
 import { HandClock } from '../../../support/clock.js'
+import { servicesOf } from '../../../support/services.js'
 
 let count = 0
 
@@ -81,7 +82,7 @@ export function play<O>(factory: Factory<MiddlewareSet, O>, given: unknown = {})
       told.push(`${name} ${(event as { error?: { code?: string } }).error?.code ?? ''}`.trim())
     })
   }
-  const set = factory.create(checked.value, { clock, events })
+  const set = factory.create(checked.value, servicesOf(clock, events))
   return {
     set,
     clock,
