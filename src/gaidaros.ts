@@ -208,6 +208,7 @@ export async function openServer(
     limits: settle(defaultServerLimits, values.limits),
     descriptors: () => descriptors.look(),
     observers: registry.observers,
+    accounts: registry.accounts,
     prepare: async (plan) => plan.handler.prepare?.(),
     dispose: () => injection.dispose(),
   })

@@ -50,7 +50,7 @@ export interface Events {
   'limit.reached': { readonly listener: string; readonly limit: string; readonly value: number }
   /** It accepts again. */
   'limit.cleared': { readonly listener: string; readonly limit: string }
-  /** Something an operator should see to: `alarm` is `connections`, `descriptors`, `memory` or `budget`. Once, until it is cleared. */
+  /** Something an operator should see to: `alarm` is `connections`, `descriptors`, `memory`, `budget` or `kept`. Once, until it is cleared. */
   'alarm.raised': {
     readonly alarm: AlarmName
     readonly listener: string | undefined

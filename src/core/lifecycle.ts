@@ -4,6 +4,7 @@
  * Room: core, contract. Implemented by `core/server`.
  */
 
+import type { KeptFacts } from './accounts.js'
 import type { AdmissionLimits } from './admission.js'
 import type { Alarm } from './alarms.js'
 import type { ListenerOptions } from './configuration.js'
@@ -119,6 +120,8 @@ export interface Server extends EventSource {
   readonly executors: readonly { readonly name: string; load(): Load }[]
   /** What the process and the connections use, measured now. */
   usage(): Usage
+  /** What plugins keep beside the connections, account by account. */
+  readonly kept: readonly KeptFacts[]
   /** @internal What goes along with it, for reports. */
   readonly observers?: readonly Observer[]
   /**

@@ -23,6 +23,10 @@ export interface PluginServices {
   /** To listen, and to tell what nobody further out will see. */
   readonly events: EventHub
   readonly clock: Clock
+  /** Where what is kept beside a session is charged: everything that a peer can make grow. */
+  readonly budget: PluginBudget
+  /** To give way to others inside one message. */
+  readonly turns: Turns
   /**
    * Opens a connection to somewhere else, its bytes unframed: for protocols that relay. Undefined on the client's side.
    *
@@ -46,6 +50,77 @@ export interface PluginServices {
      */
     load(reference: string): Promise<unknown>
   }
+}
+
+/**
+ * What a plugin keeps for a peer, or for all of them, in bytes: messages that wait for an acknowledgement, what is retained,
+ * bodies that are under way. Counts alone bound nothing, as long as peers choose the sizes.
+ */
+export interface PluginBudget {
+  /** Opened once for each kind of thing that is kept, when the plugin is made. It ends with the listener. */
+  open(options: AccountOptions): Account
+}
+
+export interface AccountOptions {
+  /** `mqtt.retained`: stands in `status`, metrics and counters (`kept.mqtt.retained.dropped`, `kept.mqtt.retained.refused`). */
+  readonly name: string
+  /** Bytes of all holdings together: an option of the plugin. Holds whether or not there is `limits.memoryBytes`. */
+  readonly limit: number
+  /**
+   * What happens to one byte more, and while the server is short of memory:
+   * - `oldest`: the holding that was opened first is dropped, and so on until there is room;
+   * - `largest`: whoever holds most is dropped, be it the one that asks;
+   * - `refuse`: `take` says false, and nobody is dropped, but to save the server (`MEMORY_PRESSURE`, the largest first).
+   */
+  readonly whenFull: 'oldest' | 'largest' | 'refuse'
+}
+
+/** `FULL`: others need the room. `MEMORY_PRESSURE`: the server does (`limits.memoryBytes`). */
+export type DropReason = 'FULL' | 'MEMORY_PRESSURE'
+
+export interface Account {
+  readonly name: string
+  readonly limit: number
+  /** Bytes of all holdings. */
+  readonly used: number
+  /**
+   * What one peer has here, or one thing that goes as a whole.
+   *
+   * @param dropped - Gives up what it stands for (forgets the message, cuts the peer), at once and without throwing; the
+   *   bytes are given back already.
+   */
+  hold(dropped: (reason: DropReason) => void): Holding
+}
+
+/** A part of an account. */
+export interface Holding {
+  readonly bytes: number
+  /**
+   * Before something is kept; count what it costs beside its bytes as well (256 bytes for an object with a few fields).
+   *
+   * @returns false: it must not be kept. With `oldest` and `largest` the holding itself may have been dropped.
+   */
+  take(bytes: number): boolean
+  give(bytes: number): void
+  /** Gives everything back, for good. */
+  release(): void
+}
+
+/** The event loop, shared fairly by those who have long work to do for one message. */
+export interface Turns {
+  /**
+   * Asked inside loops whose length a peer decides.
+   *
+   * @returns undefined: go on. After 5 ms of work in this turn of the loop, by all plugins together, a promise that is settled
+   *   when others have had theirs.
+   * @example
+   * for (const subscriber of subscribers) {
+   *   tell(subscriber)
+   *   const wait = turns.breathe()
+   *   if (wait !== undefined) await wait
+   * }
+   */
+  breathe(): Promise<void> | undefined
 }
 
 /** Makes a thing from the options that stood beside its name. */
@@ -126,6 +201,13 @@ export interface Protocol {
   survives?(error: Error): boolean
   /** Said before the connection is drained. */
   goodbye?(connection: Connection): unknown
+  /**
+   * The connection is over, and `@OnClose` comes next: for what a peer has left behind to be said then (a will of MQTT).
+   *
+   * @param handle - Runs a message through middleware, route and handler, as if it had come by itself. @throws what they throw.
+   * @returns a promise where `@OnClose` has to wait; for `timeouts.handlerMs` at most.
+   */
+  closing?(connection: Connection, handle: (message: unknown, route: string | undefined) => unknown): unknown
   /**
    * What it remembers is of more than one connection (subscriptions, retained messages). Several server processes would each
    * remember a part of it, and so would several runners of an executor: the start is refused with the reason. Default: false.

@@ -4,6 +4,7 @@
  * Room: core, mechanism. Built-ins are registered at the door, plugins add to them through the same calls; a second thing
  * under one name is refused, with both places named.
  */
+import { Accounts } from './accounts.js'
 import type { Codec, Payload } from './codec.js'
 import { atKey } from './config/trace.js'
 import { ConfigError, WiringError } from './errors.js'
@@ -16,6 +17,7 @@ import { type MiddlewareSet, toMiddlewareSet } from './pipeline.js'
 import type { AnyPlugin, Companion, Factory, Framing, Layer, PluginServices, Protocol, Registry } from './plugin.js'
 import { issuePath, type StandardSchemaV1 } from './standard-schema.js'
 import type { Transport } from './transport.js'
+import { SharedTurns } from './turns.js'
 
 /** A registered thing and who registered it; or how it is fetched when it is first named. */
 interface Entry<T> {
@@ -38,8 +40,13 @@ export interface Wanted {
   readonly executors?: readonly unknown[] | undefined
 }
 
+/** What the registry is given of the services; the rest is its own. */
+export type GivenServices = Omit<PluginServices, 'budget' | 'turns'>
+
 export class ServerRegistry implements Registry {
   readonly #services: PluginServices
+  /** What the plugins keep; the server joins it to its own budget. */
+  readonly accounts = new Accounts()
   readonly #transports: Shelf<Transport> = new Map()
   readonly #schemes: Shelf<Transport> = new Map()
   readonly #codecs: Shelf<AnyFactory<Codec>> = new Map()
@@ -63,8 +70,8 @@ export class ServerRegistry implements Registry {
   /** Whatever is registered now takes the place of what has its name. */
   #isReplacing = false
 
-  constructor(services: PluginServices) {
-    this.#services = services
+  constructor(services: GivenServices) {
+    this.#services = { ...services, budget: this.accounts.at(''), turns: new SharedTurns(services.clock) }
   }
 
   get schemes(): Iterable<string> {
@@ -306,7 +313,7 @@ export class ServerRegistry implements Registry {
   #make<T>(factory: AnyFactory<T>, options: object, place: string): T {
     const checked = checkOptions(factory.options as StandardSchemaV1 | undefined, options, place)
     try {
-      return factory.create(checked as never, this.#services)
+      return factory.create(checked as never, { ...this.#services, budget: this.accounts.at(place) })
     } catch (thrown) {
       throw atKey(thrown, place)
     }

@@ -34,6 +34,8 @@ export interface RoomParts {
   filled(): void
   holdNewcomers(isHeld: boolean): void
   sessions(): Iterable<Dismissible>
+  /** The budget is a new one: what is held beside connections has to be charged again. */
+  budgeted?(): void
 }
 
 export class ServerRoom {
@@ -141,6 +143,7 @@ export class ServerRoom {
       const pressed = (isOn: boolean, used: number, limit: number) =>
         this.alarms.set('budget', undefined, isOn, used, limit)
       this.budget = new MemoryBudget(memoryBytes, { clock, pressed })
+      this.#parts.budgeted?.()
     }
   }
 

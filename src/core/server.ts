@@ -4,6 +4,7 @@
  * Room: core, mechanism. It chooses nothing: plans come from a planner, everything else through the constructor.
  */
 
+import type { Accounts, KeptFacts } from './accounts.js'
 import type { Alarm } from './alarms.js'
 import type { Clock } from './clock.js'
 import type { ListenerOptions } from './configuration.js'
@@ -36,6 +37,8 @@ export interface ServerParts {
   readonly descriptors: DescriptorCount
   /** What goes along with the server; started first and stopped last. */
   readonly observers: readonly Observer[]
+  /** What plugins keep beside the sessions. */
+  readonly accounts?: Accounts
   /** Constructs what handlers of scope `server` need; before anything is bound. */
   prepare(plan: ListenerPlan): Promise<void>
   /** Called when all is bound, and before anybody is let in. */
@@ -84,6 +87,7 @@ export class GaidarosServer implements Server {
       filled: () => this.#eachListener((listener) => listener.watchLimit()),
       holdNewcomers: (isHeld) => this.#eachListener((listener) => listener.hold(isHeld)),
       sessions: () => this.connections as Iterable<Session>,
+      budgeted: () => parts.accounts?.charge(),
     })
     this.#room = room
     this.#host = {
@@ -96,6 +100,14 @@ export class GaidarosServer implements Server {
       count: (counter, by) => counters.count(counter, by),
       nextId: () => (++this.#nextId).toString(36),
     }
+    parts.accounts?.attach({
+      get budget() {
+        return room.budget
+      },
+      count: this.#host.count,
+      full: (listener, isOn, bytes, limit) =>
+        room.alarms.set('kept', listener === '' ? undefined : listener, isOn, bytes, limit),
+    })
     for (const plan of parts.plans) this.#add(plan)
     const all = this.#listeners
     this.listeners = {
@@ -143,6 +155,9 @@ export class GaidarosServer implements Server {
   }
   usage(): Usage {
     return this.#room.usage()
+  }
+  get kept(): readonly KeptFacts[] {
+    return this.#parts.accounts?.facts ?? []
   }
 
   on<N extends EventName>(name: N, listener: EventListener<N>): this {
@@ -268,7 +283,7 @@ export class GaidarosServer implements Server {
       await this.#prepare(plan)
       await listener.bind()
     } catch (error) {
-      this.#listeners.delete(name)
+      this.#forget(name)
       throw error
     }
     return listener
@@ -286,7 +301,12 @@ export class GaidarosServer implements Server {
     await this.#untilGone([listener], this.#host.clock.now() + timeoutMs)
     listener.forceClose()
     await unbound
+    this.#forget(name)
+  }
+
+  #forget(name: string): void {
     this.#listeners.delete(name)
+    this.#parts.accounts?.close(name)
   }
 
   // -- stop ----------------------------------------------------------------------------------------------------------
