@@ -2,10 +2,12 @@
 import fc from 'fast-check'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { Accounts } from '#src/core/accounts.js'
 import type { Clock } from '#src/core/clock.js'
 import { EventHub } from '#src/core/events.js'
 import { defaultLimits, defaultTimeouts } from '#src/core/options.js'
 import type { Link, LinkSink } from '#src/core/transport.js'
+import { SharedTurns } from '#src/core/turns.js'
 import { throttle } from '#src/plugins/layers/throttle.js'
 
 /** Time goes on with each reading, as it does where a process is held up between two of them. */
@@ -82,7 +84,12 @@ test('F104 bytes that are given back come behind those that came with them, what
         let reading = 0
         const clock = new RestlessClock(() => ms[reading++ % ms.length] as number)
         const options = throttle.options?.['~standard'].validate({ read, burst }) as { value: never }
-        const layer = throttle.create(options.value, { clock, events: new EventHub() })
+        const layer = throttle.create(options.value, {
+          clock,
+          events: new EventHub(),
+          budget: new Accounts().at(''),
+          turns: new SharedTurns(clock),
+        })
         const heard: Buffer[] = []
         const above: LinkSink = {
           open: () => {},

@@ -1,4 +1,5 @@
 /** A connection the test plays: an address, a close by hand, and what was asked of it. */
+import { Accounts } from '#src/core/accounts.js'
 import type { CloseReason, Connection } from '#src/core/connection.js'
 import type { ConnectionContext, MessageContext } from '#src/core/context.js'
 import { Endpoint, parseEndpoint } from '#src/core/endpoint.js'
@@ -6,6 +7,7 @@ import { EventHub, type EventName, eventNames } from '#src/core/events.js'
 import type { Middleware, MiddlewareSet } from '#src/core/pipeline.js'
 import type { Factory } from '#src/core/plugin.js'
 import { issuePath, type SchemaResult } from '#src/core/standard-schema.js'
+import { SharedTurns } from '#src/core/turns.js'
 import { HandClock } from '../../../support/clock.js'
 
 let count = 0
@@ -81,7 +83,8 @@ export function play<O>(factory: Factory<MiddlewareSet, O>, given: unknown = {})
       told.push(`${name} ${(event as { error?: { code?: string } }).error?.code ?? ''}`.trim())
     })
   }
-  const set = factory.create(checked.value, { clock, events })
+  const budget = new Accounts().at('')
+  const set = factory.create(checked.value, { clock, events, budget, turns: new SharedTurns(clock) })
   return {
     set,
     clock,

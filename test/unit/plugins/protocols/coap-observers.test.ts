@@ -1,17 +1,20 @@
 /** CoAP's notifications by a clock in the hand: sent again, replaced by what is newer, given up. */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { Accounts } from '#src/core/accounts.js'
 import type { Connection } from '#src/core/connection.js'
 import type { CoapReply } from '#src/plugins/protocols/coap/index.js'
 import { Observers } from '#src/plugins/protocols/coap/observers.js'
 import { createVirtualClock } from '#src/testing/index.js'
 
-function begin(most = 10) {
+function begin(most = 10, limit = 100_000) {
   const clock = createVirtualClock()
+  const account = new Accounts().at('').open({ name: 'coap.kept', limit, whenFull: 'oldest' })
   const sent: { id: number; text: string; at: number }[] = []
   let lastId = 0
   const observers = new Observers<CoapReply>(
     most,
+    account,
     clock,
     (_, { payload }, sequence) => ({ id: ++lastId, bytes: Buffer.from(`${sequence} ${payload}`) }),
     async (_, bytes) => void sent.push({ id: lastId, text: String(bytes), at: clock.now() }),
@@ -25,7 +28,7 @@ function begin(most = 10) {
   }
   const add = (connection: Connection, token = 'a', path = '/t') =>
     observers.add({ connection, token: Buffer.from(token), path, key: path, wanted: undefined })
-  return { clock, sent, observers, peer, add }
+  return { account, clock, sent, observers, peer, add }
 }
 const reply = (payload: string, code = '2.05'): CoapReply => ({ code, payload })
 
