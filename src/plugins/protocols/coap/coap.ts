@@ -56,7 +56,7 @@ export const coap: Factory<Protocol, CoapOptions> = {
     keptBytes: {
       unit: 'bytes',
       min: 65_536,
-      default: 32 * 2 ** 20,
+      default: 16 * 2 ** 20,
       why: 'Kept for all peers of the listener: bodies in blocks, answers for requests that come again, news for observers; the oldest goes first (kept.coap.kept.dropped).',
     },
   }),
