@@ -74,7 +74,7 @@ for (const [link, more] of Object.entries(links)) {
     const gathered = link === 'a lent socket' || way === 'app' ? test : undefined
     gathered?.(`F107 HTTP, ${way} over ${link}: 12 MiB of requests behind a slow reply are not gathered`, async () => {
       const slow = gate()
-      const { state, ways } = answering((path) => (path === '/0' ? slow.opened : undefined))
+      const { state, ways } = answering((path) => (/\d/.test(path) ? slow.opened : undefined))
       const { port, server } = await serve({ ...more, ...ways[way] } as never)
       const honest = await Peer.open(port)
       const socket = dial({ port, host: '127.0.0.1', noDelay: true })
