@@ -1774,7 +1774,9 @@ export class Session implements Connection, Expiring, Holder {
 
   /** One side alone is finished, and nobody said that the other stays open for that. */
   get #isHalf(): boolean {
-    return this.#hasEnded || this.#isDiscarding || (this.#hasPeerEnded && this.#scope.plan.halfOpen !== true)
+    // The end of a lent stream is heard by its borrower alone.
+    const hasPeerEnded = this.#hasPeerEnded || this.#lent?.readableEnded === true
+    return this.#hasEnded || this.#isDiscarding || (hasPeerEnded && this.#scope.plan.halfOpen !== true)
   }
 
   get #idleMs(): number {

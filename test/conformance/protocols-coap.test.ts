@@ -3,6 +3,7 @@
 import coapPacket from 'coap-packet'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { Accounts } from '#src/core/accounts.js'
 import { systemClock } from '#src/core/clock.js'
 import { FrameError, UnroutedMessageError } from '#src/core/errors.js'
 import { type CoapRequest, coap } from '#src/plugins/protocols/coap/index.js'
@@ -59,8 +60,8 @@ function generated(random: Random): Buffer {
 
 test('100,000 datagrams: typed errors, answers that are CoAP, with the id and token of what they answer', () => {
   const protocol = coap.create(
-    { blockBytes: 64, ackMs: 1_000, observers: 100 } as never,
-    { clock: systemClock } as never,
+    { blockBytes: 64, ackMs: 1_000, observers: 100, keptBytes: 65_536 } as never,
+    { clock: systemClock, budget: new Accounts().at('') } as never,
   )
   const step = protocol.middleware?.message as unknown as (context: object, next: () => unknown) => unknown
   const { codec } = protocol
@@ -135,8 +136,8 @@ test('100,000 datagrams: typed errors, answers that are CoAP, with the id and to
 
 test('more than 64 options are a format error: what is walked for each request is bounded', () => {
   const { codec } = coap.create(
-    { blockBytes: 64, ackMs: 1_000, observers: 100 } as never,
-    { clock: systemClock } as never,
+    { blockBytes: 64, ackMs: 1_000, observers: 100, keptBytes: 65_536 } as never,
+    { clock: systemClock, budget: new Accounts().at('') } as never,
   )
   const read = (count: number) => {
     const options = Array.from({ length: count }, () => ({ name: 'Uri-Path', value: Buffer.from('a') }))

@@ -15,6 +15,7 @@ import {
 } from 'node:http'
 import { type Duplex, Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
+import type { Clock } from '../../core/clock.js'
 import type { Codec } from '../../core/codec.js'
 import { FrameError, toError, UnroutedMessageError, WiringError } from '../../core/errors.js'
 import { optionSchema } from '../../core/option-schema.js'
@@ -28,6 +29,7 @@ export interface HttpOptions {
   readonly fetch?: (request: Request) => Response | Promise<Response>
   readonly requestMs: number
   readonly headerBytes: number
+  readonly pipelined: number
 }
 
 /** What `@OnMessage('GET')` gets. */
@@ -50,7 +52,9 @@ export interface HttpRequest {
  * takes is 405, what throws 500 without its words, a body over `limits.frameBytes` 413.
  *
  * Headers have `timeouts.frameMs` to come, a whole request `requestMs`; then 408. Between requests `timeouts.idleMs` counts.
- * At a drain requests under way are answered with `Connection: close`, idle connections end at once.
+ * At a drain requests under way are answered with `Connection: close`, idle connections end at once. A client that has finished
+ * its side gets its answers, however late a handler gives them, and then our side ends; `timeouts.halfClosedMs` counts while
+ * nothing goes out. A client that does not wait for replies is read no further while more than `pipelined` requests of it wait.
  *
  * @example
  * protocol: { name: 'http', app: fastify }          // or an Express app, or (request, response) => ...
@@ -74,8 +78,15 @@ export const http: Factory<Protocol, HttpOptions> = {
     },
     requestMs: { unit: 'ms', min: 1, default: 300_000, unlimited: true, why: 'For a whole request, body included.' },
     headerBytes: { unit: 'bytes', min: 256, default: 16_384, why: 'Largest head of a request; more is 431.' },
+    pipelined: {
+      unit: 'count',
+      min: 1,
+      default: 16,
+      unlimited: true,
+      why: 'Requests of a connection that wait for their replies; with more of them nothing is read on from it, until half are answered. What one read had brought (64 KiB at most) is taken whole.',
+    },
   }),
-  create(options) {
+  create(options, services) {
     if (options.app !== undefined && options.fetch !== undefined)
       throw new WiringError('BAD_OPTION', 'protocol http: `app` and `fetch` both answer requests; give one')
     let front: HttpFront | undefined
@@ -85,7 +96,7 @@ export const http: Factory<Protocol, HttpOptions> = {
       alpn: ['http/1.1'],
       detect,
       serve(port) {
-        front ??= new HttpFront(options, port)
+        front ??= new HttpFront(options, services.clock, port)
         front.take(port)
       },
     }
@@ -137,18 +148,30 @@ interface Seat {
   /** A reply has said `Connection: close`: what came behind its request is not handled (RFC 9112, 9.6). */
   isOver: boolean
   isDraining: boolean
+  /** Requests so far. */
+  begun: number
+  /** Requests without a whole reply. */
+  waiting: number
+  /** Nothing is read, since too many wait. */
+  isHeld: boolean
+  /** What Node's watch found late while nothing was read. */
+  late: HttpError | undefined
   /** The decorated handler at work: one request at a time, in their order, though several have come. */
   work: Promise<void> | undefined
 }
 
+type HttpError = Error & { code?: string }
+
 class HttpFront {
   readonly #server: Server
+  readonly #clock: Clock
   readonly #options: HttpOptions
   /** Until the application is ready, connections wait. */
   #ready: PromiseLike<unknown> | undefined
 
-  constructor(options: HttpOptions, { timeouts }: ProtocolPort) {
+  constructor(options: HttpOptions, clock: Clock, { timeouts }: ProtocolPort) {
     this.#options = options
+    this.#clock = clock
     const { app, requestMs, headerBytes } = options
     const listener = listenerOf(app) ?? ((request, response) => this.#answer(request, response))
     this.#server = createServer(
@@ -167,7 +190,9 @@ class HttpFront {
       },
       (request, response) => {
         const seat = (request.socket as Seated)[SEAT]
-        if (seat === undefined || seat.isOver) return
+        if (seat === undefined) return
+        // What comes behind the last reply is not handled; it must not be gathered either.
+        if (seat.isOver) return this.#hold(seat, request.socket)
         this.#begin(seat, response)
         if (request.headers.host === undefined && request.httpVersion === '1.1') this.#refuseHostless(seat, response)
         else listener(request, response)
@@ -176,7 +201,9 @@ class HttpFront {
     // Node leaves out what comes behind the 2,000th without a word; `headerBytes` bounds them.
     this.#server.maxHeadersCount = 0
     // Node would write its answer and destroy the stream behind it; ours is sent first.
-    this.#server.on('clientError', (error: Error & { code?: string }, stream) => this.#refuse(error, stream))
+    this.#server.on('clientError', (error: HttpError, stream) => this.#refuse(error, stream))
+    // The peer's end is no end of ours: what it asked before is answered, and then Node ends our side.
+    ;(this.#server as Server & { httpAllowHalfOpen: boolean }).httpAllowHalfOpen = true
     // Between requests the listener's `idleMs` counts.
     this.#server.keepAliveTimeout = 0
     // It never listens; this starts its watch over headersTimeout and requestTimeout (node:http, setupConnectionsTracking).
@@ -211,6 +238,10 @@ class HttpFront {
       isRefused: false,
       isOver: false,
       isDraining: false,
+      begun: 0,
+      waiting: 0,
+      isHeld: false,
+      late: undefined,
       work: undefined,
     }
     stream[SEAT] = seat
@@ -223,13 +254,44 @@ class HttpFront {
       else seat.response.once('close', () => connection.end())
     })
     this.#server.emit('connection', stream)
+    // Node goes on by itself, when a reply has drained or a body is wanted. Its own ear, which starts the reading, is before ours.
+    stream.on('resume', () => {
+      if (seat.isHeld) stream.pause()
+    })
+  }
+
+  /** Nothing is read on: Node stops the reading of a socket, a stream of ours that of its connection. */
+  #hold(seat: Seat, stream: Duplex): void {
+    if (seat.isHeld) return
+    seat.isHeld = true
+    stream.pause()
+  }
+
+  #release(seat: Seat, stream: Duplex): void {
+    seat.isHeld = false
+    stream.resume()
+    const { late, begun, response, port } = seat
+    if (late === undefined) return
+    // It was late because nothing was read. It has its time anew, by a clock of ours: Node tells once.
+    seat.late = undefined
+    const isBody = response !== undefined && !response.req.complete
+    const ms = finite(isBody ? this.#options.requestMs : port.timeouts.frameMs)
+    if (ms === 0) return
+    const cancel = this.#clock.after(ms, () => {
+      if (isBody ? !response.req.complete : seat.begun === begun) this.#refuse(late, stream)
+    })
+    stream.once('close', cancel)
   }
 
   /** What cannot be read is answered in its turn: behind the replies to what came before it, and then the connection ends. */
-  #refuse(error: Error & { code?: string }, stream: object): void {
+  #refuse(error: HttpError, stream: object): void {
     const seat = (stream as Seated)[SEAT]
     // Node tells again for each chunk that comes meanwhile.
     if (seat === undefined || seat.isRefused) return
+    if (seat.isHeld && error.code === 'ERR_HTTP_REQUEST_TIMEOUT') {
+      seat.late = error
+      return
+    }
     seat.isRefused = true
     const { response, earlier } = seat
     // In the body of a request the refusal is that one's reply.
@@ -257,9 +319,15 @@ class HttpFront {
   #begin(seat: Seat, response: ServerResponse): void {
     seat.earlier = seat.response
     seat.response = response
+    seat.begun++
+    const { pipelined } = this.#options
+    const stream = response.req.socket
+    if (++seat.waiting > pipelined) this.#hold(seat, stream)
     if (seat.isDraining) response.setHeader('Connection', 'close')
     response.once('close', () => {
       if (seat.response === response) seat.response = undefined
+      seat.waiting--
+      if (seat.isHeld && !seat.isOver && seat.waiting <= pipelined / 2) this.#release(seat, stream)
     })
   }
 

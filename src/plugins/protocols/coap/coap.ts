@@ -1,7 +1,7 @@
 /**
  * CoAP, the server's side: requests of small devices to handlers by method, over UDP.
  *
- * Room: plugins/protocols. RFC 7252, and RFC 7959 for bodies in blocks. Packets are read and written by the optional peer
+ * Room: plugins/protocols. RFC 7252, and RFC 7959 for bodies in blocks, RFC 7641 for observers. Packets are read and written by the optional peer
  * `coap-packet`.
  */
 import type { Codec, CodecContext } from '../../../core/codec.js'
@@ -22,6 +22,12 @@ import { type Library, type Received, readPacket } from './packet.js'
  * both ways in blocks. What a GET returns with `observable: true` may be observed (RFC 7641): `notify(connection, path, reply)`
  * tells of changes, until the client takes it back, resets a notification, or answers none of five; or its connection ends, for
  * which `timeouts.idleMs` counts. A ping, and what is no CoAP, is answered with a reset; answers are never answered.
+ *
+ * Bodies under way, answers that are remembered and news that observers wait for have `keptBytes` of memory, over all peers; the
+ * oldest goes first. A GET whose body has gone asks the handler again, for the block in question: an `ETag` (of the reply, or made
+ * here) tells the client whether it is of the same body (RFC 7959, 2.4). Later blocks of other methods, and of a request's body,
+ * are answered 4.08, and the client begins anew; a request that comes again whose answer has gone is answered with a reset, and
+ * not handled twice; observers whose news has gone are told 5.03, and ask anew.
  *
  * @throws {WiringError} `BAD_PLUGIN` without the package `coap-packet`. Reach: the start.
  * @example
@@ -46,6 +52,12 @@ export const coap: Factory<Protocol, CoapOptions> = {
       unit: 'count',
       default: 1_000,
       why: 'Observations at a time, of all clients, 64 of each; one more reads the resource and is not told of changes. 0: none.',
+    },
+    keptBytes: {
+      unit: 'bytes',
+      min: 65_536,
+      default: 16 * 2 ** 20,
+      why: 'Kept for all peers of the listener: bodies in blocks, answers for requests that come again, news for observers; the oldest goes first (kept.coap.kept.dropped).',
     },
   }),
   create(options, services) {

@@ -1,14 +1,16 @@
 /**
  * What happens between a request and its answer: repeats, blocks, the handler, acknowledgements.
  *
- * Room: plugins/protocols.
+ * Room: plugins/protocols. All that outlives one request (bodies in blocks, answers for requests that come again, what observers
+ * are to be told) is counted by one account of the listener.
  */
+import { createHash } from 'node:crypto'
 import type { Connection } from '../../../core/connection.js'
 import type { MessageContext } from '../../../core/context.js'
 import { toError, UnroutedMessageError } from '../../../core/errors.js'
-import type { PluginServices } from '../../../core/plugin.js'
+import type { Account, Holding, PluginServices } from '../../../core/plugin.js'
 import { isThenable, kindOf, unfitReply } from '../text-support.js'
-import { type Block, blockValue, readBlock, Transfers } from './blocks.js'
+import { type Block, blockValue, type Outgoing, readBlock, Transfers } from './blocks.js'
 import { type Observation, Observers } from './observers.js'
 import {
   type CoapOption,
@@ -24,6 +26,7 @@ export interface CoapOptions {
   readonly blockBytes: 16 | 32 | 64 | 128 | 256 | 512 | 1024
   readonly ackMs: number
   readonly observers: number
+  readonly keptBytes: number
 }
 
 /** What `@OnMessage('GET')` gets. */
@@ -112,11 +115,26 @@ const MOST_EXCHANGES = 64
 /** RFC 7252, 4.8.2: after so long a message id may mean something else. */
 const EXCHANGE_MS = 247_000
 
+/** Bytes of answers are asked for in pieces of this size: the account is not part of every request. */
+const REPLIES_STEP = 4_096
+/** Beside its bytes, an answer has a buffer of its own and a place in a map. */
+const REPLY_BYTES = 256
+
+/** A request that was seen: its answer comes again when it does. */
+interface Exchange {
+  /** Undefined while it is being made. */
+  reply: Buffer | 'forgotten' | undefined
+  readonly at: number
+}
+
 /** One peer's. */
 interface Peer {
-  /** The answer by the request's message id; undefined while it is being made. */
-  readonly exchanges: Map<number, { reply: Buffer | undefined; readonly at: number }>
+  /** By the request's message id. */
+  readonly exchanges: Map<number, Exchange>
   readonly transfers: Transfers
+  /** Of its answers that are remembered; undefined: there are none. */
+  replies: Holding | undefined
+  replyBytes: number
   lastId: number
 }
 
@@ -154,13 +172,16 @@ export class Dialogue {
   /** The request whose handling threw: the error reply needs its id and token. */
   readonly #failing = new WeakMap<Error, Received>()
   readonly #observers: Observers<CoapReply>
+  readonly #account: Account
 
   constructor(options: CoapOptions, services: PluginServices, library: Library) {
     this.#options = options
     this.#services = services
     this.#library = library
+    this.#account = services.budget.open({ name: 'coap.kept', limit: options.keptBytes, whenFull: 'oldest' })
     this.#observers = new Observers(
       options.observers,
+      this.#account,
       services.clock,
       (observation, reply, sequence) => this.#notification(observation, reply, sequence),
       (connection, bytes) => connection.send(new Answer(bytes)),
@@ -168,7 +189,11 @@ export class Dialogue {
   }
 
   notify(path: string, said: unknown): number {
-    return this.#observers.notify(path, replyOf(said, 'GET'))
+    const reply = replyOf(said, 'GET')
+    const { payload } = reply
+    // Bytes once for all observers.
+    const isText = typeof payload === 'string'
+    return this.#observers.notify(path, isText ? { ...reply, payload: Buffer.from(payload) } : reply)
   }
 
   step(context: MessageContext, next: () => unknown): unknown {
@@ -182,6 +207,8 @@ export class Dialogue {
     const known = this.#known(peer, messageId)
     if (known !== undefined) {
       if (type === 'non') return undefined
+      // There is no context to process the message in any more (RFC 7252, 4.2).
+      if (known.reply === 'forgotten') return this.#empty('rst', messageId)
       return known.reply === undefined ? this.#empty('ack', messageId) : new Answer(known.reply)
     }
     try {
@@ -250,8 +277,13 @@ export class Dialogue {
 
     const wanted = readBlock(optionNumber(find('Block2')))
     if (wanted === 'bad') return { code: '4.00', payload: 'Block2' } satisfies CoapReply
-    if (wanted !== undefined && wanted.number > 0 && peer.transfers.outgoing.get(key) !== undefined)
-      return this.#cut(peer, key, wanted)
+    if (wanted !== undefined && wanted.number > 0) {
+      const kept = peer.transfers.kept(key)
+      if (kept !== undefined) return this.#cut(peer, key, kept, wanted)
+      // What changes things, or has lost its body, is not done twice for the sake of its answer.
+      const isSafe = method === 'GET' || (method === 'FETCH' && received.payload.length > 0)
+      if (!isSafe && find('Block1') === undefined) return { code: '4.08' } satisfies CoapReply
+    }
 
     const given = readBlock(optionNumber(find('Block1')))
     if (given === 'bad') return { code: '4.00', payload: 'Block1' } satisfies CoapReply
@@ -305,23 +337,25 @@ export class Dialogue {
     if (bytes === undefined || bytes.length <= most)
       return more.length === 0 ? reply : { ...reply, options: [...own, ...more] }
     const { code = '2.05', format } = reply
-    const options = format === undefined ? own : [...own, { name: 'Content-Format', value: format }]
-    peer.transfers.outgoing.set(key, { payload: bytes, code, options })
-    const cut = this.#cut(peer, key, { number: wanted?.number ?? 0, isMore: false, bytes: wanted?.bytes ?? most })
+    const options = [...own]
+    if (format !== undefined) options.push({ name: 'Content-Format', value: format })
+    // The handler may be asked again for later blocks: a client sees whether they are of the same body (RFC 7959, 2.4).
+    if (!own.some(({ name }) => name === 'ETag')) options.push({ name: 'ETag', value: tagOf(bytes) })
+    const body = { payload: bytes, code, options }
+    peer.transfers.keep(key, body)
+    const cut = this.#cut(peer, key, body, { number: wanted?.number ?? 0, isMore: false, bytes: wanted?.bytes ?? most })
     return { ...cut, options: [...(cut.options ?? []), ...more] }
   }
 
   /** One block of an answer. */
-  #cut(peer: Peer, key: string, { number, bytes }: Block): CoapReply {
-    const { payload, code, options } = peer.transfers.outgoing.get(key) as NonNullable<
-      ReturnType<Peer['transfers']['outgoing']['get']>
-    >
+  #cut(peer: Peer, key: string, { payload, code, options }: Outgoing, { number, bytes }: Block): CoapReply {
     const most = Math.min(bytes, this.#options.blockBytes)
     // A client that asks for smaller blocks in the middle counts in those.
     const from = number * bytes
     if (from >= payload.length) return { code: '4.00', payload: 'Block2 beyond the end' }
     const part = payload.subarray(from, from + most)
     const isMore = from + part.length < payload.length
+    if (!isMore) peer.transfers.sent(key)
     const block = { name: 'Block2', value: blockValue({ number: from / most, isMore, bytes: most }) }
     const size = number === 0 ? [{ name: 'Size2', value: payload.length }] : []
     return { code, payload: part, options: [...options, block, ...size] }
@@ -333,8 +367,28 @@ export class Dialogue {
     const head = { type: isPiggybacked ? 'ack' : 'non', messageId: id, token: Buffer.from(token) } as const
     const bytes = this.#write(head, said as CoapReply)
     const exchange = peer.exchanges.get(messageId)
-    if (exchange !== undefined) exchange.reply = bytes
+    if (exchange !== undefined) this.#remember(peer, exchange, bytes)
     return new Answer(bytes)
+  }
+
+  #remember(peer: Peer, exchange: Exchange, reply: Buffer): void {
+    peer.replies ??= this.#account.hold(() => this.#forget(peer))
+    const before = peer.replyBytes
+    const bytes = before + REPLY_BYTES + reply.length
+    const lack = bytes - peer.replies.bytes
+    if (lack > 0 && !peer.replies.take(Math.ceil(lack / REPLIES_STEP) * REPLIES_STEP)) {
+      exchange.reply = 'forgotten'
+      return
+    }
+    peer.replyBytes = bytes
+    exchange.reply = reply
+  }
+
+  /** Others need the room: of what was answered only the ids stay, so that nothing is done twice. */
+  #forget(peer: Peer): void {
+    peer.replies = undefined
+    peer.replyBytes = 0
+    for (const exchange of peer.exchanges.values()) if (exchange.reply !== undefined) exchange.reply = 'forgotten'
   }
 
   #notification({ connection, token, key, wanted }: Observation, reply: CoapReply, sequence: number) {
@@ -368,8 +422,19 @@ export class Dialogue {
   #peerOf(connection: Connection): Peer {
     let peer = this.#peers.get(connection)
     if (peer === undefined) {
-      peer = { exchanges: new Map(), transfers: new Transfers(), lastId: Math.floor(Math.random() * 65_536) }
+      const made: Peer = {
+        exchanges: new Map(),
+        transfers: new Transfers(this.#account),
+        replies: undefined,
+        replyBytes: 0,
+        lastId: Math.floor(Math.random() * 65_536),
+      }
+      peer = made
       this.#peers.set(connection, peer)
+      void connection.closed.then(() => {
+        made.transfers.clear()
+        made.replies?.release()
+      })
       dialogues.set(connection, this)
     }
     return peer
@@ -381,15 +446,29 @@ export class Dialogue {
   }
 
   /** @returns the exchange this message id belongs to already; notes it where it is new. */
-  #known({ exchanges }: Peer, messageId: number): { reply: Buffer | undefined } | undefined {
+  #known(peer: Peer, messageId: number): Exchange | undefined {
     const now = this.#services.clock.now()
+    const { exchanges } = peer
     const known = exchanges.get(messageId)
     if (known !== undefined && now - known.at < EXCHANGE_MS) return known
-    exchanges.delete(messageId)
+    if (known !== undefined) this.#drop(peer, messageId, known)
     exchanges.set(messageId, { reply: undefined, at: now })
-    if (exchanges.size > MOST_EXCHANGES) exchanges.delete(exchanges.keys().next().value as number)
+    if (exchanges.size <= MOST_EXCHANGES) return undefined
+    const [oldest] = exchanges
+    if (oldest !== undefined) this.#drop(peer, ...oldest)
     return undefined
   }
+
+  /** What was taken for it stays the peer's, for its next answers. */
+  #drop(peer: Peer, messageId: number, { reply }: Exchange): void {
+    peer.exchanges.delete(messageId)
+    if (reply instanceof Buffer) peer.replyBytes -= REPLY_BYTES + reply.length
+  }
+}
+
+/** RFC 7252, 5.10.6: up to eight bytes. */
+function tagOf(bytes: Uint8Array): Buffer {
+  return createHash('sha1').update(bytes).digest().subarray(0, 8)
 }
 
 function replyOf(said: unknown, method: CoapMethod): CoapReply {

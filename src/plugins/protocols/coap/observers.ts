@@ -5,12 +5,13 @@
  * only the newest. So a lossy network or a slow device sets its own pace, and one that has gone is forgotten.
  */
 import type { Connection } from '../../../core/connection.js'
-import type { PluginServices } from '../../../core/plugin.js'
+import type { Account, Holding, PluginServices } from '../../../core/plugin.js'
 import type { Block } from './blocks.js'
 
 /** What of a reply matters here. */
 interface Replied {
   readonly code?: string
+  readonly payload?: string | Uint8Array
 }
 
 /** One client's wish to be told of one resource. */
@@ -25,10 +26,20 @@ export interface Observation {
 }
 
 interface Told<R> extends Observation {
+  readonly resource: Resource<R>
   /** What has not been acknowledged. */
   pending: Pending | undefined
-  /** What came meanwhile: the newest. */
-  next: R | undefined
+  /** There is news that came meanwhile: the resource's newest. */
+  isBehind: boolean
+}
+
+/** One path. What its observers wait for is kept once, whatever many they are. */
+interface Resource<R> {
+  readonly observers: Set<Told<R>>
+  newest: R | undefined
+  holding: Holding | undefined
+  /** Observers that are behind. */
+  waiting: number
 }
 
 interface Pending {
@@ -52,6 +63,8 @@ const MOST_AGAIN = 4
 const MOST_OF_PEER = 64
 /** RFC 7641, 4.4: 24 bits. */
 const SEQUENCES = 2 ** 24
+/** Beside its bytes, news has a few objects. */
+const NEWS_BYTES = 512
 
 export class Observers<R extends Replied> {
   readonly #most: number
@@ -60,18 +73,21 @@ export class Observers<R extends Replied> {
   readonly #send: (connection: Connection, bytes: Buffer) => Promise<void>
   /** By token, of each peer. */
   readonly #ofPeer = new Map<Connection, Map<string, Told<R>>>()
-  readonly #ofPath = new Map<string, Set<Told<R>>>()
+  readonly #ofPath = new Map<string, Resource<R>>()
+  readonly #account: Account
   #count = 0
   /** One for all: a client that begins anew is not told what looks older than what it has. */
   #sequence = 0
 
   constructor(
     most: number,
+    account: Account,
     clock: PluginServices['clock'],
     compose: Compose<R>,
     send: (connection: Connection, bytes: Buffer) => Promise<void>,
   ) {
     this.#most = most
+    this.#account = account
     this.#clock = clock
     this.#compose = compose
     this.#send = send
@@ -85,7 +101,12 @@ export class Observers<R extends Replied> {
     const before = this.#ofPeer.get(connection)?.get(name)
     if (before !== undefined) this.#drop(before)
     if (this.#count >= this.#most || (this.#ofPeer.get(connection)?.size ?? 0) >= MOST_OF_PEER) return undefined
-    const told: Told<R> = { ...observation, pending: undefined, next: undefined }
+    let resource = this.#ofPath.get(path)
+    if (resource === undefined) {
+      resource = { observers: new Set(), newest: undefined, holding: undefined, waiting: 0 }
+      this.#ofPath.set(path, resource)
+    }
+    const told: Told<R> = { ...observation, resource, pending: undefined, isBehind: false }
     let ofPeer = this.#ofPeer.get(connection)
     if (ofPeer === undefined) {
       this.#ofPeer.set(connection, (ofPeer = new Map()))
@@ -95,9 +116,7 @@ export class Observers<R extends Replied> {
       })
     }
     ofPeer.set(name, told)
-    let ofPath = this.#ofPath.get(path)
-    if (ofPath === undefined) this.#ofPath.set(path, (ofPath = new Set()))
-    ofPath.add(told)
+    resource.observers.add(told)
     this.#count++
     return this.#next()
   }
@@ -110,11 +129,11 @@ export class Observers<R extends Replied> {
   /** An acknowledgement or a reset came. */
   heard(connection: Connection, isReset: boolean, id: number): void {
     for (const told of this.#ofPeer.get(connection)?.values() ?? []) {
-      const { pending, next } = told
+      const { pending } = told
       if (pending?.id !== id) continue
       pending.cancel()
       told.pending = undefined
-      told.next = undefined
+      const next = this.#catchUp(told)
       // The client knows nothing of it any more (RFC 7641, 3.6).
       if (isReset || pending.isLast) this.#drop(told)
       else if (next !== undefined) this.#tell(told, next)
@@ -124,12 +143,45 @@ export class Observers<R extends Replied> {
 
   /** @returns how many are told. */
   notify(path: string, reply: R): number {
-    const all = [...(this.#ofPath.get(path) ?? [])]
-    for (const told of all) {
-      if (told.pending === undefined) this.#tell(told, reply)
-      else told.next = reply
+    const resource = this.#ofPath.get(path)
+    if (resource === undefined) return 0
+    const all = [...resource.observers]
+    const behind = all.filter(({ pending }) => pending !== undefined)
+    if (behind.length > 0) this.#keep(resource, reply)
+    for (const told of behind) {
+      if (!told.isBehind) resource.waiting++
+      told.isBehind = true
     }
+    for (const told of all) if (told.pending === undefined) this.#tell(told, reply)
     return all.length
+  }
+
+  /** What comes next for those who are behind; without room for it they are told that it is over, and ask anew. */
+  #keep(resource: Resource<R>, reply: R): void {
+    resource.holding?.release()
+    const holding = this.#account.hold(() => lose())
+    const lose = () => {
+      if (resource.holding !== holding) return
+      resource.holding = undefined
+      resource.newest = { code: '5.03' } as R
+    }
+    resource.holding = holding
+    resource.newest = reply
+    if (!holding.take(NEWS_BYTES + (reply.payload?.length ?? 0))) lose()
+  }
+
+  /** @returns the news it waits for, which is no longer kept for it. */
+  #catchUp(told: Told<R>): R | undefined {
+    if (!told.isBehind) return undefined
+    const { resource } = told
+    const { newest } = resource
+    told.isBehind = false
+    if (--resource.waiting === 0) {
+      resource.holding?.release()
+      resource.holding = undefined
+      resource.newest = undefined
+    }
+    return newest
   }
 
   #tell(told: Told<R>, reply: R): void {
@@ -148,11 +200,10 @@ export class Observers<R extends Replied> {
   /** What is sent again is what holds now; how often is counted on (RFC 7641, 4.5.2). */
   #sendAgain(told: Told<R>, pending: Pending): void {
     if (pending.again >= MOST_AGAIN) return this.#drop(told)
-    const { next } = told
+    const next = this.#catchUp(told)
     if (next !== undefined) {
       Object.assign(pending, this.#compose(told, next, this.#next()))
       pending.isLast = !next.code?.startsWith('2')
-      told.next = undefined
     }
     pending.again++
     pending.waitMs *= 2
@@ -160,16 +211,16 @@ export class Observers<R extends Replied> {
   }
 
   #drop(told: Told<R>): void {
-    const { connection, token, path } = told
+    const { connection, token, path, resource } = told
     told.pending?.cancel()
+    this.#catchUp(told)
     const ofPeer = this.#ofPeer.get(connection)
     const name = token.toString('hex')
     if (ofPeer?.get(name) !== told) return
     ofPeer.delete(name)
     this.#count--
-    const ofPath = this.#ofPath.get(path)
-    ofPath?.delete(told)
-    if (ofPath?.size === 0) this.#ofPath.delete(path)
+    resource.observers.delete(told)
+    if (resource.observers.size === 0) this.#ofPath.delete(path)
   }
   #next(): number {
     this.#sequence = (this.#sequence + 1) % SEQUENCES

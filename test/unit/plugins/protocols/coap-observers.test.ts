@@ -1,19 +1,22 @@
 /** CoAP's notifications by a clock in the hand: sent again, replaced by what is newer, given up. */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { Accounts } from '#src/core/accounts.js'
 import type { Connection } from '#src/core/connection.js'
 import type { CoapReply } from '#src/plugins/protocols/coap/index.js'
 import { Observers } from '#src/plugins/protocols/coap/observers.js'
 import { createVirtualClock } from '#src/testing/index.js'
 
-function begin(most = 10) {
+function begin(most = 10, limit = 100_000) {
   const clock = createVirtualClock()
+  const account = new Accounts().at('').open({ name: 'coap.kept', limit, whenFull: 'oldest' })
   const sent: { id: number; text: string; at: number }[] = []
   let lastId = 0
   const observers = new Observers<CoapReply>(
     most,
+    account,
     clock,
-    (_, { payload }, sequence) => ({ id: ++lastId, bytes: Buffer.from(`${sequence} ${payload}`) }),
+    (_, { payload, code }, sequence) => ({ id: ++lastId, bytes: Buffer.from(`${sequence} ${payload ?? code}`) }),
     async (_, bytes) => void sent.push({ id: lastId, text: String(bytes), at: clock.now() }),
   )
   const peer = () => {
@@ -25,7 +28,7 @@ function begin(most = 10) {
   }
   const add = (connection: Connection, token = 'a', path = '/t') =>
     observers.add({ connection, token: Buffer.from(token), path, key: path, wanted: undefined })
-  return { clock, sent, observers, peer, add }
+  return { account, clock, sent, observers, peer, add }
 }
 const reply = (payload: string, code = '2.05'): CoapReply => ({ code, payload })
 
@@ -96,6 +99,48 @@ test('there are so many and no more, whoever they are; whoever leaves makes room
   observers.cancel(other.connection, Buffer.from('a'))
   assert.is(observers.notify('/t', reply('z')), 2)
   await clock.advance(200_000)
+  assert.is(clock.pending, 0)
+})
+
+test('F107 news that observers wait for is kept once for all, in the account, and given back', async () => {
+  const { account, clock, sent, observers, peer, add } = begin(60)
+  const all = Array.from({ length: 60 }, () => peer())
+  for (const { connection } of all) add(connection)
+  observers.notify('/t', reply('first'))
+  assert.is(account.used, 0)
+  for (let i = 0; i < 10; i++) observers.notify('/t', reply('x'.repeat(20_000)))
+  assert.ok(account.used >= 20_000 && account.used < 22_000, `${account.used}`)
+  // A third is told, a third leaves, a third has gone for good.
+  for (const [i, { connection }] of all.entries()) if (i < 20) observers.heard(connection, false, sent[i]?.id as number)
+  for (const { close } of all.slice(20, 40)) close()
+  assert.ok(account.used >= 20_000)
+  await clock.advance(300_000)
+  assert.is(account.used, 0)
+  assert.is(clock.pending, 0)
+})
+
+test('F107 news for which there is no room: who waits for it is told that it is over, and asks anew', async () => {
+  const { account, clock, sent, observers, peer, add } = begin(10, 65_536)
+  const { connection } = peer()
+  const other = peer()
+  add(connection)
+  add(other.connection, 'b', '/u')
+  for (const path of ['/t', '/u']) observers.notify(path, reply('first'))
+  observers.notify('/t', reply('x'.repeat(40_000)))
+  observers.notify('/u', reply('y'.repeat(40_000)))
+  assert.ok(account.used < 65_536)
+  observers.heard(connection, false, sent[0]?.id as number)
+  assert.match(sent[2]?.text ?? '', /5\.03$/)
+  observers.heard(connection, false, sent[2]?.id as number)
+  assert.is(observers.notify('/t', reply('z')), 0)
+  observers.heard(other.connection, false, sent[1]?.id as number)
+  assert.match(sent[3]?.text ?? '', /y$/)
+  // More than there is room for at all.
+  observers.notify('/u', reply('y'.repeat(100_000)))
+  observers.heard(other.connection, false, sent[3]?.id as number)
+  assert.match(sent[4]?.text ?? '', /5\.03$/)
+  assert.is(account.used, 0)
+  await clock.advance(300_000)
   assert.is(clock.pending, 0)
 })
 
