@@ -37,6 +37,7 @@ import type { AnyPlugin, Companion, CompanionHost } from './core/plugin.js'
 import type { Identity } from './core/privileges.js'
 import { ServerRegistry } from './core/registry.js'
 import { GaidarosServer } from './core/server.js'
+import type { TicketSecret } from './core/ticket-secret.js'
 import { CLOCK, CONFIGURATION, EVENTS, REGISTRY, SERVER } from './core/tokens.js'
 import type { SocketKind, SocketSource } from './core/transport.js'
 import { settleWorkers } from './core/workers/options.js'
@@ -117,7 +118,7 @@ export interface ServerPlace {
   /** Who binds, by listener and place among its endpoints. Left out: the transports. */
   readonly sockets?: (key: string, kind: SocketKind, endpoint: Endpoint) => SocketSource
   /** The supervisor's, for listeners with `tls` that have none of their own. */
-  readonly ticketKeys?: Uint8Array
+  readonly ticketSecret?: TicketSecret
   /** Who answers at the control socket, in place of the server's own. */
   readonly steering?: (own: Control) => Pick<Control, 'ask'>
   /** Another program has the pid file and control socket; resolves when it has left them. */
@@ -164,9 +165,11 @@ export async function openServer(
     shared: values,
     resolveHandler: resolveRef,
     planHandler: (definition) => injection.plan(definition),
+    providedTo: (definition) => injection.providedTo(definition),
+    processes: settleWorkers(values.workers)?.count ?? 1,
     origin: (path) => loaded.origin(path)?.name ?? (isDefault(path) ? 'default' : undefined),
     ...(place.sockets === undefined ? {} : { sockets: place.sockets }),
-    ...(place.ticketKeys === undefined ? {} : { ticketKeys: place.ticketKeys }),
+    ...(place.ticketSecret === undefined ? {} : { ticketSecret: place.ticketSecret }),
   })
   const listeners = Object.entries(values.listeners ?? {})
   if (listeners.length === 0) listeners.push(['default', { endpoint: defaultEndpoint }])

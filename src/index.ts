@@ -4,6 +4,7 @@ import 'reflect-metadata'
 export { type ConnectOptions, connect } from './connect.js'
 export type { AlarmName } from './core/alarm-name.js'
 export type { Alarm } from './core/alarms.js'
+export { arrive } from './core/arrive.js'
 export type { ClientConnection } from './core/client.js'
 export { type Clock, systemClock } from './core/clock.js'
 export type { Codec, CodecContext, FrameLimits, FrameReader, Framer, Payload } from './core/codec.js'
@@ -59,7 +60,17 @@ export {
 } from './core/plugin.js'
 export type { StandardSchemaV1 } from './core/standard-schema.js'
 export * from './core/tokens.js'
-export type { Capabilities, Link, LinkSink, Listener, Transport, TransportOptions } from './core/transport.js'
+export type {
+  Arrival,
+  ArrivalStage,
+  Arrived,
+  Capabilities,
+  Link,
+  LinkSink,
+  Listener,
+  Transport,
+  TransportOptions,
+} from './core/transport.js'
 export type { Usage } from './core/usage.js'
 export { type ConfiguredServer, createServer, type ServerOptions } from './gaidaros.js'
 export { createNode, type NodeHandle, type NodeInput, type NodeState } from './node.js'

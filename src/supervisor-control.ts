@@ -171,6 +171,7 @@ function nobody(supervisor: Supervisor): Status {
       endpoints,
       state: 'waiting',
       connections: 0,
+      handshaking: 0,
       limit: 0,
       connectionsPerSource: 'unlimited',
       traffic: none,

@@ -19,10 +19,12 @@ import { drainTimeoutMs } from './core/options.js'
 import { packError } from './core/places/portable-error.js'
 import { isPortable } from './core/places/wire.js'
 import { profileDirectory, startProfile } from './core/profile.js'
+import { TicketSecret } from './core/ticket-secret.js'
 import type { Want } from './core/workers/holder.js'
 import type { Init } from './core/workers/messages.js'
 import { openServer, type PlacedServer, readConfiguration, type ServerOptions } from './gaidaros.js'
 import { SocketsFromSupervisor } from './transports/handed-sockets.js'
+import { KEY_IN_CODE } from './transports/udp-session-key.js'
 import { version } from './version.js'
 
 type Message = { readonly t: string; readonly [key: string]: unknown }
@@ -40,7 +42,7 @@ const sockets = new SocketsFromSupervisor()
 let server: PlacedServer | undefined
 let control: Control | undefined
 const askers = new Map<number, Asker & { leave(): void }>()
-let ticketKeys = new Uint8Array(0)
+const ticketSecret = new TicketSecret(new Uint8Array(0))
 /** With which to exit. */
 let status = 0
 let isLeaving = false
@@ -102,8 +104,7 @@ function hear(message: Message, handle: unknown): void {
       askers.delete(Number(message.asker))
       return
     case 'tickets':
-      ticketKeys.set(message.keys as Uint8Array)
-      for (const listener of server?.listeners ?? []) void listener.reload()
+      ticketSecret.set((message.keys as Uint8Array).slice())
       return
     case 'drain':
       void leave(message as never)
@@ -112,7 +113,7 @@ function hear(message: Message, handle: unknown): void {
 }
 
 async function begin({ args, seed, slot, ticketKeys: keys }: Init): Promise<void> {
-  ticketKeys = keys.slice()
+  ticketSecret.set(keys.slice())
   const given = readArguments(args)
   const options = (seed as ServerOptions | undefined) ?? optionsOf(given)
   const loaded = await readConfiguration(options)
@@ -121,7 +122,7 @@ async function begin({ args, seed, slot, ticketKeys: keys }: Init): Promise<void
     place: 'worker',
     worker: String(slot),
     sockets: (key) => sockets.of(key),
-    ticketKeys,
+    ticketSecret,
   })
   server = opened
   const { control: steered, profile } = values
@@ -176,10 +177,14 @@ function seedOf(
   return isPortable(seed) ? seed : undefined
 }
 
-/** What of a socket's options can be told another process. */
+/** What of a socket's options can be told another process; of a key that is code, that there is one. */
 function dataOf(options: object): Record<string, unknown> {
   const left = ['tls', 'limits', 'timeouts', 'sockets']
-  return Object.fromEntries(Object.entries(options).filter(([key, value]) => !left.includes(key) && isPortable(value)))
+  const { sessionKey } = options as { sessionKey?: unknown }
+  return {
+    ...Object.fromEntries(Object.entries(options).filter(([key, value]) => !left.includes(key) && isPortable(value))),
+    ...(typeof sessionKey === 'function' && { sessionKey: KEY_IN_CODE }),
+  }
 }
 
 async function serve(): Promise<void> {

@@ -6,10 +6,12 @@
 import type { ListenerHandle } from '../core/lifecycle.js'
 import { defaultLimits, defaultTimeouts } from '../core/options.js'
 import type { PlacedMiddleware } from '../core/pipeline.js'
+import { settleWorkers } from '../core/workers/options.js'
 import { openServer, readConfiguration } from '../gaidaros.js'
 import type { Arguments } from './arguments.js'
 import { originName } from './inspect.js'
 import { optionsOf } from './serve-options.js'
+import { plainWithTls } from './tls-use.js'
 
 /** As wide as a line gets; a reason that does not fit stands on a line of its own. */
 const COLUMNS = 100
@@ -17,7 +19,8 @@ const COLUMNS = 100
 export async function explain(given: Arguments): Promise<number> {
   const options = optionsOf(given)
   const server = await openServer(await readConfiguration(options), options, { place: 'command' })
-  const all = [...server.listeners].map(factsOf)
+  const processes = settleWorkers(server.configuration.values.workers)?.count ?? 1
+  const all = [...server.listeners].map((listener) => factsOf(listener, processes))
   if (given.flags.json) process.stdout.write(`${JSON.stringify(all, null, 2)}\n`)
   else process.stdout.write(`${all.map(render).join('\n\n')}\n`)
   return 0
@@ -25,7 +28,7 @@ export async function explain(given: Arguments): Promise<number> {
 
 type Facts = ReturnType<typeof factsOf>
 
-function factsOf({ name, plan }: ListenerHandle) {
+function factsOf({ name, plan }: ListenerHandle, processes: number) {
   const { chosen, bindings, handler, limits, timeouts, order } = plan
   const { definition } = handler
   const steps = (placed: readonly PlacedMiddleware[]) => placed.map(({ level, set }) => ({ name: set.name, level }))
@@ -35,6 +38,7 @@ function factsOf({ name, plan }: ListenerHandle) {
       return { endpoint: String(endpoint), transport: transport.name, ...capabilities }
     }),
     layers: bindings[0]?.layers.map(({ name }) => name) ?? [],
+    plainWithTls: plainWithTls(plan),
     candidates: chosen.candidates.map(({ codec, handler }, i) => {
       const { protocol } = plan.candidates?.[i] ?? {}
       return { protocol: codec, handler, alpn: protocol?.alpn ?? [], takesTheRest: protocol === undefined }
@@ -53,6 +57,7 @@ function factsOf({ name, plan }: ListenerHandle) {
     handler: definition.name,
     scope: definition.target === undefined ? 'function' : (definition.options.scope ?? 'server'),
     order,
+    processes,
     executor: chosen.executor,
     hooks: Object.keys(definition.hooks),
     changed: { ...differing(limits, defaultLimits, 'limits'), ...differing(timeouts, defaultTimeouts, 'timeouts') },
@@ -83,6 +88,10 @@ function render(facts: Facts): string {
     ])
   }
   lines.push(['layers', facts.layers.join(' → ') || 'none', reasons.layers ?? ''])
+  for (const { endpoint, use } of facts.plainWithTls) {
+    const what = use === 'upgrade' ? "for connection.upgrade('tls') alone (STARTTLS)" : 'used for nothing'
+    lines.push(['tls', `${endpoint} begins in plain text; tls is ${what}`, ''])
+  }
   for (const { protocol, handler, alpn, takesTheRest } of facts.candidates) {
     const how = takesTheRest
       ? ', what nobody else has claimed'
@@ -104,7 +113,7 @@ function render(facts: Facts): string {
   ])
   lines.push([
     'handler',
-    `${facts.handler}, ${facts.scope === 'connection' ? 'one a connection' : facts.scope === 'server' ? 'one for all' : 'functions'}, ${facts.order}`,
+    `${facts.handler}, ${facts.scope === 'connection' ? 'one a connection' : facts.scope === 'server' ? oneForAll(facts.processes) : 'functions'}, ${facts.order}`,
     reasons.handler ?? '',
   ])
   for (const { route, method, middleware } of facts.methods) {
@@ -118,6 +127,11 @@ function render(facts: Facts): string {
     `listener ${facts.listener}`,
     ...lines.map(([left, middle, why]) => line(`  ${left.padEnd(11)} ${middle}`, why)),
   ].join('\n')
+}
+
+/** Under several server processes one for all is one for each of them. */
+function oneForAll(processes: number): string {
+  return processes === 1 ? 'one for all' : `one in each of ${processes} server processes`
 }
 
 function line(left: string, why: string): string {

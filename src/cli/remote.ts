@@ -130,9 +130,10 @@ function statusText(status: Status): string {
   } = status
   const mib = (amount: number) => `${(amount / 1024 / 1024).toFixed(1)} MiB`
   const rows: string[][] = [['LISTENER', 'STATE', 'CONNECTIONS', 'IN', 'OUT', 'ENDPOINT']]
-  for (const { name, state: now, connections: count, limit, traffic, endpoints } of listeners) {
+  for (const { name, state: now, connections: count, handshaking, limit, traffic, endpoints } of listeners) {
     const [first = '', ...more] = endpoints
-    rows.push([name, now, `${count} of ${limit}`, bytes(traffic.bytesIn), bytes(traffic.bytesOut), first])
+    const coming = handshaking > 0 ? ` + ${handshaking} handshaking` : ''
+    rows.push([name, now, `${count}${coming} of ${limit}`, bytes(traffic.bytesIn), bytes(traffic.bytesOut), first])
     for (const endpoint of more) rows.push(['', '', '', '', '', endpoint])
   }
   const seconds = Math.round(uptimeMs / 1_000)

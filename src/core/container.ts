@@ -58,6 +58,9 @@ export class ServerContainer {
   readonly #values: Map<unknown, unknown>
   readonly #providers = new Map<AnyToken, Provider>()
   readonly #failed: (name: string, error: unknown) => void
+  /** Of `providers`, those that a handler's construction asks for. */
+  readonly #used = new Map<HandlerDefinition, ReadonlySet<AnyToken>>()
+  #using = new Set<AnyToken>()
   readonly #ownsParent: boolean
   /** Of the whole server. */
   readonly #making: Making = { connection: undefined, made: [], byToken: new Map() }
@@ -89,7 +92,9 @@ export class ServerContainer {
       return { definition, bind: () => bound, release: () => {} }
     }
     const isOwn = options.scope === 'connection'
+    this.#using = new Set()
     const recipe = this.#construct(target, [], `handler ${name}`)
+    this.#used.set(definition, this.#using)
     if (!isOwn && recipe.perConnection) {
       throw new WiringError(
         'BAD_OPTION',
@@ -98,6 +103,11 @@ export class ServerContainer {
       )
     }
     return isOwn ? this.#planOwn(definition, recipe) : this.#planShared(definition, recipe)
+  }
+
+  /** Tokens of `providers` that a handler needs, itself or by what it needs: things of this process. */
+  providedTo(definition: HandlerDefinition): readonly string[] {
+    return [...(this.#used.get(definition) ?? [])].map(describeToken)
   }
 
   /** One of something, for the whole server. @throws {WiringError} */
@@ -163,7 +173,10 @@ export class ServerContainer {
   #recipe(token: AnyToken, path: readonly Constructor[], askedBy: string): Recipe {
     if (token === CONNECTION) return { perConnection: true, make: ({ connection }) => connection }
     const provider = this.#providers.get(token)
-    if (provider !== undefined) return this.#provided(provider, path, askedBy)
+    if (provider !== undefined) {
+      this.#using.add(token)
+      return this.#provided(provider, path, askedBy)
+    }
     if (this.#values.has(token)) return { perConnection: false, make: () => this.#values.get(token) }
     if (this.#child.isRegistered(token as never, true)) return this.#registered(token)
     if (isConstructor(token)) return this.#construct(token, path, askedBy)

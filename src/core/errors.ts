@@ -67,7 +67,11 @@ export type BindErrorCode =
   | 'BIND_FAILED' // anything else; see cause
 
 /** The listener's, passing: accepting pauses or retries, the listener lives. */
-export class AcceptError extends GaidarosError<'OUT_OF_DESCRIPTORS' | 'ACCEPT_FAILED'> {}
+export class AcceptError extends GaidarosError<AcceptErrorCode> {}
+export type AcceptErrorCode =
+  | 'OUT_OF_DESCRIPTORS'
+  | 'UNKNOWN_ADDRESS' // a peer of a transport with addresses that has none: it was gone before it was asked; counted, not let in
+  | 'ACCEPT_FAILED'
 
 /** One peer's: its TLS handshake failed. Reach: this connection, before any handler saw it. */
 export class HandshakeError extends GaidarosError<

@@ -64,6 +64,8 @@ export interface Placement {
 
 export interface Executor {
   readonly name: string
+  /** How many threads, processes or machines handlers may be spread over; Infinity where that is open. Left out: one. */
+  readonly runners?: number
   /** Resolves when messages can be run; called before anything is bound, and again after `place`. */
   start(): Promise<void>
   /**

@@ -8,7 +8,7 @@
 import type { Codec } from './codec.js'
 import type { Connection } from './connection.js'
 import { WiringError } from './errors.js'
-import { checkHandlerKeys } from './handler-options.js'
+import { checkHandlerKeys, type HandlerTables, handlerTables } from './handler-options.js'
 import type { Middleware, MiddlewareSet } from './pipeline.js'
 import type { StandardSchemaV1 } from './standard-schema.js'
 
@@ -39,6 +39,16 @@ export interface HandlerOptions {
   readonly scope?: 'server' | 'connection'
   /** `serial` (default): one message at a time a connection, replies in order. `concurrent`: up to `limits.inFlight`. */
   readonly order?: 'serial' | 'concurrent'
+  /**
+   * True: after the peer finished its side ours stays open until `end()`, `close()` or the idle deadline, for handlers that go
+   * on sending. Default: our side ends when everything received is handled and everything sent is written.
+   */
+  readonly halfOpen?: boolean
+  /**
+   * A frame that was whole, and that the codec or a schema refused: `close` ends the connection, `skip` drops the frame, counts
+   * and tells it. Default: `close` on streams, `skip` on message transports. With `@OnError` the connection goes on either way.
+   */
+  readonly badFrame?: 'close' | 'skip'
   readonly executor?: NamedExecutor
   readonly middleware?: readonly MiddlewareRef[]
   readonly needs?: Needs
@@ -113,6 +123,8 @@ export interface HandlerPlan {
   /** After the connection's close: disposes what `bind` constructed for it, in reverse order, awaited. */
   release(connection: Connection): void | Promise<void>
 }
+
+handlerTables satisfies HandlerTables<HandlerOptions, HandlerFunctions, Needs>
 
 /** A definition or anything that can become one, as configuration in code gives it. */
 export type HandlerLike = HandlerDefinition | MessageFunction | (new (...args: never[]) => object)

@@ -190,12 +190,7 @@ function hookDefinition(hooks: Hooks, name: string): HandlerDefinition {
   const answer = (result: unknown, connection: Connection): unknown => {
     const [reply, keepsAlive] =
       Array.isArray(result) && result.length === 2 && typeof result[1] === 'boolean' ? result : [result, false]
-    if (!keepsAlive) {
-      // In one go with the reply, so that nothing comes between.
-      if (reply !== undefined) connection.send(reply)
-      void connection.close()
-      return undefined
-    }
+    if (!keepsAlive) void connection.close()
     return reply
   }
   return defineHandler({

@@ -3,9 +3,10 @@
  *
  * Room: core, contract with a little mechanism. A layer extends both and overrides what it changes.
  */
+import { arrive } from './arrive.js'
 import type { Endpoint } from './endpoint.js'
 import type { FeatureToken } from './feature.js'
-import type { Link, LinkSink } from './transport.js'
+import type { Arrival, Arrived, Link, LinkSink } from './transport.js'
 
 /** A link over another one. */
 export class LayerLink implements Link {
@@ -13,10 +14,16 @@ export class LayerLink implements Link {
   readonly below: Link
   /** Where the link below has it. */
   readonly ping?: () => void
+  /** Of a layer with a handshake or header of its own, where what is below has none. */
+  place: Arrived | undefined = undefined
 
   constructor(below: Link) {
     this.below = below
     if (below.ping !== undefined) this.ping = () => below.ping?.()
+  }
+
+  get arrived(): Arrived | undefined {
+    return this.place ?? this.below.arrived
   }
 
   get local(): Endpoint | undefined {
@@ -49,6 +56,10 @@ export class LayerLink implements Link {
   abort(reason?: Error): void {
     this.below.abort(reason)
   }
+  close(): void {
+    if (this.below.close === undefined || this.below.buffered > 0) this.below.abort()
+    else this.below.close()
+  }
   feature<T>(token: FeatureToken<T>): T | undefined {
     return this.below.feature?.(token)
   }
@@ -77,6 +88,9 @@ export class LayerSink<L extends LayerLink = LayerLink> implements LinkSink {
     return below.state as L
   }
 
+  arrive(arrival: Arrival): Arrived | undefined {
+    return arrive(this.above, arrival, undefined)
+  }
   open(below: Link): void {
     const link = this.make(below)
     below.state = link

@@ -40,7 +40,9 @@ export interface ListenerHandle {
   readonly state: ListenerState
   /** Connections open now. */
   readonly connections: number
-  /** Links that were accepted so far, refused ones included; by transport. */
+  /** Accepted, and no connection yet: in a TLS handshake, a WebSocket upgrade or before a PROXY header. Limits count them. */
+  readonly handshaking: number
+  /** Peers that were accepted so far, refused ones included; by transport. */
   readonly accepted: ReadonlyMap<string, number>
   readonly plan: ListenerPlan
   /** In effect now: the plan's, and what `setLimits` has changed. */

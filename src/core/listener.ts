@@ -5,6 +5,7 @@
  */
 import { Admission, type AdmissionLimits, checkLive } from './admission.js'
 import { type Alarms, Threshold } from './alarms.js'
+import { Arrivals } from './arrivals.js'
 import { ofListener } from './config/trace.js'
 import type { CloseReason } from './connection.js'
 import type { LatencyRecorder } from './control/latency.js'
@@ -21,11 +22,11 @@ import {
 } from './errors.js'
 import { stack } from './layer-stack.js'
 import type { ListenerHandle, ListenerState } from './lifecycle.js'
+import { type Doorkeeper, ListenerSink } from './listener-sink.js'
 import type { Limits, TlsIdentity } from './options.js'
-import type { Binding, ListenerPlan, SessionPlan } from './plan.js'
+import type { Binding, ListenerPlan } from './plan.js'
 import { Session, type SessionHost, type SessionScope, type Traffic } from './session.js'
-import type { Link, LinkSink, Listener, TransportOptions } from './transport.js'
-import { timedPlan } from './watched-plan.js'
+import type { Arrival, Arrived, Link, LinkSink, Listener, TransportOptions } from './transport.js'
 
 /** A bound listener tells its server of sessions that ended. */
 export interface ListenerOwner {
@@ -35,7 +36,9 @@ export interface ListenerOwner {
   readonly alarms: Alarms
   /** All listeners together have as many connections as they may. */
   readonly isFull: boolean
-  sessionOpened(): void
+  /** One more is in: a session, or a peer that is to become one. */
+  entered(): void
+  left(): void
   sessionClosed(session: Session, reason: CloseReason): void
 }
 
@@ -52,7 +55,7 @@ interface Waiter {
   readonly reject: (error: Error) => void
 }
 
-export class ServerListener implements ListenerHandle {
+export class ServerListener implements ListenerHandle, Doorkeeper {
   readonly name: string
   readonly plan: ListenerPlan
   readonly sessions = new Set<Session>()
@@ -63,6 +66,7 @@ export class ServerListener implements ListenerHandle {
   readonly #past: Traffic = { bytesIn: 0, bytesOut: 0, messagesIn: 0, messagesOut: 0 }
   readonly #waiters = new Set<Waiter>()
   readonly #admission: Admission
+  readonly #arrivals: Arrivals
   readonly #nearlyFull = new Threshold(0.9, 0.8)
   readonly #accepted = new Map<string, number>()
   #state: ListenerState = 'unbound'
@@ -82,6 +86,16 @@ export class ServerListener implements ListenerHandle {
     this.#owner = owner
     this.#endpoints = plan.bindings.map((binding) => binding.endpoint)
     this.#admission = new Admission(plan.limits, owner.host.clock.now())
+    this.#arrivals = new Arrivals({
+      clock: owner.host.clock,
+      admission: this.#admission,
+      refused: (reason, remote) => this.#tellRefused(reason, remote),
+      changed: (by) => {
+        if (by === 1) owner.entered()
+        else owner.left()
+        this.#changed()
+      },
+    })
   }
 
   get endpoint(): Endpoint {
@@ -95,6 +109,13 @@ export class ServerListener implements ListenerHandle {
   }
   get connections(): number {
     return this.sessions.size
+  }
+  get handshaking(): number {
+    return this.#arrivals.size
+  }
+  /** Nobody is there, and nobody is on the way in. */
+  get isEmpty(): boolean {
+    return this.sessions.size === 0 && this.#arrivals.size === 0
   }
   get accepted(): ReadonlyMap<string, number> {
     return this.#accepted
@@ -113,7 +134,7 @@ export class ServerListener implements ListenerHandle {
     const { events } = this.#owner.host
     try {
       for (const binding of this.plan.bindings) {
-        const sink = new ListenerSink(this, binding, this.#owner)
+        const sink = new ListenerSink(this, binding, this.#owner.host, this.#owner.once)
         this.#sinks.push(sink)
         const listener = await binding.transport.listen(...this.#listening(sink, binding))
         this.#bound.push(listener)
@@ -167,10 +188,20 @@ export class ServerListener implements ListenerHandle {
   drain(deadline: Date, patienceMs = 0): void {
     this.#drainBy = deadline
     this.#patienceMs = patienceMs
+    this.#arrivals.drain(deadline.getTime() - Date.now())
     for (const session of this.sessions) session.drain(deadline, patienceMs)
   }
 
+  /** Resolves when it is empty. */
+  async untilEmpty(): Promise<void> {
+    while (!this.isEmpty) {
+      await Promise.all([this.#arrivals.untilNone(), ...[...this.sessions].map((session) => session.ended)])
+    }
+  }
+
+  /** From now on no session begins any more. @returns how many connections were cut. */
   forceClose(): number {
+    this.#arrivals.close()
     const forced = this.sessions.size
     for (const session of this.sessions) session.forceClose()
     return forced
@@ -243,8 +274,8 @@ export class ServerListener implements ListenerHandle {
 
   setLimits(limits: Partial<AdmissionLimits>): void {
     checkLive(`listener ${this.name}`, limits, ['connections', 'connectionsPerSource', 'acceptRate'])
-    const hosts = [...this.sessions].map((session) => session.remote?.host)
-    this.#admission.change(limits, hosts, this.#owner.host.clock.now())
+    const sessions = [...this.sessions].map((session) => [session, session.remote?.host] as const)
+    this.#admission.change(limits, [...sessions, ...this.#arrivals], this.#owner.host.clock.now())
     this.#watchRate()
     this.watchLimit()
   }
@@ -257,27 +288,53 @@ export class ServerListener implements ListenerHandle {
 
   // -- called by the sink --------------------------------------------------------------------------------------------
 
+  /** Keeps a place for a peer that is no link yet. @returns undefined: refused. */
+  arrive(arrival: Arrival, { transport, endpoint }: SessionScope): Arrived | undefined {
+    this.#countAccepted(transport)
+    const refusal = this.#refusal(arrival, endpoint, arrival.stage !== 'header')
+    if (refusal !== undefined) {
+      this.#tellRefused(refusal, arrival.remote)
+      return undefined
+    }
+    const arrived = this.#arrivals.enter(arrival)
+    this.#watchRate()
+    return arrived
+  }
+
   /** Lets a link in as a session, or aborts it. */
   admit(link: Link, scope: SessionScope): Session | undefined {
-    const { host } = this.#owner
-    host.count('accepted')
-    this.#accepted.set(scope.transport, (this.#accepted.get(scope.transport) ?? 0) + 1)
-    const refusal = this.#refusal(link)
+    const place = this.#arrivals.placeOf(link)
+    if (place === undefined) this.#countAccepted(scope.transport)
+    const refusal = place === undefined ? this.#refusal(link, scope.endpoint, true) : this.#lateRefusal(place, link)
     if (refusal !== undefined) {
-      host.count(`refused.${refusal}`)
-      if (host.events.wants('connection.refused')) {
-        host.events.emit('connection.refused', { listener: this.name, remote: link.remote, reason: refusal })
-      }
+      place?.left()
+      this.#tellRefused(refusal, link.remote)
       link.abort()
       return undefined
     }
     const session = new Session(link, scope)
     this.sessions.add(session)
-    this.#admission.entered(() => link.remote?.host)
-    this.#owner.sessionOpened()
+    if (place === undefined) {
+      this.#admission.enter(session, () => link.remote?.host)
+      this.#owner.entered()
+    } else this.#arrivals.takeOver(place, session)
     this.#changed()
     this.#watchRate()
     return session
+  }
+
+  #countAccepted(transport: string): void {
+    this.#owner.host.count('accepted')
+    this.#accepted.set(transport, (this.#accepted.get(transport) ?? 0) + 1)
+  }
+
+  #tellRefused(reason: string, remote: Endpoint | undefined, count = 1): void {
+    const { host } = this.#owner
+    host.count(`refused.${reason}`, count)
+    if (!host.events.wants('connection.refused')) return
+    for (let i = 0; i < count; i++) {
+      host.events.emit('connection.refused', { listener: this.name, remote, reason })
+    }
   }
 
   /** After `start`: one that comes during the drain is served what it sent, and ended. */
@@ -289,16 +346,21 @@ export class ServerListener implements ListenerHandle {
     if (this.#drainBy !== undefined) session.drain(this.#drainBy, this.#patienceMs)
   }
 
-  forget(session: Session, link: Link, reason: CloseReason): void {
+  forget(session: Session, reason: CloseReason): void {
     this.sessions.delete(session)
-    this.#admission.left(() => link.remote?.host)
+    this.#admission.left(session)
     session.addTraffic(this.#past)
+    this.#owner.left()
     this.#owner.sessionClosed(session, reason)
     this.#changed()
   }
 
   fault(error: Error, remote: Endpoint | undefined): void {
     const { host } = this.#owner
+    // Who looked in and was gone before it could be asked for its address is no fault of anything here.
+    if (error instanceof AcceptError && error.code === 'UNKNOWN_ADDRESS') {
+      return this.#tellRefused('unknown-address', remote, Number(error.fields.count ?? 1))
+    }
     host.count(`fault.${error instanceof GaidarosError ? error.code : 'UNKNOWN'}`)
     // A report of a datagram listener stands for as many as it says.
     const { reason, count } = (error as { fields?: { reason?: unknown; count?: unknown } }).fields ?? {}
@@ -315,10 +377,25 @@ export class ServerListener implements ListenerHandle {
     if (isHandshake) host.count('refused.handshake')
   }
 
-  #refusal(link: Link): string | undefined {
+  /** @param isSourceKnown - False: a header will say for whom it comes. */
+  #refusal(newcomer: Link | Arrival, endpoint: Endpoint, isSourceKnown: boolean): string | undefined {
+    if (this.#arrivals.isClosed) return 'shutdown'
     if (this.#isTaken) return 'connections'
     if (this.#owner.isFull) return 'server'
-    return this.#admission.refusal(this.sessions.size, () => link.remote?.host, this.#owner.host.clock.now())
+    const isAddressed = endpoint.host !== undefined
+    const host = () => newcomer.remote?.host
+    return this.#admission.refusal(this.#present, host, this.#owner.host.clock.now(), isAddressed, isSourceKnown)
+  }
+
+  /** Of one that has its place: what was not known, or not so, as it arrived. */
+  #lateRefusal(place: Arrived, link: Link): string | undefined {
+    if (this.#isTaken) return 'connections'
+    return this.#admission.move(place, () => link.remote?.host) ? undefined : 'source'
+  }
+
+  /** Who counts: sessions, and those that are to become one. */
+  get #present(): number {
+    return this.sessions.size + this.#arrivals.size
   }
 
   /** With `whenFull: 'pause'` the next newcomer waits until the rate lets it in. */
@@ -350,9 +427,9 @@ export class ServerListener implements ListenerHandle {
   watchLimit(): void {
     const { alarms, host, isFull: isServerFull } = this.#owner
     const { connections: limit } = this.#admission.limits
-    const isFull = this.sessions.size >= limit
-    const isNearlyFull = this.#nearlyFull.at(this.sessions.size, limit)
-    alarms.set('connections', this.name, isNearlyFull, this.sessions.size, limit)
+    const present = this.#present
+    const isFull = present >= limit
+    alarms.set('connections', this.name, this.#nearlyFull.at(present, limit), present, limit)
     if (this.plan.limits.whenFull === 'pause') this.#wait(FULL, isFull || isServerFull)
     if (isFull === this.#isFull) return
     this.#isFull = isFull
@@ -360,87 +437,4 @@ export class ServerListener implements ListenerHandle {
     if (isFull) host.events.emit('limit.reached', { ...facts, value: limit })
     else host.events.emit('limit.cleared', facts)
   }
-}
-
-type MutableScope = { -readonly [K in keyof SessionScope]: SessionScope[K] }
-
-/** Core's side of one bound endpoint: hands each call on to the link's session. */
-class ListenerSink implements LinkSink {
-  readonly scope: MutableScope
-  readonly #listener: ServerListener
-
-  constructor(listener: ServerListener, binding: Binding, owner: ListenerOwner) {
-    this.#listener = listener
-    this.scope = {
-      host: owner.host,
-      plan: listener.plan,
-      candidates: undefined,
-      endpoint: binding.endpoint,
-      listener: listener.name,
-      transport: binding.name,
-      capabilities: binding.capabilities,
-      once: owner.once,
-      closed: (session, reason) => listener.forget(session, session.link, reason),
-    }
-    const { candidates } = listener.plan
-    if (candidates === undefined) return
-    this.scope.candidates = candidates.map(({ protocol, plan }) => ({ protocol, scope: { ...this.scope, plan } }))
-  }
-
-  /** The endpoint really bound. */
-  bound(endpoint: Endpoint): void {
-    this.scope.endpoint = endpoint
-    for (const { scope } of this.scope.candidates ?? []) (scope as MutableScope).endpoint = endpoint
-  }
-
-  /** Sessions read their plan from here at each message. */
-  measure(recorder: LatencyRecorder | undefined): void {
-    const watched = (plan: SessionPlan) =>
-      recorder === undefined ? plan : timedPlan(plan, recorder, this.scope.host.clock)
-    const { plan } = this.#listener
-    this.scope.plan = watched(plan)
-    this.scope.candidates?.forEach(({ scope }, i) => {
-      ;(scope as MutableScope).plan = watched(plan.candidates?.[i]?.plan ?? scope.plan)
-    })
-  }
-
-  open(link: Link): void {
-    const session = this.#listener.admit(link, this.scope)
-    link.state = session
-    if (session === undefined) return
-    session.start()
-    this.#listener.opened(session)
-  }
-
-  data(link: Link, buffer: Uint8Array, start: number, end: number): void {
-    ;(link.state as Session | undefined)?.data(toBuffer(buffer), start, end)
-  }
-
-  end(link: Link, reason?: string): void {
-    ;(link.state as Session | undefined)?.peerEnded(reason)
-  }
-
-  heard(link: Link, part?: 'begun' | 'whole'): void {
-    ;(link.state as Session | undefined)?.heard(part)
-  }
-
-  drain(link: Link): void {
-    ;(link.state as Session | undefined)?.drained()
-  }
-
-  close(link: Link, error?: Error): void {
-    ;(link.state as Session | undefined)?.linkClosed(error)
-  }
-
-  fault(error: Error, remote?: Endpoint): void {
-    this.#listener.fault(error, remote)
-  }
-
-  reloaded(): void {
-    this.#listener.reloaded()
-  }
-}
-
-export function toBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 }

@@ -35,7 +35,9 @@ export interface ObservedListener {
   readonly state: string
   /** Connections open now. */
   readonly connections: number
-  /** Links that were accepted so far, refused ones included; by transport. */
+  /** Accepted, and no connection yet: in a TLS handshake, a WebSocket upgrade or before a PROXY header. */
+  readonly handshaking: number
+  /** Peers that were accepted so far, refused ones included; by transport. */
   readonly accepted: ReadonlyMap<string, number>
   readonly limits: { readonly connections: number }
 }

@@ -83,12 +83,17 @@ export interface MulticastOptions {
 export type Material = string | Uint8Array | readonly (string | Uint8Array)[]
 
 /** A certificate and its key. */
-export type TlsIdentity = Pick<TlsOptions, 'cert' | 'key' | 'ca' | 'pfx' | 'passphrase'>
+export type TlsIdentity = Pick<TlsOptions, 'cert' | 'key' | 'ca' | 'crl' | 'pfx' | 'passphrase'>
 
 export interface TlsOptions {
   readonly cert?: Material
   readonly key?: Material
   readonly ca?: Material
+  /**
+   * Certificates that `ca` has revoked, in PEM: a list (CRL) for each authority of the chain, in one file or several. Belongs to
+   * the `ca` beside it: a server name with a `ca` of its own has lists of its own.
+   */
+  readonly crl?: Material
   readonly pfx?: Material
   readonly passphrase?: string
   /** Ask clients for a certificate. */
@@ -106,8 +111,9 @@ export interface TlsOptions {
   /** Read certificates and keys again when their files change, checked before they are used. Default true. */
   readonly watch?: boolean
   /**
-   * 48 bytes that encrypt session tickets (a file, or the bytes): listeners and processes that share them resume each other's
-   * sessions. Replace the file to rotate. Default: made anew at each start.
+   * 48 bytes from which the keys of session tickets are derived (a file, or the bytes): processes that share them take up each
+   * other's sessions, for listeners of the same name that ask for the same certificates. Replace the file to rotate. Default:
+   * made anew at each start and every 12 hours.
    */
   readonly ticketKeys?: string | Uint8Array
   /** On the client side: the name asked for and verified. Default: the endpoint's host. */
@@ -161,7 +167,7 @@ export const limitRows: { readonly [K in keyof Limits]: OptionRow } = {
     default: Number.POSITIVE_INFINITY,
     unit: 'count',
     unlimited: true,
-    why: 'TLS handshakes of one listener at a time; more wait, within their deadline. Off: a core does some 900 a second, and a flood of them delays everybody else.',
+    why: 'TLS handshakes of one listener at a time, each from its first byte on; more wait, within their deadline. Off: a core does some 900 a second, and a flood of them delays everybody else.',
   },
   frameBytes: {
     default: MiB,
@@ -303,7 +309,7 @@ export const timeoutRows: { readonly [K in keyof Timeouts]: OptionRow } = {
     unit: 'ms',
     unlimited: true,
     counter: 'closed.IDLE_TIMEOUT',
-    why: 'Without a byte in either direction and no handler at work.',
+    why: 'Without a byte in either direction and no handler at work. What the peer takes of a long queue counts as well.',
   },
   pingMs: {
     default: 30_000,
@@ -316,7 +322,7 @@ export const timeoutRows: { readonly [K in keyof Timeouts]: OptionRow } = {
     unit: 'ms',
     unlimited: true,
     counter: 'closed.HALF_CLOSED_TIMEOUT',
-    why: 'After one side has finished, for the other to finish too.',
+    why: 'After one side has finished, for the other to finish too, and after close() for a peer that takes none of what waits for it. Begins anew with whatever comes or goes.',
   },
   slowGraceMs: {
     default: 5_000,
@@ -326,14 +332,14 @@ export const timeoutRows: { readonly [K in keyof Timeouts]: OptionRow } = {
   lingerMs: {
     default: 2_000,
     unit: 'ms',
-    why: 'After close(): for the peer to finish too, while up to 64 KiB of what it still sends is discarded, so that our last words are not lost to a reset.',
+    why: 'After close(), from the moment everything was sent: for the peer to finish too, while up to 64 KiB of what it still sends is discarded, so that our last words are not lost to a reset.',
   },
   handlerMs: {
     default: 30_000,
     unit: 'ms',
     unlimited: true,
     counter: 'dropped.TIMEOUT',
-    why: 'For a reply that was promised. Synchronous code cannot be interrupted where it runs inline.',
+    why: 'For a reply that was promised, an @OnError included; an end() or close() waits no longer for what is at work. Synchronous code cannot be interrupted where it runs inline.',
   },
   peerIdleMs: {
     default: 30_000,

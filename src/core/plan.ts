@@ -40,6 +40,10 @@ export interface SessionPlan {
   /** Its error replies and goodbye, where the listener speaks one. */
   readonly protocol: Protocol | undefined
   readonly order: 'serial' | 'concurrent'
+  /** After the peer finished its side ours stays open until the handler ends it. Default: false. */
+  readonly halfOpen?: boolean | undefined
+  /** What becomes of a connection whose frame was whole and means nothing. Default: `close` on streams, else `skip`. */
+  readonly badFrame?: 'close' | 'skip' | undefined
   readonly connectionPipeline: Pipeline<ConnectionContext> | undefined
   /** For methods without middleware of their own. */
   readonly messagePipeline: Pipeline<MessageContext> | undefined

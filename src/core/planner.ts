@@ -8,7 +8,7 @@ import { atKey } from './config/trace.js'
 import type { HandlerRef, ListenerOptions, ProtocolChoice, SharedOptions } from './configuration.js'
 import type { MessageContext } from './context.js'
 import { type Endpoint, parseEndpoint } from './endpoint.js'
-import { ConfigError, FrameError, WiringError } from './errors.js'
+import { ConfigError, ExecutorError, FrameError, WiringError } from './errors.js'
 import type { Executor, Placement } from './executor.js'
 import { type Elsewhere, mixedPlan, runPlan } from './executor-plan.js'
 import type { CodecRef, HandlerDefinition, HandlerPlan, MiddlewareRef, Named, NamedExecutor, Needs } from './handler.js'
@@ -23,6 +23,7 @@ import type { Protocol } from './plugin.js'
 import { checkOptions, type ServerRegistry } from './registry.js'
 import type { Session } from './session.js'
 import { issuePath, type SchemaResult, type StandardSchemaV1, validate } from './standard-schema.js'
+import { ownedBy, type TicketSecret } from './ticket-secret.js'
 import type { Capabilities, SocketKind, SocketSource, Transport, TransportOptions } from './transport.js'
 
 export interface PlannerParts {
@@ -36,8 +37,12 @@ export interface PlannerParts {
   origin(path: readonly string[]): string | undefined
   /** Where somebody else binds: by listener and place among its endpoints, as in `public/0`. */
   sockets?(key: string, kind: SocketKind, endpoint: Endpoint): SocketSource
+  /** Things of this process that a handler's construction needs, by name. */
+  providedTo?(definition: HandlerDefinition): readonly string[]
+  /** Server processes that serve these listeners. Default: 1. */
+  readonly processes?: number
   /** For listeners with `tls` and no keys of their own. */
-  readonly ticketKeys?: Uint8Array
+  readonly ticketSecret?: TicketSecret
 }
 
 /** One protocol of a listener; without one, its codec and handler alone. */
@@ -231,6 +236,10 @@ export class Planner {
       if (protocol !== undefined) checkNeeds(`protocol ${protocol.name}`, protocol.protocol.needs, name, binding)
     }
 
+    const placement = { source: sourceOf(definition), limits, timeouts }
+    const { handler, executors } = this.#placeHandler(definition, executor, placement, at)
+    if (protocol?.protocol.keepsState) this.#checkState(choice.place, protocol.name, executors)
+
     const own = protocol?.protocol.middleware
     const middleware: PlacedMiddleware[] = [
       ...registry.observers.flatMap(({ middleware: set }) =>
@@ -250,8 +259,6 @@ export class Planner {
       ]
       if (steps.length > 0) methods.set(route, steps)
     }
-    const placement = { source: sourceOf(definition), limits, timeouts }
-    const { handler, executors } = this.#placeHandler(definition, executor, placement, at)
     const onMessage = (steps: readonly PlacedMiddleware[]) => {
       const sets = steps.flatMap(({ set }) =>
         set.message === undefined ? [] : [{ name: set.name, step: set.message }],
@@ -276,6 +283,8 @@ export class Planner {
       timeouts,
       protocol: protocol?.protocol,
       order: definition.options.order ?? protocol?.protocol.order ?? 'serial',
+      halfOpen: definition.options.halfOpen,
+      badFrame: definition.options.badFrame,
       connectionPipeline: compose(
         middleware.flatMap(({ set }) => (set.connection === undefined ? [] : [set.connection])),
       ),
@@ -315,6 +324,25 @@ export class Planner {
     }
   }
 
+  /** @throws {WiringError} `NEEDS_UNMET` where what a protocol remembers would silently be several things. */
+  #checkState(place: string, name: string, executors: readonly Executor[]): void {
+    const refuse = (several: string, remedy: string) => {
+      const message = `${place}: protocol ${name} keeps state of all its connections (subscriptions, retained messages), and ${several} would each have a part of it; ${remedy}`
+      throw new WiringError('NEEDS_UNMET', message, { protocol: name, place })
+    }
+    const { processes = 1 } = this.#parts
+    if (processes > 1)
+      refuse(
+        `${processes} server processes (workers)`,
+        'set workers to 1, and serve other listeners by a second command',
+      )
+    const spread = executors.find(({ runners = 1 }) => runners > 1)
+    if (spread !== undefined) {
+      const count = spread.runners === Number.POSITIVE_INFINITY ? 'the runners' : `${spread.runners} runners`
+      refuse(`${count} of executor ${spread.name}`, 'run its handler inline, as a task, or in an executor of size 1')
+    }
+  }
+
   /** Where its handler runs: one pool for whatever names it once. */
   #executor(options: ListenerOptions, definition: HandlerDefinition, at: string): ChosenExecutor {
     const { shared } = this.#parts
@@ -347,6 +375,7 @@ export class Planner {
     const own = this.#planHandler(definition)
     const executors: Executor[] = executor === undefined ? [] : [executor]
     const isAway = executor?.place !== undefined
+    if (executor !== undefined && isAway) this.#checkProvided(definition, executor, place)
     let handler = own
     if (executor !== undefined)
       handler = executor.place?.(own, { ...given, place, hooks: true }) ?? runPlan(own, executor)
@@ -356,6 +385,7 @@ export class Planner {
       const where = `${at}: handler ${definition.name}, @OnMessage(${message.route ?? ''}), executor`
       const { executor: one } = this.#makeExecutor(message, message.executor, where)
       if (one !== undefined) executors.push(one)
+      if (one?.place !== undefined) this.#checkProvided(definition, one, where)
       const placed = one?.place?.(own, { ...given, place: where, hooks: false })
       if (placed !== undefined) elsewhere.set(message.route, { plan: placed, seats: true })
       else if (!isAway && one !== undefined) elsewhere.set(message.route, { run: one })
@@ -364,6 +394,16 @@ export class Planner {
     }
     if (elsewhere.size > 0) handler = mixedPlan(handler, elsewhere)
     return { handler, executors }
+  }
+
+  /** @throws {ExecutorError} `NOT_PORTABLE` for a handler that needs what only this process has. */
+  #checkProvided(definition: HandlerDefinition, executor: Executor, place: string): void {
+    this.#planHandler(definition)
+    const [first, ...more] = this.#parts.providedTo?.(definition) ?? []
+    if (first === undefined) return
+    const tokens = [first, ...more].join(', ')
+    const message = `${place}: handler ${definition.name} needs ${tokens}, given to createServer in \`providers\`: a value of this process, which executor ${executor.name} cannot take elsewhere; register it with tsyringe in the handler's module, or run the handler inline`
+    throw new ExecutorError('NOT_PORTABLE', message, { handler: definition.name, executor: executor.name, tokens })
   }
 
   #planHandler(definition: HandlerDefinition): HandlerPlan {
@@ -386,7 +426,7 @@ export class Planner {
     const named = (options.layers ?? shared.layers ?? []).map((ref, index) =>
       registry.resolveLayer(ref, `${place}[${index}]`),
     )
-    const { sockets, ticketKeys } = this.#parts
+    const { sockets, ticketSecret: secret } = this.#parts
     return endpoints.map((endpoint, index) => {
       const asked = registry.transportOf(endpoint.scheme)
       const { transport, layers } = this.#between(asked, named, place)
@@ -397,9 +437,10 @@ export class Planner {
         socket,
         `listeners.${name}.socket`,
       )
-      const keys = ticketKeys === undefined ? {} : { ticketKeys }
       const tls =
-        shared.tls === undefined && options.tls === undefined ? {} : { tls: { ...keys, ...shared.tls, ...options.tls } }
+        shared.tls === undefined && options.tls === undefined
+          ? {}
+          : { tls: ownedBy({ listener: name, secret }, { ...shared.tls, ...options.tls }) }
       const elsewhere =
         sockets === undefined || transport.binds === undefined
           ? {}

@@ -126,6 +126,11 @@ export interface Protocol {
   survives?(error: Error): boolean
   /** Said before the connection is drained. */
   goodbye?(connection: Connection): unknown
+  /**
+   * What it remembers is of more than one connection (subscriptions, retained messages). Several server processes would each
+   * remember a part of it, and so would several runners of an executor: the start is refused with the reason. Default: false.
+   */
+  readonly keepsState?: boolean
 }
 
 /** What a protocol that takes the connection over may do with it. */

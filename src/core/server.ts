@@ -8,6 +8,7 @@ import type { Alarm } from './alarms.js'
 import type { Clock } from './clock.js'
 import type { ListenerOptions } from './configuration.js'
 import type { CloseReason, Connection } from './connection.js'
+import { Counters } from './counters.js'
 import { Deadlines } from './deadlines.js'
 import { ConfigError, ShutdownError, toError, WiringError } from './errors.js'
 import { EventHub, type EventListener, type EventName } from './events.js'
@@ -51,7 +52,7 @@ const LONGEST_MS = 2 ** 31 - 1
 export class GaidarosServer implements Server {
   readonly #parts: ServerParts
   readonly #listeners = new Map<string, ServerListener>()
-  readonly #counters: Record<string, number> = Object.create(null)
+  readonly #counters = new Counters()
   readonly #deadlines: Deadlines
   readonly #host: SessionHost
   readonly #room: ServerRoom
@@ -92,9 +93,7 @@ export class GaidarosServer implements Server {
       clock: parts.clock,
       deadlines: this.#deadlines,
       events: parts.events,
-      count(counter, by = 1) {
-        counters[counter] = (counters[counter] ?? 0) + by
-      },
+      count: (counter, by) => counters.count(counter, by),
       nextId: () => (++this.#nextId).toString(36),
     }
     for (const plan of parts.plans) this.#add(plan)
@@ -114,7 +113,7 @@ export class GaidarosServer implements Server {
     return this.#state
   }
   get counters(): Readonly<Record<string, number>> {
-    return this.#counters
+    return this.#counters.values
   }
   get connections(): Iterable<Connection> & { readonly size: number } {
     const listeners = this.#listeners
@@ -241,7 +240,8 @@ export class GaidarosServer implements Server {
       get isFull() {
         return room.isFull
       },
-      sessionOpened: () => room.entered(),
+      entered: () => room.entered(),
+      left: () => room.left(),
       sessionClosed: (session, reason) => this.#sessionClosed(session, reason),
     })
     this.#listeners.set(plan.name, listener)
@@ -253,7 +253,6 @@ export class GaidarosServer implements Server {
   }
 
   #sessionClosed(session: Session, reason: CloseReason): void {
-    this.#room.left()
     this.#handled?.(session.stats.messagesIn > 0 && reason.error === undefined)
   }
 
@@ -348,9 +347,9 @@ export class GaidarosServer implements Server {
     await Promise.all([...executors].map((executor: Executor) => executor.drain(deadline)))
   }
 
-  /** Resolves when the listeners have no connection left, or at the deadline, which may be moved nearer meanwhile. */
+  /** Resolves when the listeners have nobody left, or at the deadline, which may be moved nearer meanwhile. */
   async #untilGone(listeners: readonly ServerListener[], firstDeadline: number): Promise<void> {
-    const gone = Promise.all(listeners.map((l) => (l.connections === 0 ? undefined : untilEmpty(l)))).then(() => true)
+    const gone = Promise.all(listeners.map((listener) => listener.untilEmpty())).then(() => true)
     let deadline = firstDeadline
     for (;;) {
       const left = deadline - this.#host.clock.now()
@@ -404,9 +403,4 @@ export class GaidarosServer implements Server {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop()
   }
-}
-
-async function untilEmpty(listener: ServerListener): Promise<void> {
-  await Promise.all([...listener.sessions].map((session) => session.ended))
-  if (listener.connections > 0) await untilEmpty(listener)
 }

@@ -99,10 +99,20 @@ const WRITE_HIGH = 8 // more waits to be sent than writeHighBytes
 const YIELDED = 16 // other connections have their turn
 const SWITCHING = 32 // upgrade() or stream()
 const OVER = 64 // nothing more is handled
+const ENDING = 128 // it ends once what is at work has been answered
 
-/** A burst gives way to other connections after so many frames, if it has taken so long. */
-const YIELD_FRAMES = 64
+/** A connection gives way to others after so much work. */
 const YIELD_MS = 5
+/** Frames between two looks at the clock at most; as few as this, because the next ones may take long. */
+const LOOK_FRAMES = 4
+/** Frames that take longer than this are each looked at. */
+const LOOK_MS = 0.25
+/** A chunk this large may have further ones right behind it, in the same turn of the loop. */
+const LARGE_CHUNK_BYTES = 32 * 1024
+/** What a message that was refused holds while it waits for its turn. */
+const REFUSAL_BYTES = 1_024
+/** Nothing waits for the peer for long. */
+const UNWATCHED = Number.NEGATIVE_INFINITY
 /** After close(): what the peer still sends is discarded up to here. */
 const LINGER_BYTES = 64 * 1024
 
@@ -123,8 +133,26 @@ interface Pending {
   over: boolean
   /** That nobody will get its reply was said already. */
   isTold: boolean
+  /** `@OnError` itself. */
+  readonly isErrorHook?: boolean
   /** Told of a handler that hangs, where a protocol waits for it. */
   readonly fail?: (error: Error) => void
+  /** Where the replies of a stream come from; undefined once it was ended. */
+  items?: Items | undefined
+}
+
+type Items = Iterator<unknown> | AsyncIterator<unknown>
+
+/** How the connection ends once what is at work has been answered. */
+interface Ending {
+  readonly verb: 'end' | 'close'
+  readonly code: string
+  readonly by: CloseReason['by']
+  readonly error?: Error | undefined
+  /** Said before the end: the reply to an error. */
+  words?: (() => void) | undefined
+  /** Of the clock: from then on nothing is waited for. */
+  until: number
 }
 
 export class Session implements Connection, Expiring, Holder {
@@ -158,8 +186,10 @@ export class Session implements Connection, Expiring, Holder {
   #hasEnded = false
   readonly #outbox = new Outbox()
   #messagesOut = 0
-  /** `end` or `close` was called by a handler that has yet to return its reply. */
-  #deferred: 'end' | 'close' | undefined
+  /** Asked for while something is at work whose reply comes first. */
+  #ending: Ending | undefined
+  /** Since when messages are handled without a turn for others; as `#lastActivity`, in whole milliseconds. */
+  #stretchSince = 0
   /** When the first byte of the unfinished frame came; 0: there is none. */
   #frameSince = 0
   #isDraining = false
@@ -186,8 +216,8 @@ export class Session implements Connection, Expiring, Holder {
   #port: Port | undefined
 
   #pendings: Pending[] | undefined
-  /** Whole messages of a message transport that wait. */
-  #waiting: Buffer[] | undefined
+  /** Whole messages of a message transport that wait, and why one of them is refused in its turn. */
+  #waiting: (Buffer | FrameError)[] | undefined
   #waitingBytes = 0
   /** A library reads and writes the link's own stream. */
   #lent: LentStream | undefined
@@ -198,7 +228,12 @@ export class Session implements Connection, Expiring, Holder {
   #turnSince = 0
   /** @internal The budget's. */
   charged = 0
+  /** After our end, from the moment everything was sent. */
   #lingerUntil = Number.POSITIVE_INFINITY
+  /** After our end the deadlines are its own, and not the drain's. */
+  #isLingering = false
+  /** What the peer had taken of a queue at the last look. */
+  #takenSeen = UNWATCHED
 
   #reason: CloseReason | undefined
   #attributes: Attributes | undefined
@@ -266,7 +301,7 @@ export class Session implements Connection, Expiring, Holder {
   }
   get state(): ConnectionState {
     if (this.#isClosed) return 'closed'
-    if (this.#hasEnded || this.#isDiscarding) return 'ending'
+    if (this.#hasEnded || this.#isDiscarding || this.#ending !== undefined) return 'ending'
     if (this.#hasPeerEnded) return 'peer-ended'
     return this.#isOpen ? 'open' : 'opening'
   }
@@ -340,19 +375,14 @@ export class Session implements Connection, Expiring, Holder {
   }
 
   end(): void {
-    if (this.#isInHandler) this.#deferred ??= 'end'
-    else this.#endOurSide()
+    if (this.#canWrite) this.#endAfterWork({ verb: 'end', code: 'ENDED', by: 'handler', until: 0 })
   }
 
   close(reason?: string): Promise<CloseReason> {
     const closed = this.closed
-    if (this.#isInHandler && this.#reason === undefined) {
-      this.#deferred = 'close'
-      this.#closeCode = reason ?? 'ENDED'
-    } else this.#finish(reason ?? 'ENDED', 'handler')
+    this.#endAfterWork({ verb: 'close', code: reason ?? 'ENDED', by: 'handler', until: 0 })
     return closed
   }
-  #closeCode = 'ENDED'
 
   abort(reason?: string | Error): void {
     const error = reason instanceof Error ? reason : undefined
@@ -412,17 +442,23 @@ export class Session implements Connection, Expiring, Holder {
     const feed = new ConnectionStream(this, {
       // By its name each time: a tap stands in front of it.
       write: (piece) => this.writePiece(piece),
-      end: () => this.end(),
+      // Its own order is the library's: what it has written is all it wants sent.
+      end: () => this.#endOurSide(),
       abort: (error) => this.abort(error ?? 'ABORTED'),
       pause: () => this.#pauseReading('application'),
       resume: () => this.#resumeReading(),
     })
-    this.#feed = feed
+    this.#watchErrors(feed)
     this.#frameSince = 0
-    // As in upgrade(): the rest of the present chunk comes first.
+    // As in upgrade(): the rest of the present chunk comes first, and the messages that waited. Until then all that comes waits
+    // behind them.
     queueMicrotask(() => {
+      this.#feed = feed
       if (this.#hold.size > 0) feed.feed((this.#hold.buffer as Buffer).subarray(this.#hold.start, this.#hold.end))
+      for (const message of this.#waiting ?? []) if (!(message instanceof Error)) feed.feed(message)
       this.#hold.clear()
+      this.#waiting = undefined
+      this.#waitingBytes = 0
       if (this.#hasPeerEnded) feed.feedEnd()
       if (this.#isClosed) feed.feedClose(this.#reason?.error)
     })
@@ -435,9 +471,18 @@ export class Session implements Connection, Expiring, Holder {
     const lent = this.#link.lend?.()
     if (lent === undefined) return undefined
     this.#lent = lent
+    this.#watchErrors(lent)
     this.#stops |= SWITCHING
     this.#armDeadlines()
     return lent
+  }
+
+  /** A reset is what any peer can do: a stream whose holder does not listen for errors must not end the process. */
+  #watchErrors(stream: Duplex): void {
+    stream.on('error', (error) => {
+      if (stream.listenerCount('error') === own) this.#report(error, 'a stream without a listener for `error`')
+    })
+    const own = stream.listenerCount('error')
   }
 
   /** Something passed, or was done. */
@@ -575,9 +620,9 @@ export class Session implements Connection, Expiring, Holder {
     if (isThenable(opening)) this.#await(opening, OPENING, false)
     else {
       if (opening !== undefined) this.#answer(opening)
+      this.#endIfDone()
       this.#release(OPENING)
     }
-    this.#endDeferred()
   }
 
   /** Hands the connection to its protocol. The handler's `open` and `peerEnd` have no place in it; `close` has. */
@@ -598,8 +643,10 @@ export class Session implements Connection, Expiring, Holder {
   data(buffer: Buffer, start: number, end: number): void {
     if (this.#isClosed) return
     if (this.#isDiscarding) return this.#discard(end - start)
-    const now = this.#scope.host.clock.now()
+    const { clock } = this.#scope.host
+    const now = clock.now()
     this.#touch(now)
+    this.#stretchSince = this.#lastActivity
     this.#bytesIn += end - start
     if (this.#feed !== undefined) {
       const bytes = buffer.subarray(start, end)
@@ -625,6 +672,7 @@ export class Session implements Connection, Expiring, Holder {
     this.#inTurn = false
     if (this.#stops !== 0) this.#checkUnprocessed()
     else if (this.#isDraining) this.#finishDrain()
+    else if (end - start >= LARGE_CHUNK_BYTES && clock.now() - now > YIELD_MS) this.#yield()
     this.#flush()
     this.#scope.host.budget?.charge(this)
   }
@@ -647,6 +695,8 @@ export class Session implements Connection, Expiring, Holder {
   }
 
   #discard(bytes: number): void {
+    // What a peer says that still takes our last words costs it nothing; their progress is watched.
+    if (this.#link.buffered > 0) return
     this.#discarded += bytes
     if (this.#discarded > LINGER_BYTES) this.#link.abort(this.#reason?.error)
   }
@@ -654,7 +704,13 @@ export class Session implements Connection, Expiring, Holder {
   #takeMessage(buffer: Buffer, start: number, end: number): void {
     const { frameBytes } = this.#scope.plan.limits
     if (end - start > frameBytes) {
-      this.#refuse(new FrameError('TOO_LARGE', `a message of ${end - start} bytes is over frameBytes (${frameBytes})`))
+      const error = new FrameError('TOO_LARGE', `a message of ${end - start} bytes is over frameBytes (${frameBytes})`)
+      if (this.#stops === 0) this.#tooLarge(error)
+      else if (!(this.#stops & OVER)) {
+        this.#waiting ??= []
+        this.#waiting.push(error)
+        this.#waitingBytes += REFUSAL_BYTES
+      }
     } else if (this.#stops === 0) {
       const own = this.#link.stable ? buffer : Buffer.from(buffer.subarray(start, end))
       this.#deliver(own, own === buffer ? start : 0, own === buffer ? end : own.length)
@@ -665,22 +721,39 @@ export class Session implements Connection, Expiring, Holder {
     }
   }
 
+  /** It ends who sent it, unless anybody could have sent it in another's name. */
+  #tooLarge(error: FrameError): void {
+    if (this.#scope.capabilities.reliable) this.#refuse(error)
+    else this.#refuseMessage(error)
+  }
+
   /** Goes on with what waits, if nothing stands against it. */
-  #proceed(): void {
+  #proceed(isSameStretch = false): void {
     if (this.#isPumping || this.#stops !== 0 || this.#isClosed) return
+    const { clock } = this.#scope.host
+    if (this.#hold.size > 0 || this.#waiting !== undefined) {
+      const now = clock.now()
+      if (!isSameStretch) this.#stretchSince = Math.ceil(now)
+      // Promises that are settled already let nobody else have a turn.
+      else if (now - this.#stretchSince > YIELD_MS) return this.#yield()
+    }
     const wasInTurn = this.#inTurn
     this.#inTurn = true
     try {
       while (this.#stops === 0 && this.#waiting !== undefined) {
         const next = this.#waiting.shift()
         if (next === undefined) this.#waiting = undefined
-        else {
+        else if (next instanceof Error) {
+          this.#waitingBytes -= REFUSAL_BYTES
+          this.#tooLarge(next)
+        } else {
           this.#waitingBytes -= next.length + 64
-          if (this.#scope.plan.probe !== undefined) this.#turnSince = this.#scope.host.clock.now()
+          if (this.#scope.plan.probe !== undefined) this.#turnSince = clock.now()
           this.#deliver(next, 0, next.length)
+          if (clock.now() - this.#stretchSince > YIELD_MS) this.#yield()
         }
       }
-      if (this.#stops === 0 && this.#hold.size > 0) this.#pumpHeld(this.#scope.host.clock.now())
+      if (this.#stops === 0 && this.#hold.size > 0) this.#pumpHeld(clock.now())
       if (this.#stops === 0 && this.#hasPeerEnded) this.#afterPeerEnd()
     } catch (thrown) {
       this.#failed(thrown, 'session', false)
@@ -716,7 +789,10 @@ export class Session implements Connection, Expiring, Holder {
       reader = this.#reader = framer.open(plan.limits)
     }
     let at = start
-    let frames = 0
+    // Frames until the next look at the clock. It is looked at before a further frame, so that one alone costs no look.
+    let untilLook = 1
+    let stride = 1
+    let lookedAt = now
     this.#context.limit = end
     this.#isPumping = true
     while (at < end && this.#stops === 0) {
@@ -735,7 +811,13 @@ export class Session implements Connection, Expiring, Holder {
       if (after < 0) break
       at = after
       this.#deliver(buffer, reader.start, reader.end)
-      if ((++frames & (YIELD_FRAMES - 1)) === 0 && host.clock.now() - now > YIELD_MS) this.#yield()
+      if (--untilLook > 0 || at === end || this.#stops !== 0) continue
+      const time = host.clock.now()
+      if (time - now > YIELD_MS) this.#yield()
+      if (time - lookedAt > LOOK_MS) stride = 1
+      else if (stride < LOOK_FRAMES) stride *= 2
+      untilLook = stride
+      lookedAt = time
     }
     this.#isPumping = false
     if (at === end || this.#stops !== 0) this.#frameSince = 0
@@ -800,7 +882,7 @@ export class Session implements Connection, Expiring, Holder {
           ? codec.decode(buffer.subarray(start, end), this.#context)
           : codec.decodeAt(buffer, start, end, this.#context)
     } catch (error) {
-      this.#refuse(toError(error))
+      this.#refuseMessage(toError(error))
       return
     }
     this.#messagesIn++
@@ -838,7 +920,7 @@ export class Session implements Connection, Expiring, Holder {
     else if (reply !== undefined) this.#answer(reply)
     // One that is waited for is measured when it settles.
     if (probe !== undefined && this.#inFlight === atWork) this.#turnSince = probe.handled(this.#turnSince)
-    if (this.#deferred !== undefined || this.#scope.once) this.#messageDone()
+    if (this.#ending !== undefined || this.#scope.once) this.#messageDone()
   }
 
   /**
@@ -856,15 +938,21 @@ export class Session implements Connection, Expiring, Holder {
     const { probe } = plan
     const since = probe === undefined ? 0 : this.#scope.host.clock.now()
     let reply: unknown
+    const wasInHandler = this.#isInHandler
+    this.#isInHandler = true
     try {
       const turn = new Turn(this, message, route, frameBytes, method)
       reply = pipeline === null ? runMethod(turn) : pipeline(turn, runMethod)
     } catch (thrown) {
+      this.#isInHandler = wasInHandler
       probe?.handled(since)
+      this.#endSoon()
       return this.#failedFor(thrown)
     }
+    this.#isInHandler = wasInHandler
     if (isThenable(reply)) return this.#awaitFor(reply)
     probe?.handled(since)
+    this.#endSoon()
     return reply
   }
 
@@ -872,6 +960,11 @@ export class Session implements Connection, Expiring, Holder {
   failedLate(thrown: unknown, place: string): void {
     if (thrown instanceof UnroutedMessageError) this.#dropped(thrown)
     this.#report(thrown, place)
+  }
+
+  /** Once a protocol has written what its handler replied. */
+  #endSoon(): void {
+    if (this.#ending !== undefined) setImmediate(endIfDone, this)
   }
 
   /** Its `@OnError` answers, or else its protocol. */
@@ -904,9 +997,11 @@ export class Session implements Connection, Expiring, Holder {
         (reply) => {
           if (this.#finishPending(pending)) resolve(reply)
           else reject(this.#closedError())
+          this.#endSoon()
         },
         (thrown) => {
           if (!this.#finishPending(pending)) return reject(this.#closedError())
+          this.#endSoon()
           if (thrown instanceof ExecutorError && thrown.code === 'TIMEOUT') this.#abortMessage(thrown)
           try {
             resolve(this.#failedFor(thrown))
@@ -925,16 +1020,8 @@ export class Session implements Connection, Expiring, Holder {
 
   /** After a message whose handling ended in the same turn. */
   #messageDone(): void {
-    this.#endDeferred()
+    this.#endIfDone()
     if (this.#scope.once && this.#inFlight === 0) this.#finish('ENDED', 'server')
-  }
-
-  #endDeferred(): void {
-    const deferred = this.#deferred
-    if (deferred === undefined) return
-    this.#deferred = undefined
-    if (deferred === 'end') this.#endOurSide()
-    else this.#finish(this.#closeCode, 'handler')
   }
 
   #unrouted(route: string | undefined): void {
@@ -956,8 +1043,20 @@ export class Session implements Connection, Expiring, Holder {
     if (typeof reply === 'object' && reply !== null) {
       if (isThenable(reply)) return void this.#await(reply, BUSY, true)
       if (isIterable(reply) && !(reply instanceof Uint8Array) && !this.#scope.plan.codec.isMessage?.(reply)) {
+        let items: Items
+        try {
+          items = itemsOf(reply)
+        } catch (thrown) {
+          return this.#failed(thrown, 'the reply', true)
+        }
         const own: { pending?: Pending } = {}
-        own.pending = this.#await(this.#sendEach(reply, own), BUSY, true)
+        // Up to the first wait a generator's body runs here and now.
+        const wasInHandler = this.#isInHandler
+        this.#isInHandler = true
+        const sending = this.#sendEach(items, own)
+        this.#isInHandler = wasInHandler
+        own.pending = this.#await(sending, BUSY, true)
+        own.pending.items = items
         return
       }
     }
@@ -977,28 +1076,51 @@ export class Session implements Connection, Expiring, Holder {
   }
 
   /** A reply per item, at the pace of the peer. */
-  async #sendEach(
-    items: Iterable<unknown> | AsyncIterable<unknown>,
-    own: { readonly pending?: Pending },
-  ): Promise<undefined> {
+  async #sendEach(items: Items, own: { readonly pending?: Pending }): Promise<undefined> {
     const { clock } = this.#scope.host
     let since = clock.now()
-    let count = 0
-    for await (const item of items) {
-      // Given up: what still comes would stand between other replies.
-      if (own.pending?.isTold) return
-      if (!this.#canWrite) {
-        this.#dropped(this.#closedError())
+    for (;;) {
+      const { done, value } = await items.next()
+      // It is there since the first wait.
+      const pending = own.pending as Pending
+      if (done) {
+        pending.items = undefined
         return
       }
-      if (item !== undefined) this.#encodeOut(item)
-      // A long stream that makes progress is no handler that hangs.
-      if (own.pending !== undefined) this.#progressed(own.pending)
-      if (this.#stops & WRITE_HIGH) await this.#mayGoOn()
+      const item = isThenable(value) ? await value : value
+      // Given up: what still comes would stand between other replies.
+      if (pending.isTold) return this.#endItems(pending)
+      if (!this.#canWrite) {
+        this.#dropped(this.#closedError())
+        return this.#endItems(pending)
+      }
+      try {
+        if (item !== undefined) this.#encodeOut(item)
+        // A long stream that makes progress is no handler that hangs.
+        this.#progressed(pending)
+        if (this.#stops & WRITE_HIGH) await this.#mayGoOn()
+      } catch (thrown) {
+        this.#endItems(pending)
+        throw thrown
+      }
       // Promises alone let nobody else have a turn, and a generator has no others.
-      if ((++count & (YIELD_FRAMES - 1)) !== 0 || clock.now() - since <= YIELD_MS) continue
+      if (clock.now() - since <= YIELD_MS) continue
       await new Promise<void>((resolve) => setImmediate(resolve))
       since = clock.now()
+    }
+  }
+
+  /** Nobody wants the rest: a generator runs its `finally`, a source lets go of what it holds. */
+  #endItems(pending: Pending): undefined {
+    const { items } = pending
+    if (items === undefined) return
+    pending.items = undefined
+    const failed = (thrown: unknown) => void this.#report(thrown, 'the end of a reply')
+    try {
+      const ended = items.return?.()
+      if (isThenable(ended)) ended.then(undefined, failed)
+    } catch (thrown) {
+      failed(thrown)
     }
   }
 
@@ -1016,7 +1138,7 @@ export class Session implements Connection, Expiring, Holder {
     const { plan, host } = this.#scope
     const since = host.clock.now()
     const began = isErrorHook ? 0 : this.#turnSince || since
-    const pending: Pending = { since, began, stop, isMessage, over: false, isTold: false }
+    const pending: Pending = { since, began, stop, isMessage, over: false, isTold: false, isErrorHook }
     this.#inFlight++
     this.#pendings ??= []
     this.#pendings.push(pending)
@@ -1053,13 +1175,13 @@ export class Session implements Connection, Expiring, Holder {
   }
 
   #afterPending(pending: Pending): void {
-    if (this.#deferred !== undefined || (this.#scope.once && pending.isMessage)) this.#messageDone()
+    if (this.#ending !== undefined || (this.#scope.once && pending.isMessage)) this.#messageDone()
     // The answer itself may be a promise or a stream, and hold the place.
     const { plan } = this.#scope
     const isBusy = plan.order === 'serial' ? this.#inFlight > 0 : this.#inFlight >= plan.limits.inFlight
     if (pending.stop !== BUSY) this.#stops &= ~pending.stop
     if (!isBusy) this.#stops &= ~BUSY
-    if (this.#stops === 0) this.#proceed()
+    if (this.#stops === 0) this.#proceed(true)
     else if (this.#isDraining) this.#finishDrain()
     if (this.#outbox.gathered > 0) this.#flushSoon()
   }
@@ -1133,10 +1255,7 @@ export class Session implements Connection, Expiring, Holder {
 
   #flush(): void {
     if (this.#outbox.gathered === 0 || this.#isParting) return
-    if (this.#isClosed || this.#hasEnded) {
-      this.#outbox.clear()
-      return
-    }
+    if (this.#isClosed || this.#hasEnded) return this.#loseGathered()
     // What waited before this write decides: one large reply to a good reader is no slow peer.
     const waiting = this.#link.buffered
     if (waiting > this.#scope.plan.limits.writeHardBytes) {
@@ -1154,17 +1273,34 @@ export class Session implements Connection, Expiring, Holder {
     if (!this.#outbox.flush(this.#link)) this.#overHigh()
   }
 
+  /** Replies for which the end came too early. */
+  #loseGathered(): void {
+    const { gathered } = this.#outbox
+    if (gathered === 0) return
+    this.#outbox.clear()
+    this.#dropped(new ConnectionError('CLOSED', `replies of ${gathered} bytes were not sent`, { bytes: gathered }))
+  }
+
   #overHigh(): void {
     this.#stops |= WRITE_HIGH
     this.#pauseReading('write')
+    if (this.#takenSeen !== UNWATCHED) return
+    this.#takenSeen = this.#bytesTaken
+    const { host, plan } = this.#scope
+    host.deadlines.arm(this, host.clock.now() + plan.timeouts.idleMs / 4)
   }
 
   /** The link's queue is below the low mark again. */
   drained(): void {
+    const hadSenders = this.#drained !== undefined
     this.#drained?.resolve()
     this.#drained = undefined
     this.#touch(this.#scope.host.clock.now())
-    if (this.#stops & WRITE_HIGH) this.#release(WRITE_HIGH)
+    if (this.#stops & WRITE_HIGH) {
+      // Whoever waited for room goes on sending before our side ends behind the peer's.
+      if (hadSenders && this.#hasPeerEnded) this.#yield()
+      this.#release(WRITE_HIGH)
+    }
     this.#scope.host.budget?.charge(this)
   }
 
@@ -1208,7 +1344,7 @@ export class Session implements Connection, Expiring, Holder {
     if (this.#feed !== undefined) return this.#feed.feedEnd()
     if (this.#isDetecting) this.#detect(true)
     if (this.#isDiscarding) return
-    this.#scope.host.deadlines.arm(this, this.#lastActivity + this.#scope.plan.timeouts.halfClosedMs)
+    this.#scope.host.deadlines.arm(this, this.#lastActivity + this.#idleMs)
     this.#proceed()
     this.#flush()
   }
@@ -1242,7 +1378,7 @@ export class Session implements Connection, Expiring, Holder {
       this.#wasPeerEndTold = true
       if (this.#callHook('peerEnd', '@OnPeerEnd')) return
     }
-    this.#endOurSide()
+    if (this.#scope.plan.halfOpen !== true) this.#endOurSide()
   }
 
   /** Runs a hook whose reply, if any, is sent. @returns true when it is still at work. */
@@ -1261,42 +1397,127 @@ export class Session implements Connection, Expiring, Holder {
     }
     this.#isInHandler = false
     this.#answer(reply)
-    this.#endDeferred()
+    this.#endIfDone()
     return this.#inFlight > 0
+  }
+
+  /** A handler, hook or reply is under way; what a client reads from is none. */
+  get #isAtWork(): boolean {
+    return (this.#isInHandler || this.#inFlight > 0) && this.#scope.listener !== undefined
+  }
+
+  /** Ends after the replies of all that is at work, at most `handlerMs` later; what came behind it waits meanwhile. */
+  #endAfterWork(ending: Ending): void {
+    if (this.#isClosed || this.#isDiscarding) return
+    const present = this.#ending
+    if (present === undefined && !this.#isAtWork) return this.#leave(ending)
+    const { host, plan } = this.#scope
+    // The first reason stays; whoever finishes both sides goes before whoever finishes ours.
+    if (present === undefined || (present.verb === 'end' && ending.verb === 'close')) {
+      ending.until = present?.until ?? host.clock.now() + plan.timeouts.handlerMs
+      this.#ending = ending
+      this.#stops |= ENDING
+      host.deadlines.arm(this, ending.until)
+    } else if (ending.words !== undefined) present.words ??= ending.words
+  }
+
+  /** @internal */
+  endIfDone(): void {
+    this.#endIfDone()
+    if (this.#stops === 0) this.#proceed()
+  }
+
+  #endIfDone(): void {
+    if (this.#ending !== undefined && !this.#isInHandler && this.#inFlight === 0) this.#leave(this.#ending)
+  }
+
+  #leave(ending: Ending, isDue = false): void {
+    const { words } = ending
+    if (words !== undefined) {
+      ending.words = undefined
+      words()
+      // An `@OnError` that takes its time is at work as well.
+      if (this.#inFlight > 0 && !isDue) {
+        this.#ending ??= ending
+        if (ending.until === 0) ending.until = this.#scope.host.clock.now() + this.#scope.plan.timeouts.handlerMs
+        this.#stops |= ENDING
+        return
+      }
+    }
+    this.#ending = undefined
+    this.#stops &= ~ENDING
+    if (ending.verb === 'end') this.#endOurSide()
+    else this.#finish(ending.code, ending.by, ending.error)
   }
 
   #endOurSide(): void {
     if (!this.#canWrite) return
+    // The end goes now, and the answer that is held back for it as well.
+    this.#isParting = false
     this.#flush()
     if (!this.#canWrite) return
     this.#hasEnded = true
     const { host, plan } = this.#scope
     this.#touch(host.clock.now())
-    host.deadlines.arm(this, this.#lastActivity + plan.timeouts.halfClosedMs)
+    this.#takenSeen = this.#link.buffered > 0 ? this.#bytesTaken : UNWATCHED
+    const { halfClosedMs } = plan.timeouts
+    host.deadlines.arm(this, this.#lastActivity + (this.#takenSeen === UNWATCHED ? halfClosedMs : halfClosedMs / 4))
     this.#link.end()
   }
 
   /** Sends what waits, ends our side, discards what still comes for a while. */
   #finish(code: string, by: CloseReason['by'], error?: Error): void {
     if (this.#isClosed || this.#isDiscarding) return
+    this.#ending = undefined
+    this.#isParting = false
     this.#flush()
-    if (this.#isClosed) return
+    if (this.#isClosed || this.#isDiscarding) return
     this.#reason ??= error === undefined ? { code, by } : { code, by, error }
     this.#stops |= OVER
     this.#isDiscarding = true
     this.#isHeld = false
     this.#frameSince = 0
     this.#reportUnhandled()
-    const { host, plan } = this.#scope
-    if (!this.#isDraining || code !== 'SHUTDOWN') {
-      this.#lingerUntil = host.clock.now() + plan.timeouts.lingerMs
-      host.deadlines.arm(this, this.#lingerUntil)
-    }
+    for (const pending of this.#pendings ?? []) this.#endItems(pending)
     if (!this.#hasEnded) {
       this.#hasEnded = true
       this.#link.end(this.#reason.code)
     }
+    if (!this.#isDraining || code !== 'SHUTDOWN') {
+      const now = this.#scope.host.clock.now()
+      this.#touch(now)
+      this.#isLingering = true
+      this.#takenSeen = this.#bytesTaken
+      this.#linger(now)
+      this.#armDeadlines()
+    }
     this.#resumeReading()
+  }
+
+  /**
+   * After our end: what waits is sent as long as the peer takes it; `lingerMs` begins when all is sent.
+   *
+   * @returns true when the link was let go.
+   */
+  #linger(now: number): boolean {
+    const { buffered } = this.#link
+    if (buffered === 0) {
+      if (this.#lingerUntil === Number.POSITIVE_INFINITY) this.#lingerUntil = now + this.#scope.plan.timeouts.lingerMs
+      if (now < this.#lingerUntil) return false
+      this.#letGo()
+      return true
+    }
+    this.#countTaken(now)
+    if (now < this.#lastActivity + this.#idleMs) return false
+    this.#dropped(new ConnectionError('CLOSED', `the peer took no more of the ${buffered} bytes that waited for it`))
+    this.#link.abort(this.#reason?.error)
+    return true
+  }
+
+  /** Our side has been finished and sent; what the kernel still has of it is its own to deliver. */
+  #letGo(): void {
+    if (this.#link.close === undefined || this.#link.buffered > 0) this.#link.abort(this.#reason?.error)
+    else this.#link.close()
   }
 
   /** Messages that were received and will not be handled are said. */
@@ -1319,6 +1540,7 @@ export class Session implements Connection, Expiring, Holder {
     this.#stops |= OVER
     this.#isDiscarding = true
     this.#hasEnded = true
+    this.#ending = undefined
     this.#outbox.clear()
     this.#link.abort(error)
   }
@@ -1397,67 +1619,87 @@ export class Session implements Connection, Expiring, Holder {
 
   // -- failures ------------------------------------------------------------------------------------------------------
 
-  /** A frame that breaks a limit or the grammar: the framer is dead, the connection ends. */
+  /** A frame that breaks a limit or the grammar: the framer has lost its place, the connection ends. */
   #refuse(error: Error): void {
-    const { host } = this.#scope
-    this.#stops |= OVER
-    this.#frameSince = 0
-    this.#hold.clear()
-    if (host.events.wants('frame.refused')) host.events.emit('frame.refused', { connection: this, error })
-    const onError = this.#handler?.error
-    if (onError === undefined) return this.#replyError(error)
-    const by = error instanceof FrameError && error.code === 'TRUNCATED' ? 'peer' : 'server'
-    const code = codeOf(error, 'MALFORMED')
-    let reply: unknown
-    try {
-      reply = onError(error, this)
-    } catch {
-      reply = undefined
-    }
-    if (!isThenable(reply)) {
-      this.#answer(reply)
-      return this.#finish(code, by, error)
-    }
-    const finish = (last: unknown) => {
-      this.#answer(last)
-      this.#finish(code, by, error)
-    }
-    reply.then(finish, () => finish(undefined))
+    this.#tellRefused(error)
+    this.#endRefused(error)
   }
 
-  /** Something the application wrote threw. */
-  #failed(thrown: unknown, place: string, isMessage: boolean): void {
-    if (this.#isClosed) return
-    if (thrown instanceof FrameError) return this.#refuse(thrown)
-    const error = this.#report(thrown, place)
-    const onError = this.#handler?.error
-    if (onError === undefined) return this.#replyError(error)
+  /** A frame that was whole, and means nothing: others may follow. */
+  #refuseMessage(error: Error): void {
+    this.#tellRefused(error)
+    if (this.#handler?.error !== undefined) return this.#tellHandler(error, true)
+    if ((this.#scope.plan.badFrame ?? (this.#isStream ? 'close' : 'skip')) === 'close') return this.#endRefused(error)
+    this.#dropped(error)
+    this.#sayError(error)
+  }
+
+  #tellRefused(error: Error): void {
+    const { events } = this.#scope.host
+    if (events.wants('frame.refused')) events.emit('frame.refused', { connection: this, error })
+  }
+
+  /** What was read before it is answered first. */
+  #endRefused(error: Error): void {
+    this.#frameSince = 0
+    this.#hold.clear()
+    const by = error instanceof FrameError && error.code === 'TRUNCATED' ? 'peer' : 'server'
+    const words = () => {
+      this.#hold.clear()
+      if (this.#handler?.error === undefined) this.#sayError(error)
+      else this.#tellHandler(error, false)
+    }
+    this.#endAfterWork({ verb: 'close', code: codeOf(error, 'MALFORMED'), by, error, words, until: 0 })
+  }
+
+  /** Its `@OnError`, whose reply is sent. */
+  #tellHandler(error: Error, isMessage: boolean): void {
     try {
-      const reply = onError(toError(thrown), this)
+      const reply = this.#handler?.error?.(error, this)
       if (isThenable(reply)) this.#await(reply, BUSY, isMessage, true)
-      else if (reply !== undefined) this.#answerPlain(reply)
+      else this.#answer(reply)
     } catch (second) {
       this.#giveUp(second)
     }
   }
 
+  /** Something the application wrote threw. */
+  #failed(thrown: unknown, place: string, isMessage: boolean): void {
+    if (this.#isClosed) return
+    if (thrown instanceof FrameError) return this.#refuseMessage(thrown)
+    const error = this.#report(thrown, place)
+    if (this.#handler?.error === undefined) this.#replyError(error)
+    else this.#tellHandler(toError(thrown), isMessage)
+  }
+
   /** The protocol's own words for it, if it has them; the connection survives only if the protocol says so. */
   #replyError(error: Error): void {
-    const { protocol } = this.#scope.plan
-    const code = codeOf(error, 'HANDLER_FAILED')
+    const { capabilities, plan } = this.#scope
+    // A datagram's source may be forged: what means nothing takes no session away from whom it belongs to.
+    const isBadDatagram = error instanceof UnroutedMessageError && !capabilities.reliable
+    let survives = isBadDatagram
     try {
-      const reply = protocol?.errorReply?.(error, this)
-      if (reply !== undefined) this.#encodeOut(reply)
-      if (protocol?.survives?.(error) && !(this.#stops & OVER)) return
+      survives ||= plan.protocol?.survives?.(error) === true
     } catch (thrown) {
       this.#report(thrown, 'the error reply')
     }
-    this.#finish(code, error instanceof FrameError && error.code === 'TRUNCATED' ? 'peer' : 'server', error)
+    if (survives && !(this.#stops & OVER)) return this.#sayError(error)
+    const words = () => this.#sayError(error)
+    this.#endAfterWork({ verb: 'close', code: codeOf(error, 'HANDLER_FAILED'), by: 'server', error, words, until: 0 })
+  }
+
+  #sayError(error: Error): void {
+    try {
+      const reply = this.#scope.plan.protocol?.errorReply?.(error, this)
+      if (reply !== undefined && this.#canWrite) this.#encodeOut(reply)
+    } catch (thrown) {
+      this.#report(thrown, 'the error reply')
+    }
   }
 
   #giveUp(thrown: unknown): void {
     const error = this.#report(thrown, '@OnError')
-    this.#finish(error.code, 'server', error)
+    this.#endAfterWork({ verb: 'close', code: error.code, by: 'server', error, until: 0 })
   }
 
   #report(thrown: unknown, place: string): GaidarosError {
@@ -1477,14 +1719,16 @@ export class Session implements Connection, Expiring, Holder {
   /** One armed time a connection: the nearest. Activity only stores when it was; what is due is found out here. */
   expire(now: number): void {
     if (this.#isClosed) return
-    if (now >= this.#lingerUntil) return this.#link.abort(this.#reason?.error)
     this.#countLent()
+    if (this.#isLingering && this.#linger(now)) return
+    this.#countTaken(now)
     const { timeouts } = this.#scope.plan
     const hung = this.#pendings?.[0]
     const slow = this.#pace?.check(now, this.#frameBegan, this.#bytesIn, this.#link.buffered, this.#bytesTaken)
     if (slow !== undefined && !this.#isDiscarding) this.#tooSlow(slow)
     else if (this.#isDetecting && now >= this.#openedAt + timeouts.detectMs) this.#detect(true)
     else if (hung !== undefined && now >= hung.since + timeouts.handlerMs) this.#handlerHangs(hung)
+    else if (this.#ending !== undefined && now >= this.#ending.until) this.#endDue(this.#ending)
     else if (this.#frameSince > 0 && now >= this.#frameSince + timeouts.frameMs) {
       this.#expired('TIMEOUT')
       this.#refuse(new FrameError('TIMEOUT', `a frame was not whole ${timeouts.frameMs} ms after its first byte`))
@@ -1495,11 +1739,7 @@ export class Session implements Connection, Expiring, Holder {
       now >= this.#openedAt + timeouts.firstByteMs
     ) {
       this.#timeOut('FIRST_BYTE_TIMEOUT', `no byte came within ${timeouts.firstByteMs} ms`)
-    } else if (this.#isResting) {
-      const isHalf = this.#hasPeerEnded || this.#hasEnded
-      const idleMs = isHalf ? Math.min(timeouts.halfClosedMs, timeouts.idleMs) : timeouts.idleMs
-      if (now >= this.#lastActivity + idleMs) this.#idle(isHalf, idleMs)
-    }
+    } else if (this.#isResting && now >= this.#lastActivity + this.#idleMs) this.#idle(this.#isHalf, this.#idleMs)
     if (this.#isClosed) return
     if (now >= this.#pingAt(now)) {
       this.#pingedAt = Math.ceil(now)
@@ -1516,6 +1756,32 @@ export class Session implements Connection, Expiring, Holder {
   }
   #pingedAt = 0
 
+  /** Nothing more is waited for. */
+  #endDue(ending: Ending): void {
+    this.#leave(ending, true)
+    for (const pending of this.#pendings ?? []) this.#endItems(pending)
+    if (this.#stops === 0) this.#proceed()
+  }
+
+  /** What a peer takes of a long queue shows in the queue alone; when it did, only to a quarter of its deadline. */
+  #countTaken(now: number): void {
+    // A lent stream fills its queue beside us.
+    if (this.#takenSeen === UNWATCHED && this.#lent === undefined) return
+    const taken = this.#bytesTaken
+    if (this.#takenSeen !== UNWATCHED && taken > this.#takenSeen) this.#touch(now)
+    this.#takenSeen = this.#link.buffered > 0 ? taken : UNWATCHED
+  }
+
+  /** One side alone is finished, and nobody said that the other stays open for that. */
+  get #isHalf(): boolean {
+    return this.#hasEnded || this.#isDiscarding || (this.#hasPeerEnded && this.#scope.plan.halfOpen !== true)
+  }
+
+  get #idleMs(): number {
+    const { halfClosedMs, idleMs } = this.#scope.plan.timeouts
+    return this.#isHalf ? Math.min(halfClosedMs, idleMs) : idleMs
+  }
+
   /** Nothing of ours keeps the connection busy. */
   get #isResting(): boolean {
     return this.#inFlight === 0 && !this.#isDiscarding && !(this.#stops & PAUSED)
@@ -1524,12 +1790,16 @@ export class Session implements Connection, Expiring, Holder {
   #armDeadlines(): void {
     const { host, plan } = this.#scope
     const { timeouts } = plan
-    if (this.#isDiscarding) return host.deadlines.arm(this, this.#lingerUntil)
-    const isHalf = this.#hasPeerEnded || this.#hasEnded
-    const idleMs = isHalf ? Math.min(timeouts.halfClosedMs, timeouts.idleMs) : timeouts.idleMs
+    const idleMs = this.#idleMs
+    if (this.#isDiscarding) {
+      if (!this.#isLingering) return
+      const look = host.clock.now() + Math.min(timeouts.lingerMs, idleMs) / 4
+      return host.deadlines.arm(this, this.#link.buffered > 0 ? look : this.#lingerUntil)
+    }
     let next = this.#isResting ? this.#lastActivity + idleMs : host.clock.now() + idleMs
     if (this.#link.ping !== undefined) next = Math.min(next, this.#pingAt(host.clock.now()))
-    if (this.#lent !== undefined) next = Math.min(next, host.clock.now() + idleMs / 4)
+    if (this.#lent !== undefined || this.#takenSeen !== UNWATCHED) next = Math.min(next, host.clock.now() + idleMs / 4)
+    if (this.#ending !== undefined) next = Math.min(next, this.#ending.until)
     if (this.#isDetecting) next = Math.min(next, this.#openedAt + timeouts.detectMs)
     if (this.#bytesIn === 0) next = Math.min(next, Math.max(this.#openedAt + timeouts.firstByteMs))
     if (this.#frameSince > 0) next = Math.min(next, this.#frameSince + timeouts.frameMs)
@@ -1590,14 +1860,21 @@ export class Session implements Connection, Expiring, Holder {
   #timeOut(code: 'IDLE_TIMEOUT' | 'FIRST_BYTE_TIMEOUT' | 'HALF_CLOSED_TIMEOUT', message: string): void {
     this.#expired(code)
     const error = new ConnectionError(code, message)
-    if (code === 'HALF_CLOSED_TIMEOUT') this.#cut(code, 'server', error)
-    else this.#finish(code, 'server', error)
+    if (code !== 'HALF_CLOSED_TIMEOUT') this.#finish(code, 'server', error)
+    else if (!this.#hasEnded || this.#link.buffered > 0) this.#cut(code, 'server', error)
+    else {
+      this.#reason ??= { code, by: 'server', error }
+      this.#stops |= OVER
+      this.#isDiscarding = true
+      this.#letGo()
+    }
   }
 
   #handlerHangs(pending: Pending): void {
     const { timeouts } = this.#scope.plan
     this.#finishPending(pending)
     pending.isTold = true
+    this.#endItems(pending)
     const error = new ExecutorError(
       'TIMEOUT',
       `the handler has not answered within handlerMs (${timeouts.handlerMs} ms)`,
@@ -1605,8 +1882,12 @@ export class Session implements Connection, Expiring, Holder {
     this.#dropped(error)
     this.#abortMessage(error)
     this.#handler?.abandon?.(this, error)
-    if (pending.fail !== undefined) return pending.fail(error)
-    this.#failed(error, 'the handler', pending.isMessage)
+    if (pending.fail !== undefined) {
+      pending.fail(error)
+      return this.#endSoon()
+    }
+    if (pending.isErrorHook) this.#giveUp(error)
+    else this.#failed(error, 'the handler', pending.isMessage)
     this.#afterPending(pending)
   }
 
@@ -1752,7 +2033,10 @@ export class Session implements Connection, Expiring, Holder {
     this.#reportUnhandled()
     this.#isClosed = true
     this.#stops |= OVER
-    this.#outbox.clear()
+    this.#ending = undefined
+    if (error === undefined) this.#loseGathered()
+    else this.#outbox.clear()
+    for (const pending of this.#pendings ?? []) this.#endItems(pending)
     host.deadlines.disarm(this)
     host.budget?.forget(this)
     this.#drained?.reject(this.#closedError())
@@ -1809,6 +2093,8 @@ const partLater = (session: Session): void => {
   if (parting.length === 1) setImmediate(partOne)
 }
 
+const endIfDone = (session: Session): void => session.endIfDone()
+
 const flushQueued = (session: Session): void => session.flushNow()
 
 /** What stands before a method; null: nothing. @param route - Where the method is for that alone. */
@@ -1823,6 +2109,10 @@ function codeOf(error: Error, otherwise: string): string {
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {
   return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function'
+}
+
+function itemsOf(reply: Iterable<unknown> | AsyncIterable<unknown>): Items {
+  return Symbol.asyncIterator in reply ? reply[Symbol.asyncIterator]() : reply[Symbol.iterator]()
 }
 
 function isIterable(value: object): value is Iterable<unknown> | AsyncIterable<unknown> {

@@ -160,6 +160,9 @@ export interface Listener {
 /**
  * One peer as the transport sees it.
  *
+ * Where the endpoint of its listener has a host, `remote` has one too, from `open` to after `close`: whoever judges peers by
+ * address refuses those without one there. Where it has none (Unix sockets, memory), peers have no address by nature.
+ *
  * Callers must:
  * - treat a `false` from `write` as "stop until `drain`", though the bytes are taken;
  * - leave bytes alone once they are written: the link owns them until they are sent.
@@ -172,6 +175,8 @@ export interface Listener {
 export interface Link {
   readonly local?: Endpoint | undefined
   readonly remote?: Endpoint | undefined
+  /** The place it took as it arrived, where `arrive` gave it one: `open` takes it over. */
+  readonly arrived?: Arrived | undefined
   /** Bytes written and not yet handed to the kernel or peer. */
   readonly buffered: number
   /** Core's own; a transport never reads or writes it. */
@@ -208,6 +213,11 @@ export interface Link {
   end(reason?: string): void
   /** Ends both sides now, dropping what was not sent; seen as a reset where the transport can. */
   abort(reason?: Error): void
+  /**
+   * Lets go of a link whose side was finished by `end` and whose `buffered` is 0, without a reset: what was handed to the
+   * kernel still reaches the peer (close(2) without SO_LINGER, socket(7)). Left out: `abort` is called in its place.
+   */
+  close?(): void
   feature?<T>(token: FeatureToken<T>): T | undefined
   /** Switches to a layer named in `capabilities.upgrade`; everything written before is sent first, unlayered. */
   upgrade?(layer: string, options: unknown): Promise<void>
@@ -217,6 +227,30 @@ export interface Link {
    * Undefined: not now. Left out: there is none. A layer never passes it on, since its bytes are others.
    */
   lend?(): LentStream | undefined
+}
+
+/** What a peer is inside of before it is a link: a TLS handshake, a WebSocket upgrade, a PROXY protocol header. */
+export type ArrivalStage = 'handshake' | 'upgrade' | 'header'
+
+/** A peer that was accepted and is no link yet. */
+export interface Arrival {
+  readonly stage: ArrivalStage
+  readonly local?: Endpoint | undefined
+  readonly remote?: Endpoint | undefined
+  /** Cuts it now: it opens no link, and that it failed is told nobody. Called by core, never from within `arrive` or `next`. */
+  abort(reason?: Error): void
+}
+
+/** The place that core keeps for a peer, from its arrival to the end of its link. One peer has one, whatever its stages. */
+export interface Arrived {
+  /**
+   * The peer is at its next stage, or its address is known better.
+   *
+   * @returns false: it is refused, and has no place any more; the caller ends it.
+   */
+  next(arrival: Arrival): boolean
+  /** It is gone, failed or not. Does nothing once a link has taken the place over, so it may be called at each end. */
+  left(): void
 }
 
 /** A stream that counts. */
@@ -231,6 +265,15 @@ export type LentStream = Duplex & { readonly bytesRead: number; readonly bytesWr
  * - never let an error of one link reach another.
  */
 export interface LinkSink {
+  /**
+   * Takes a peer that was accepted and has to go through something before it is a link: it counts in all limits from now on,
+   * is shown as `handshaking`, and is ended with the listener. The link that it becomes carries the place (`Link.arrived`).
+   * Optional to call: a transport whose links open at once has no use for it. A sink that has none counts nobody; `arrive` of
+   * core/arrive serves both.
+   *
+   * @returns the place; undefined: it is refused, and the transport ends it.
+   */
+  arrive?(arrival: Arrival): Arrived | undefined
   open(link: Link): void
   /** Bytes `start` to `end` of `buffer` arrived. Valid only during the call, unless the link is `stable`. */
   data(link: Link, buffer: Uint8Array, start: number, end: number): void

@@ -4,7 +4,7 @@
  * Room: testing. A recorder stands where core stands and judges nothing: cases do.
  */
 import type { Endpoint } from '../core/endpoint.js'
-import type { Link, LinkSink } from '../core/transport.js'
+import type { Arrival, Arrived, Link, LinkSink } from '../core/transport.js'
 
 export type Callback = 'open' | 'data' | 'end' | 'drain' | 'close'
 
@@ -79,11 +79,37 @@ export class RecordedLink {
   }
 }
 
+/** A peer that is no link yet, and what became of its place. */
+export class RecordedArrival implements Arrived {
+  arrival: Arrival
+  isLeft = false
+  readonly #changed: () => void
+
+  constructor(arrival: Arrival, changed: () => void) {
+    this.arrival = arrival
+    this.#changed = changed
+  }
+
+  next(arrival: Arrival): boolean {
+    this.arrival = arrival
+    return true
+  }
+
+  left(): void {
+    this.isLeft = true
+    this.#changed()
+  }
+}
+
 /** A sink for any number of links. */
 export class LinkRecorder implements LinkSink {
   /** In the order of opening. */
   readonly opened: RecordedLink[] = []
   readonly faults: { error: Error; remote: Endpoint | undefined }[] = []
+  /** Those that took a place, and those that were refused one. */
+  readonly arrivals: RecordedArrival[] = []
+  /** Asked for each; false refuses it. */
+  onArrive: ((recorded: RecordedArrival) => boolean) | undefined = undefined
   /** Called with each new link, inside `open`. */
   onOpen: ((recorded: RecordedLink) => void) | undefined = undefined
   readonly #records = new Map<Link, RecordedLink>()
@@ -103,6 +129,12 @@ export class LinkRecorder implements LinkSink {
       link.state = recorded
     }
     return recorded
+  }
+
+  arrive(arrival: Arrival): Arrived | undefined {
+    const recorded = new RecordedArrival(arrival, this.#changed)
+    this.arrivals.push(recorded)
+    return this.onArrive?.(recorded) === false ? undefined : recorded
   }
 
   open(link: Link): void {

@@ -9,6 +9,7 @@ import {
   type ConformanceSkip,
   registerConformance,
 } from './conformance.js'
+import { arriveCases } from './transport-cases-arrive.js'
 import { bytesCases } from './transport-cases-bytes.js'
 import { endCases } from './transport-cases-end.js'
 import { listenCases } from './transport-cases-listen.js'
@@ -17,7 +18,7 @@ import { capabilitiesOf, type TransportSubject } from './transport-rig.js'
 
 export type { TransportSubject } from './transport-rig.js'
 
-const transportCases = [...listenCases, ...bytesCases, ...endCases, ...manyCases]
+const transportCases = [...listenCases, ...arriveCases, ...bytesCases, ...endCases, ...manyCases]
 
 /** The cases and what each proves, for documentation. */
 export const transportCaseTitles: readonly { readonly id: string; readonly proves: string }[] = transportCases.map(

@@ -8,13 +8,15 @@ import type { Server as HttpServer, IncomingMessage } from 'node:http'
 import type { Server as NetServer, Socket } from 'node:net'
 import type { TLSSocket, Server as TlsServer } from 'node:tls'
 import type { ListenerOptions } from '../core/configuration.js'
-import { BindError, WiringError } from '../core/errors.js'
+import { Endpoint } from '../core/endpoint.js'
+import { AcceptError, BindError, WiringError } from '../core/errors.js'
 import type { ListenerHandle, Server } from '../core/lifecycle.js'
 import type { Transport } from '../core/transport.js'
 import { inheritedCapabilities } from './fd.js'
-import { StreamLink } from './stream-link.js'
+import { knowAddresses, StreamLink } from './stream-link.js'
 import { StreamListener } from './stream-listener.js'
 import { guardErrors, streamScope } from './stream-options.js'
+import type { StreamScope } from './stream-scope.js'
 import { upgradeParts } from './upgrade-check.js'
 
 export type AttachedServer = NetServer | TlsServer | HttpServer
@@ -91,6 +93,8 @@ export const attached: Transport = {
     const { server, upgrade } = source
     const upgrades = await upgradeParts(options, sink)
     const scope = streamScope(endpoint, 'accepted', options, sink)
+    /** Of sockets that have addresses, which this endpoint says nothing of. */
+    let addressed: StreamScope | undefined
     const listener: StreamListener = new StreamListener({
       ...upgrades(),
       endpoint,
@@ -103,11 +107,21 @@ export const attached: Transport = {
         sources.delete(key)
       },
     })
+    const pass = (socket: Socket, its: StreamScope) => {
+      listener.pass(socket, () => new StreamLink(socket, isSecure(socket) ? socket : undefined, its).open())
+    }
     const open = (socket: Socket) => {
       // Late replies to a peer that ended are lost otherwise.
       socket.allowHalfOpen = true
       guardErrors(socket)
-      listener.pass(socket, () => new StreamLink(socket, isSecure(socket) ? socket : undefined, scope).open())
+      const { localFamily, localPort: port } = socket
+      if (localFamily === undefined) return pass(socket, scope)
+      addressed ??= streamScope(new Endpoint({ scheme: 'tcp', host: '::', port }), 'accepted', options, sink)
+      // What it sent may still be there to be read, and nobody could tell who sent it.
+      if (knowAddresses(socket, false)) return pass(socket, addressed)
+      socket.destroy()
+      const message = `${endpoint}: a newcomer was gone before it could be asked for its address`
+      sink.fault?.(new AcceptError('UNKNOWN_ADDRESS', message, { endpoint, count: 1 }))
     }
     const takeUpgrade = (request: IncomingMessage, socket: Socket, head: Buffer) => {
       if (request.headers.upgrade?.toLowerCase() !== upgrade?.toLowerCase()) return

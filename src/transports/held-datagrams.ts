@@ -8,6 +8,7 @@ import type { RemoteInfo, Socket } from 'node:dgram'
 import type { Endpoint } from '../core/endpoint.js'
 import { rendezvous } from '../core/workers/rendezvous.js'
 import type { NativeHandle } from './held-stream.js'
+import type { SessionKey } from './udp-session-key.js'
 
 /** On their way to one worker. */
 const MOST_BYTES = 4 * 1024 * 1024
@@ -21,6 +22,8 @@ export interface DatagramSeat {
 
 export class HeldDatagrams {
   readonly endpoint: Endpoint
+  /** `socket.sessionKey` of the listener, where its peers are told apart by content; undefined: by address. */
+  keyOf: SessionKey | undefined
   readonly #sockets: readonly Socket[]
   readonly #lost: (count: number) => void
   #seats: DatagramSeat[] = []
@@ -103,7 +106,7 @@ export class HeldDatagrams {
   }
 
   #hear(index: number, datagram: Buffer, { address, port }: RemoteInfo): void {
-    const seat = this.#seats[rendezvous(`${address} ${port}`, this.#slots)]
+    const seat = this.#seats[rendezvous(this.#peerOf(datagram, address, port), this.#slots)]
     if (seat === undefined) return this.#lost(1)
     const size = datagram.length + OVERHEAD
     const underWay = this.#underWay.get(seat) ?? 0
@@ -124,6 +127,11 @@ export class HeldDatagrams {
     if (this.#isFlushDue) return
     this.#isFlushDue = true
     setImmediate(() => this.#flush())
+  }
+
+  /** What decides about the worker: the same for all datagrams of one peer, wherever it is heard from. */
+  #peerOf(datagram: Buffer, address: string, port: number): string {
+    return this.keyOf?.(datagram, address, port) ?? `${address} ${port}`
   }
 
   #flush(): void {

@@ -17,6 +17,7 @@ import { type DatagramSeat, HeldDatagrams } from './held-datagrams.js'
 import { HeldStream, type NativeHandle } from './held-stream.js'
 import { type OpenedSockets, openSockets } from './open-sockets.js'
 import { reset } from './reset.js'
+import { refuseUnsharedKey, sharedSessionKey } from './udp-session-key.js'
 
 type Held = HeldStream | HeldDatagrams
 
@@ -76,6 +77,7 @@ export class ServerSockets implements SocketHolder {
     const seen = new Map<string, number>()
     try {
       for (const want of wants) {
+        if (count > 1) refuseUnsharedKey(want.listener, want.options, balance)
         const plain = idOf(want)
         const shared = wants.find((one) => chosen.has(one.key) && sharesAddress(one, want))
         if (shared !== undefined) {
@@ -182,6 +184,7 @@ export class ServerSockets implements SocketHolder {
     this.#distribution.add(seat)
     for (const [held, key] of keys) {
       if (!(held instanceof HeldDatagrams) || set.balance === 'reuse-port') continue
+      held.keyOf = sharedSessionKey(set.wantOf(key).options)
       const seats = this.#datagramSeats.get(held) ?? new Map<SocketPort, DatagramSeat>()
       this.#datagramSeats.set(held, seats)
       seats.set(port, {

@@ -4,13 +4,13 @@
  * Room: transports. First step of the walk of a byte. Node allocates a fresh buffer for each read, so chunks go to the
  * sink as they are and may be kept. An idle link has no buffer, no timer and no closure of its own.
  */
-import type { Socket } from 'node:net'
+import { isIPv4, type Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import { Endpoint } from '../core/endpoint.js'
 import { ConnectionError, HandshakeError, toError } from '../core/errors.js'
 import { type FeatureToken, TLS, type TlsFacts } from '../core/feature.js'
 import type { TlsOptions } from '../core/options.js'
-import type { Link } from '../core/transport.js'
+import type { Arrived, Link } from '../core/transport.js'
 import { linkError } from './platform-errors.js'
 import { reset } from './reset.js'
 import type { StreamScope } from './stream-scope.js'
@@ -19,7 +19,11 @@ import { tlsFacts } from './tls-facts.js'
 // Whose socket this is: one property in place of a closure per event and link.
 const LINK = Symbol('gaidaros.link')
 
+// Our address, where its listener's endpoint does not say it.
+const LOCAL = Symbol('gaidaros.local')
+
 interface LinkedSocket extends Socket {
+  [LOCAL]?: string | undefined
   [LINK]?: StreamLink | undefined
 }
 
@@ -41,6 +45,7 @@ let onClose: (this: LinkedSocket) => void
 
 export class StreamLink implements Link {
   state: unknown = undefined
+  readonly arrived: Arrived | undefined
   #scope: StreamScope
   #socket: LinkedSocket
   /** The socket beneath, where `#socket` is a TLS one. */
@@ -54,7 +59,9 @@ export class StreamLink implements Link {
   /** What was written while the link switched to TLS. */
   #waiting: Uint8Array[] | undefined = undefined
 
-  constructor(socket: Socket, raw: Socket | undefined, scope: StreamScope) {
+  /** @param arrived - Its place, where it had a handshake before it was a link. */
+  constructor(socket: Socket, raw: Socket | undefined, scope: StreamScope, arrived?: Arrived) {
+    this.arrived = arrived
     this.#scope = scope
     this.#socket = socket
     this.#raw = raw
@@ -81,30 +88,26 @@ export class StreamLink implements Link {
   get buffered(): number {
     if (this.#flags & GONE) return 0
     const { writableLength } = this.#socket
+    const unsent = writableLength === 0 ? 0 : writableLength - sentOf(this.#socket)
     return this.#waiting === undefined
-      ? writableLength
-      : this.#waiting.reduce((sum, { byteLength }) => sum + byteLength, writableLength)
+      ? unsent
+      : this.#waiting.reduce((sum, { byteLength }) => sum + byteLength, unsent)
   }
 
-  /** Made when first read; undefined when that is after the close. */
+  /** Made when first read. */
   get local(): Endpoint | undefined {
-    if (this.#local === undefined) {
-      const { scheme, side, endpoint } = this.#scope
-      if (endpoint.host === undefined) this.#local = side === 'accepted' ? endpoint : undefined
-      else {
-        const { localAddress: host, localPort: port } = this.#raw ?? this.#socket
-        if (host !== undefined) this.#local = new Endpoint({ scheme, host, port })
-      }
-    }
+    this.#local ??= localOf(this.#raw ?? this.#socket, this.#scope)
     return this.#local
   }
 
-  /** Made when first read; undefined when that is after the close, and for peers of Unix sockets, who have no name. */
+  /** Made when first read; undefined for peers of Unix sockets, who have no name. */
   get remote(): Endpoint | undefined {
     if (this.#remote === undefined) {
       const { scheme, side, endpoint } = this.#scope
-      if (endpoint.host === undefined) this.#remote = side === 'connected' ? endpoint : undefined
-      else this.#remote = remoteOf(this.#raw ?? this.#socket, scheme)
+      const isConnected = side === 'connected'
+      if (endpoint.host === undefined) this.#remote = isConnected ? endpoint : undefined
+      // Dialled, and closed before anybody asked.
+      else this.#remote = remoteOf(this.#raw ?? this.#socket, scheme) ?? (isConnected ? endpoint : undefined)
     }
     return this.#remote
   }
@@ -175,6 +178,14 @@ export class StreamLink implements Link {
     this.#error ??= reason
     this.#waiting = undefined
     this.#destroy()
+  }
+
+  close(): void {
+    if (!(this.#flags & ENDED) || !this.#socket.writableFinished) return this.abort()
+    if (this.#flags & GONE) return
+    this.#flags |= ABORTED
+    const raw = this.#raw ?? this.#socket
+    raw.destroy()
   }
 
   feature<T>(token: FeatureToken<T>): T | undefined {
@@ -383,6 +394,50 @@ export class StreamLink implements Link {
       if (!(link.#flags & SWITCHING)) link.#finish()
     }
   }
+}
+
+/** Our side of a socket; after its close as it was known at the accept (see knowAddresses). */
+export function localOf(socket: Socket, { scheme, side, endpoint }: StreamScope): Endpoint | undefined {
+  const isAccepted = side === 'accepted'
+  if (endpoint.host === undefined) return isAccepted ? endpoint : undefined
+  const { localAddress, localPort } = socket
+  if (localAddress !== undefined) return new Endpoint({ scheme, host: localAddress, port: localPort })
+  if (!isAccepted) return undefined
+  const host = (socket as LinkedSocket)[LOCAL] ?? (isSpecific(endpoint.host) ? endpoint.host : undefined)
+  return host === undefined ? undefined : new Endpoint({ scheme, host, port: endpoint.port })
+}
+
+/**
+ * Asks an accepted TCP socket for its addresses while there is somebody to ask: the kernel forgets the peer's with a reset
+ * (getpeername(2), ENOTCONN). Node keeps what it was told of the peer, and forgets our side with the close.
+ *
+ * @param isOurSideKnown - From the endpoint that it came by (isSpecific).
+ * @returns false: its peer has gone.
+ */
+export function knowAddresses(socket: Socket, isOurSideKnown: boolean): boolean {
+  if (socket.remoteAddress === undefined) return false
+  if (!isOurSideKnown) (socket as LinkedSocket)[LOCAL] = socket.localAddress
+  return true
+}
+
+/** Whoever connects to this endpoint has connected to this very address, written so. */
+export function isSpecific(host: string): boolean {
+  return isIPv4(host) && host !== '0.0.0.0'
+}
+
+interface StreamInternals {
+  /** Bytes of the write that is under way, whole: Node counts them out when the last of them has gone. */
+  readonly _writableState?: { readonly writelen?: number }
+  /** What of it libuv has not handed to the kernel (uv_stream_get_write_queue_size); Node's own timeouts look at it as well. */
+  readonly _handle?: { readonly writeQueueSize?: number } | null
+}
+
+/** How much of the write that is under way has gone: a large one to a slow peer takes its time, and must not look stuck. */
+function sentOf(socket: Socket): number {
+  const { _writableState, _handle } = socket as unknown as StreamInternals
+  const queued = _handle?.writeQueueSize
+  const writing = _writableState?.writelen
+  return queued === undefined || writing === undefined || writing <= queued ? 0 : writing - queued
 }
 
 /** The peer of a TCP socket; undefined after its close, unless it was asked for before. */

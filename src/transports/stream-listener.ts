@@ -10,6 +10,7 @@ import type { LinkSink, Listener } from '../core/transport.js'
 import { descriptors } from './descriptors.js'
 import { acceptError } from './platform-errors.js'
 import { reset } from './reset.js'
+import { isSpecific, knowAddresses } from './stream-link.js'
 import { guardErrors } from './stream-options.js'
 
 /** Told at most once a second each, so that a flood of refusals is no flood of faults. */
@@ -46,7 +47,12 @@ export class StreamListener implements Listener {
   readonly #held = new Map<Socket, (socket: Socket) => void>()
   readonly #outOfDescriptors: Tally
   readonly #refused: Tally
+  readonly #vanished: Tally
   readonly #forget: (this: Socket) => void
+  /** Peers have addresses. */
+  readonly #isAddressed: boolean
+  /** The endpoint says which address they have connected to. */
+  readonly #isSpecific: boolean
   #isPaused = false
   #isUnbinding = false
   #accepted = 0
@@ -56,6 +62,8 @@ export class StreamListener implements Listener {
     this.#parts = parts
     const { endpoint, sink, servers } = parts
     this.endpoint = endpoint
+    this.#isAddressed = endpoint.host !== undefined
+    this.#isSpecific = endpoint.host !== undefined && isSpecific(endpoint.host)
     const held = this.#held
     this.#forget = function () {
       held.delete(this)
@@ -70,6 +78,10 @@ export class StreamListener implements Listener {
     this.#refused = new Tally((count) => {
       const message = `${endpoint}: ${count} newcomers refused in a pause: ${parts.backlog} wait (socket.backlog)`
       sink.fault?.(new AcceptError('ACCEPT_FAILED', message, { endpoint, backlog: parts.backlog, count }))
+    })
+    this.#vanished = new Tally((count) => {
+      const message = `${endpoint}: ${count} newcomers were gone before they could be asked for their address`
+      sink.fault?.(new AcceptError('UNKNOWN_ADDRESS', message, { endpoint, count }))
     })
     for (const server of servers) {
       server.on('connection', (socket) => this.#take(socket))
@@ -138,6 +150,12 @@ export class StreamListener implements Listener {
       return
     }
     socket.on('close', released)
+    // What it sent may still be there to be read, and nobody could tell who sent it.
+    if (this.#isAddressed && !knowAddresses(socket, this.#isSpecific)) {
+      socket.destroy()
+      this.#vanished.add()
+      return
+    }
     if (this.#isPaused) this.pass(socket, this.#parts.accept)
     else this.#parts.accept(socket)
   }
@@ -167,6 +185,7 @@ export class StreamListener implements Listener {
     else this.#parts.closing(close)
     this.#outOfDescriptors.stop()
     this.#refused.stop()
+    this.#vanished.stop()
     await nextTurn()
   }
 }

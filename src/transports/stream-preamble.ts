@@ -5,6 +5,7 @@
  * Room: transports. Between the accept and the handshake; sees no byte of what comes behind the preamble.
  */
 import type { Socket } from 'node:net'
+import { arrive } from '../core/arrive.js'
 import type { Endpoint } from '../core/endpoint.js'
 import type { FeatureToken } from '../core/feature.js'
 import type { Link, LinkSink, TransportOptions } from '../core/transport.js'
@@ -38,6 +39,8 @@ export class Preambles {
   constructor(wrap: (above: LinkSink) => LinkSink, options: TransportOptions, sink: LinkSink) {
     this.#options = options
     this.#sink = wrap({
+      // The place that a layer takes goes on to the handshake by what it opens (`Link.arrived`).
+      arrive: (arrival) => arrive(sink, arrival, undefined),
       open: (front) => this.#opened(front),
       data: (front, buffer, start, end) => front.feature?.(BOTTOM)?.unread(Buffer.from(buffer.subarray(start, end))),
       // What ends while nobody reads is seen by the handshake.
@@ -63,6 +66,7 @@ export class Preambles {
       void front.local
       const socket = bottom?.release()
       if (bottom !== undefined && socket !== undefined && !socket.destroyed) bottom.done(socket, front)
+      else front.arrived?.left()
     })
   }
 }

@@ -31,53 +31,45 @@ export const intermediateCiphers = [
 
 const MIN_VERSION: SecureVersion = 'TLSv1.2'
 
-type Read = { [K in 'cert' | 'key' | 'ca' | 'pfx']?: (string | Buffer)[] } & { passphrase?: string }
+/** Whatever the files said, not looked into yet. */
+export type Read = { [K in 'cert' | 'key' | 'ca' | 'crl' | 'pfx']?: (string | Buffer)[] } & { passphrase?: string }
 
 /**
  * Reads and checks what a side shows and trusts.
  *
- * @param where - The option's path for messages: `tls`, or `tls.sni["example.org"]`.
  * @throws {ConfigError} `BAD_VALUE`. Reach: the start, or the link that was to be upgraded.
  */
-export async function readMaterials(options: TlsOptions, where = 'tls'): Promise<SecureContextOptions> {
-  const read = await readIdentity(options, where)
-  const { pfx, ...others } = read
-  const context: SecureContextOptions = {
-    ...others,
-    // Node's types know no list of plain buffers here; Node takes one.
-    ...(pfx === undefined ? {} : { pfx: pfx as Buffer[] }),
-    ciphers: options.ciphers ?? intermediateCiphers,
-    minVersion: options.minVersion ?? MIN_VERSION,
-    ...(options.maxVersion === undefined ? {} : { maxVersion: options.maxVersion }),
-  }
-  secureContext(context, read, where)
+export async function readMaterials(options: TlsOptions): Promise<SecureContextOptions> {
+  const read = await readIdentity(options, 'tls')
+  const context = contextOptions(read, options)
+  secureContext(context, read, 'tls')
   return context
 }
 
-/** A context for one server name. */
-export async function readNamedContext(
-  identity: TlsIdentity,
-  shared: TlsOptions,
-  name: string,
-): Promise<SecureContext> {
-  const where = `tls.sni[${JSON.stringify(name)}]`
-  const read = await readIdentity(identity, where)
-  // Whom to trust is the same whatever name was asked for, unless it is said.
-  if (read.ca === undefined && shared.ca !== undefined) read.ca = await readMaterial(shared.ca, 'tls.ca')
-  if (read.cert === undefined && read.pfx === undefined) {
-    throw new ConfigError('BAD_VALUE', `${where}: expected cert and key, or pfx, got neither`, { option: where })
+/** What Node makes a context of. @param shared - Whose versions and ciphers hold. */
+export function contextOptions(read: Read, shared: TlsOptions): SecureContextOptions {
+  return {
+    ...(read as SecureContextOptions),
+    ciphers: shared.ciphers ?? intermediateCiphers,
+    minVersion: shared.minVersion ?? MIN_VERSION,
+    ...(shared.maxVersion === undefined ? {} : { maxVersion: shared.maxVersion }),
   }
-  const { ciphers = intermediateCiphers, minVersion = MIN_VERSION, maxVersion } = shared
-  const versions = { minVersion, ...(maxVersion === undefined ? {} : { maxVersion }) }
-  return secureContext({ ...(read as SecureContextOptions), ciphers, ...versions }, read, where)
 }
 
-async function readIdentity(identity: TlsIdentity, where: string): Promise<Read> {
+/**
+ * Reads what one name, or everybody, is shown and who is trusted.
+ *
+ * @param where - The option's path for messages: `tls`, or `tls.sni["example.org"]`.
+ * @throws {ConfigError} `BAD_VALUE`: a file that cannot be read, or half of a pair.
+ */
+export async function readIdentity(identity: TlsIdentity, where: string): Promise<Read> {
   const read: Read = {}
-  for (const name of ['cert', 'key', 'ca', 'pfx'] as const) {
+  for (const name of ['cert', 'key', 'ca', 'crl', 'pfx'] as const) {
     const material = identity[name]
     if (material !== undefined) read[name] = await readMaterial(material, `${where}.${name}`)
   }
+  // Node takes one list from each text, and a bundle has one for each authority.
+  if (read.crl !== undefined) read.crl = read.crl.flatMap(listsIn)
   if (identity.passphrase !== undefined) read.passphrase = identity.passphrase
   const { cert, key } = read
   if ((cert === undefined) !== (key === undefined)) {
@@ -89,6 +81,11 @@ async function readIdentity(identity: TlsIdentity, where: string): Promise<Read>
     )
   }
   return read
+}
+
+function listsIn(material: string | Buffer): (string | Buffer)[] {
+  const found = material.toString('latin1').match(/-----BEGIN X509 CRL-----[^-]+-----END X509 CRL-----/g)
+  return found ?? [material]
 }
 
 async function readMaterial(material: Material, option: string): Promise<(string | Buffer)[]> {
@@ -108,7 +105,8 @@ async function readOne(item: string | Uint8Array, option: string): Promise<strin
   }
 }
 
-function secureContext(context: SecureContextOptions, read: Read, where: string): SecureContext {
+/** @throws {ConfigError} `BAD_VALUE`, with what is wrong with what. */
+export function secureContext(context: SecureContextOptions, read: Read, where: string): SecureContext {
   try {
     return createSecureContext(context)
   } catch (thrown) {
@@ -130,6 +128,9 @@ function explain(cause: Error, { cert = [], key = [], passphrase }: Read, where:
     )
     if (!isReadable)
       return bad(`${where}.key`, `expected a private key in PEM that ${where}.passphrase opens: ${cause.message}`)
+  }
+  if (/CRL/.test(cause.message)) {
+    return bad(`${where}.crl`, 'expected lists of revoked certificates (CRL) in PEM, got something else')
   }
   if (platformCode(cause) === 'ERR_OSSL_X509_KEY_VALUES_MISMATCH') {
     return bad(

@@ -5,7 +5,8 @@
  */
 import type { Capabilities, Transport } from '../core/transport.js'
 import { dial, tcpTarget } from './dial.js'
-import { remoteOf, StreamLink } from './stream-link.js'
+import { SocketArrival } from './socket-arrival.js'
+import { StreamLink } from './stream-link.js'
 import { StreamListener } from './stream-listener.js'
 import { streamScope, type TcpOptions, tcpOptions } from './stream-options.js'
 import { bindTcp } from './tcp-bind.js'
@@ -48,11 +49,12 @@ export const tls: Transport<TcpOptions> = {
       backlog,
       ...handshakes.parts(sink, options.limits?.handshakes),
       accept(raw) {
-        // Asked for now, so that Node still knows it when the handshake has failed.
-        void raw.remoteAddress
+        const arrival = SocketArrival.take(raw, scope, 'handshake')
+        if (arrival === undefined) return
         handshakes.begin(raw, scope.handshakeMs, (error, secured) => {
-          if (secured === undefined) sink.fault?.(error, remoteOf(raw, scope.scheme))
-          else listener.pass(raw, () => new StreamLink(secured, raw, scope).open())
+          if (arrival.isCut) return
+          if (secured === undefined) sink.fault?.(error, arrival.remote)
+          else listener.pass(raw, () => new StreamLink(secured, raw, scope, arrival.arrived).open())
         })
       },
     })

@@ -6,13 +6,13 @@
  */
 import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
-import { Endpoint } from '../core/endpoint.js'
+import type { Endpoint } from '../core/endpoint.js'
 import { ConnectionError, FrameError, toError } from '../core/errors.js'
 import { type FeatureToken, TLS, type TlsFacts } from '../core/feature.js'
-import type { Link } from '../core/transport.js'
+import type { Arrived, Link } from '../core/transport.js'
 import { linkError, platformCode } from './platform-errors.js'
 import { reset } from './reset.js'
-import { remoteOf } from './stream-link.js'
+import { localOf, remoteOf } from './stream-link.js'
 import { tlsFacts } from './tls-facts.js'
 import { ABNORMAL, closeFrameOf, isOrderly, LEAST_OWN, POLICY } from './websocket-codes.js'
 import { WEBSOCKET, type WebSocketFacts } from './websocket-facts.js'
@@ -30,6 +30,8 @@ export interface WebSocketParts {
   readonly facts: WebSocketFacts
   /** What knows better than the socket who the peer is. */
   readonly front?: Link | undefined
+  /** Its place, from before it was a link. */
+  readonly arrived?: Arrived | undefined
 }
 
 // Whose socket this is: one property in place of a closure per event and link.
@@ -96,6 +98,10 @@ export class WebSocketLink implements Link {
     }
   }
 
+  get arrived(): Arrived | undefined {
+    return this.#parts.arrived
+  }
+
   get stable(): true {
     return true
   }
@@ -104,18 +110,14 @@ export class WebSocketLink implements Link {
     return this.#flags & (GONE | OVER) ? 0 : this.#parts.ws.bufferedAmount
   }
 
-  /** Made when first read; undefined when that is after the close. */
+  /** Made when first read. */
   get local(): Endpoint | undefined {
-    if (this.#local === undefined) {
-      const { raw, front } = this.#parts
-      const { localAddress: host, localPort: port } = raw
-      if (front !== undefined) this.#local = front.local
-      else if (host !== undefined) this.#local = new Endpoint({ scheme: this.#scope.scheme, host, port })
-    }
+    const { raw, front } = this.#parts
+    this.#local ??= front === undefined ? localOf(raw, this.#scope) : front.local
     return this.#local
   }
 
-  /** Made when first read; undefined when that is after the close. */
+  /** Made when first read. */
   get remote(): Endpoint | undefined {
     const { raw, front } = this.#parts
     this.#remote ??= front === undefined ? remoteOf(raw, this.#scope.scheme) : front.remote

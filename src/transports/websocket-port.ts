@@ -5,10 +5,11 @@
  * port is bound by the first listener and closed with the last; a listener in a pause holds what is its own.
  */
 import type { Socket } from 'node:net'
+import { arrive } from '../core/arrive.js'
 import type { Endpoint } from '../core/endpoint.js'
 import { BindError } from '../core/errors.js'
 import type { Link, LinkSink, Listener, TransportOptions } from '../core/transport.js'
-import { remoteOf } from './stream-link.js'
+import { type Before, SocketArrival } from './socket-arrival.js'
 import { StreamListener, type StreamListenerParts } from './stream-listener.js'
 import type { Preambles } from './stream-preamble.js'
 import { type BoundTcp, bindTcp, handedServers } from './tcp-bind.js'
@@ -23,6 +24,9 @@ import { UpgradeRules, WebSocketUpgrades } from './websocket-upgrades.js'
 type Options = TransportOptions<WebSocketOptions>
 
 const BACKLOG = 511
+
+/** Where nobody listens any more. */
+const unheard: LinkSink = { open() {}, data() {}, end() {}, drain() {}, close() {} }
 
 /** Those of this process, by address. */
 const ports = new Map<string, WebSocketPort>()
@@ -49,7 +53,7 @@ export async function listenAtPath(
     return known.join(library, endpoint, options, sink)
   }
   const parts = await prepare()
-  const port = new WebSocketPort(endpoint, options, parts.handshakes)
+  const port = new WebSocketPort(options, parts.handshakes)
   const preambles = await parts.preamblesOf(port.sink)
   const bound = await bindTcp(endpoint, options)
   return port.begin(library, bound, preambles, sink)
@@ -58,7 +62,6 @@ export async function listenAtPath(
 class WebSocketPort {
   /** For what belongs to no path yet: told to the listener that has been here longest. */
   readonly sink: LinkSink
-  readonly #asked: Endpoint
   readonly #options: Options
   readonly #handshakes: TlsHandshakes | undefined
   readonly #paths = new Set<PathListener>()
@@ -69,18 +72,15 @@ class WebSocketPort {
   readonly #servers: StreamListener[] = []
   #parts: Omit<StreamListenerParts, 'servers' | 'closing'> | undefined
 
-  constructor(asked: Endpoint, options: Options, handshakes: TlsHandshakes | undefined) {
-    this.#asked = asked
+  constructor(options: Options, handshakes: TlsHandshakes | undefined) {
     this.#options = options
     this.#handshakes = handshakes
     const first = () => [...this.#paths][0]?.sink
     this.sink = {
-      open: () => {},
-      data: () => {},
-      end: () => {},
-      drain: () => {},
-      close: () => {},
+      ...unheard,
       fault: (error, remote) => first()?.fault?.(error, remote),
+      // Whose it is will be known by the path it asks for; until then it counts where faults are told.
+      arrive: (arrival) => arrive(first() ?? unheard, arrival, undefined),
       reloaded: () => {
         for (const path of this.#paths) path.sink.reloaded?.()
       },
@@ -91,16 +91,14 @@ class WebSocketPort {
   begin(library: WsLibrary, bound: BoundTcp, preambles: Preambles | undefined, sink: LinkSink): Listener {
     const { backlog = BACKLOG, limits } = this.#options
     const path = this.#add(library, bound.endpoint, this.#options, sink)
-    const { handshakeMs } = path.scope
-    const begin = (raw: Socket, front: Link | undefined) => this.#handshake(raw, front, handshakeMs)
+    const scope = webSocketScope(bound.endpoint, 'accepted', this.#options, this.sink)
+    const begin = (raw: Socket, front: Link | undefined) => this.#handshake(raw, front, scope)
     this.#parts = {
       endpoint: bound.endpoint,
       sink: this.sink,
       backlog,
       ...this.#handshakes?.parts(this.sink, limits?.handshakes),
       accept(raw) {
-        // Asked for now, so that Node still knows it when the handshake has failed.
-        void raw.remoteAddress
         if (preambles === undefined) begin(raw, undefined)
         else preambles.begin(raw, bound.endpoint, begin)
       },
@@ -186,33 +184,54 @@ class WebSocketPort {
     this.#servers.push(new StreamListener({ ...rest, ...own, servers, ...(closing === undefined ? {} : { closing }) }))
   }
 
-  #handshake(raw: Socket, front: Link | undefined, handshakeMs: number): void {
+  #handshake(raw: Socket, front: Link | undefined, scope: WebSocketScope): void {
+    const { handshakeMs } = scope
     const handshakes = this.#handshakes
-    if (handshakes === undefined) return this.#upgrade(raw, raw, front, handshakeMs)
+    if (handshakes === undefined) return this.#upgrade(raw, raw, front, front, scope, handshakeMs)
+    const arrival = SocketArrival.take(raw, scope, 'handshake', front)
+    if (arrival === undefined) return
     const since = performance.now()
     handshakes.begin(raw, handshakeMs, (error, secured) => {
-      if (secured === undefined) this.#fault(error, raw, front)
-      else this.#upgrade(raw, secured, front, Math.max(1, handshakeMs - (performance.now() - since)))
+      if (arrival.isCut) return
+      if (secured === undefined) return this.sink.fault?.(error, arrival.remote)
+      const leftMs = Math.max(1, handshakeMs - (performance.now() - since))
+      this.#upgrade(raw, secured, front, arrival, scope, leftMs)
     })
   }
 
-  #upgrade(raw: Socket, socket: Socket, front: Link | undefined, upgradeMs: number): void {
+  #upgrade(
+    raw: Socket,
+    socket: Socket,
+    front: Link | undefined,
+    before: Before | undefined,
+    scope: WebSocketScope,
+    upgradeMs: number,
+  ): void {
+    const first = [...this.#paths][0]
+    const arrival = SocketArrival.take(raw, scope, 'upgrade', before)
+    if (arrival === undefined) return
     this.#upgrades.begin(socket, upgradeMs, (error, accept, rules) => {
-      if (accept === undefined) return this.#fault(error, raw, front)
+      if (arrival.isCut) return
+      if (accept === undefined) return this.sink.fault?.(error, arrival.remote)
       const path = this.#byRules.get(rules) as PathListener
+      const own = path === first ? arrival : move(arrival, raw, path.scope)
+      if (own === undefined) return
       path.door.pass(raw, () => {
         accept((ws, facts) => {
           // The library turns it on.
           if (this.#options.noDelay === false) raw.setNoDelay(false)
-          new WebSocketLink({ ws, socket, raw, facts, front }, path.scope).open()
+          new WebSocketLink({ ws, socket, raw, facts, front, arrived: own.arrived }, path.scope).open()
         })
       })
     })
   }
+}
 
-  #fault(error: Error, raw: Socket, front: Link | undefined): void {
-    this.sink.fault?.(error, front === undefined ? remoteOf(raw, this.#asked.scheme) : front.remote)
-  }
+/** Another listener's peer, as its path says: it takes a place there, and leaves the one it had. */
+function move(arrival: SocketArrival, raw: Socket, scope: WebSocketScope): SocketArrival | undefined {
+  const { local, remote } = arrival
+  arrival.arrived?.left()
+  return SocketArrival.take(raw, scope, 'upgrade', { local, remote })
 }
 
 /** One listener: what is its own of a port. */

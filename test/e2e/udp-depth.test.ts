@@ -19,6 +19,31 @@ async function bound(port: number) {
   return socket
 }
 
+test('a source is counted out as what it was counted in, though its peer has moved to another', async () => {
+  const { port, server } = await serve({
+    listen: 'udp://127.0.0.1:0',
+    socket: { sessionKey: { length: 8 } },
+    limits: { connectionsPerSource: 1 },
+    timeouts: { peerIdleMs: 400 },
+    handler: (line: string) => line,
+  })
+  const ask = async (address: string, text: string) => {
+    const socket = createSocket('udp4')
+    await new Promise<void>((resolve) => socket.bind(0, address, resolve))
+    const heard = new Promise<string>((resolve) => socket.once('message', (message) => resolve(String(message).trim())))
+    socket.send(text, port, '127.0.0.1')
+    const answer = await heard
+    socket.close()
+    return answer
+  }
+  for (let i = 0; i < 3; i++) {
+    assert.is(await ask('127.0.0.1', `key0000${i} one`), `key0000${i} one`)
+    assert.is(await ask('127.0.0.2', `key0000${i} two`), `key0000${i} two`)
+    await eventually(() => server.connections.size === 0, 'it was silent for long enough')
+  }
+  assert.is(server.counters['refused.source'] ?? 0, 0)
+})
+
 test('reserved source ports are never answered (F35)', async () => {
   const { port, until, server } = await serve({ listen: 'udp://127.0.0.1:0', handler: (line: string) => line })
   let heard = 0

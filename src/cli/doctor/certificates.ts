@@ -11,6 +11,8 @@ import { type Facts, type Finding, findingsOf } from './finding.js'
 const DAY_MS = 24 * 60 * 60 * 1_000
 /** Certificates of public authorities are renewed a month before their end. */
 const SOON_DAYS = 21
+/** Lists are issued for days or weeks. */
+const SOON_LIST_DAYS = 1
 const SMALLEST_RSA_BITS = 2_048
 
 const { ok, note, warning, error } = findingsOf('certificate')
@@ -30,6 +32,23 @@ export function certificates(facts: Facts): Finding[] {
       findings.push(...look(facts, identity, `listeners.${name}.${path}`, serverName))
     }
     add(tls, 'tls', undefined)
+    const lists = [
+      [tls, 'tls'] as const,
+      ...Object.entries(tls.sni ?? {}).map(([of, one]) => [one, `tls.sni.${of}`] as const),
+    ]
+    for (const [{ crl }, path] of lists) {
+      if (crl !== undefined && tls.requestCert !== true) {
+        const found = 'crl is given, and nobody is asked for a certificate'
+        findings.push(
+          warning(
+            `listeners.${name}.${path}`,
+            found,
+            'nobody is refused by it',
+            'set tls.requestCert, or take crl away',
+          ),
+        )
+      } else if (crl !== undefined) findings.push(...revoked(facts, crl, `listeners.${name}.${path}`))
+    }
     for (const [serverName, identity] of Object.entries(tls.sni ?? {})) {
       add(identity, `tls.sni.${serverName}`, serverName)
     }
@@ -180,6 +199,56 @@ function readable(facts: Facts, key: Material, where: string): Finding[] {
   ]
 }
 
+/** RFC 5280, section 5.1.2.5: OpenSSL takes no list after its next one is due. */
+function revoked(facts: Facts, crl: Material, where: string): Finding[] {
+  const remedy = 'give lists in PEM: openssl crl -in FILE -noout -text'
+  let lists: string[]
+  try {
+    lists = textOf(facts, crl).match(/-----BEGIN X509 CRL-----[^-]+-----END X509 CRL-----/g) ?? []
+  } catch (thrown) {
+    return [error(where, `crl: ${toError(thrown).message}`, 'the listener does not start', remedy)]
+  }
+  if (lists.length === 0) return [error(where, 'no list in `crl`', 'the listener does not start', remedy)]
+  return lists.flatMap((pem, i) => {
+    const due = nextUpdateOf(Buffer.from(pem.replace(/-----[^-]+-----/g, ''), 'base64'))
+    if (due === undefined || Number.isNaN(due.getTime())) return []
+    const days = Math.floor((due.getTime() - facts.now.getTime()) / DAY_MS)
+    const which = `list ${i + 1} of crl`
+    if (due <= facts.now) {
+      const why = 'every client of this authority is refused (CRL_HAS_EXPIRED)'
+      return [
+        error(where, `${which} was to be renewed by ${dayOf(due)}`, why, 'fetch the list anew, and do so by a timer'),
+      ]
+    }
+    return days > SOON_LIST_DAYS
+      ? []
+      : [
+          note(
+            where,
+            `${which} has to be renewed by ${dayOf(due)}`,
+            'clients are refused then',
+            'fetch lists by a timer',
+          ),
+        ]
+  })
+}
+
+/** The second of the two times that follow the issuer (RFC 5280, section 5.1); undefined where there is but one. */
+function nextUpdateOf(list: Buffer): Date | undefined {
+  const times = [
+    ...list
+      .subarray(0, 2_048)
+      .toString('latin1')
+      .matchAll(/\x17\x0d(\d{12})Z|\x18\x0f(\d{14})Z/g),
+  ]
+  const [first, second] = times
+  if (first === undefined || second === undefined || second.index !== first.index + first[0].length) return undefined
+  const [, short, long] = second
+  // RFC 5280, section 4.1.2.5.1: two digits below 50 are of this century.
+  const digits = long ?? `${Number(short?.slice(0, 2)) < 50 ? '20' : '19'}${short}`
+  return new Date(digits.replace(/(....)(..)(..)(..)(..)(..)/, '$1-$2-$3T$4:$5:$6Z'))
+}
+
 function textOf(facts: Facts, material: Material): string {
   return (Array.isArray(material) ? (material as (string | Uint8Array)[]) : [material as string | Uint8Array])
     .map((one) =>
@@ -198,5 +267,9 @@ function isPem(text: string): boolean {
 }
 
 function dateOf(certificate: X509Certificate): string {
-  return new Date(certificate.validTo).toISOString().slice(0, 10)
+  return dayOf(new Date(certificate.validTo))
+}
+
+function dayOf(date: Date): string {
+  return date.toISOString().slice(0, 10)
 }

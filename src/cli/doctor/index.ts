@@ -15,6 +15,8 @@ import { factsOf } from './facts.js'
 import { type Check, type Facts, type Finding, findingsOf, type Level } from './finding.js'
 import { backlog, datagramBuffers, descriptors, nodeVersion, privileges, reusePort } from './machine.js'
 import { loader, peerPackages } from './packages.js'
+import { sharedState } from './state.js'
+import { tlsUse } from './tls-use.js'
 
 /** What can be said of a machine and of settings, whether or not a server can be made of them. */
 const ofMachine: readonly Check[] = [nodeVersion, privileges, operators, clusterLogin, peerPackages]
@@ -24,10 +26,12 @@ const ofListeners: readonly Check[] = [
   datagramBuffers,
   reusePort,
   certificates,
+  tlsUse,
   proxyTrust,
   plaintext,
   unlimited,
   unixSockets,
+  sharedState,
 ]
 
 /** Names for `--accept`. */
@@ -40,6 +44,7 @@ export const checkNames = [
   'udp-buffer',
   'reuse-port',
   'certificate',
+  'tls-use',
   'proxy-trust',
   'plaintext',
   'unlimited',
@@ -47,6 +52,7 @@ export const checkNames = [
   'cluster',
   'unix-socket',
   'packages',
+  'shared-state',
   'loader',
 ] as const
 

@@ -117,11 +117,11 @@ function listenerRows(status: Status, before: Status | undefined, seconds: numbe
     const per = (key: keyof ListenerStatus['traffic']) =>
       seconds === 0 ? 0 : Math.max(0, listener.traffic[key] - (old?.traffic[key] ?? 0)) / seconds
     const latest = recent(listener, before)
-    const { name, state, connections, limit, endpoints } = listener
+    const { name, state, connections, handshaking, limit, endpoints } = listener
     return [
       name,
       state,
-      `${connections}/${limit === 'unlimited' ? '-' : limit}`,
+      `${connections}${handshaking > 0 ? `+${handshaking}` : ''}/${limit === 'unlimited' ? '-' : limit}`,
       rate(per('messagesIn')),
       bytes(per('bytesIn')),
       bytes(per('bytesOut')),

@@ -8,7 +8,7 @@ import { resolve } from 'node:path'
 import { isFileReference } from './load-module.js'
 import { type Branch, isBranch } from './tree.js'
 
-const materials = ['cert', 'key', 'ca', 'pfx', 'ticketKeys']
+const materials = ['cert', 'key', 'ca', 'crl', 'pfx', 'ticketKeys']
 
 /** A copy of the settings with the paths in it resolved. */
 export function anchorPaths(settings: Branch, folder: string): Branch {

@@ -85,6 +85,10 @@ const certified = {
   cert: described(material, 'Certificate chain: a file, or PEM text.').optional(),
   key: described(material, 'Its private key.').optional(),
   ca: described(material, 'Whose certificates are trusted.').optional(),
+  crl: described(
+    material,
+    'Certificates that `ca` has revoked: a list (CRL, in PEM) for each authority of the chain.',
+  ).optional(),
   pfx: described(material, 'Certificate and key in one PKCS #12 file.').optional(),
   passphrase: text.optional(),
 }
@@ -107,7 +111,9 @@ const tls = z.strictObject({
   watch: z.boolean().describe('Read certificates and keys again when their files change. Default: true.').optional(),
   ticketKeys: z
     .union([text, z.custom<Uint8Array>((value) => value instanceof Uint8Array).meta({ type: 'string' } as never)])
-    .describe("48 bytes, by file: listeners and processes that share them resume each other's sessions.")
+    .describe(
+      "48 bytes, by file: processes that share them take up each other's sessions, for listeners of the same name and access.",
+    )
     .optional(),
   serverName: text.optional(),
 })

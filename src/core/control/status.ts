@@ -16,6 +16,8 @@ export interface ListenerStatus {
   readonly endpoints: readonly string[]
   readonly state: string
   readonly connections: number
+  /** Accepted, and no connection yet: in a TLS handshake, a WebSocket upgrade or before a PROXY header. The limit counts them. */
+  readonly handshaking: number
   /** Connections at a time. */
   readonly limit: number | 'unlimited'
   readonly connectionsPerSource: number | 'unlimited'
@@ -123,13 +125,14 @@ export function statusOf(server: Server, { version, uptimeMs, loop, latencyOf }:
     uptimeMs: Math.round(uptimeMs),
     connections: server.connections.size,
     listeners: [...server.listeners].map((listener) => {
-      const { name, endpoints, state, connections, limits, traffic, plan } = listener
+      const { name, endpoints, state, connections, handshaking, limits, traffic, plan } = listener
       const latency = latencyOf?.(listener)
       return {
         name,
         endpoints: endpoints.map(String),
         state,
         connections,
+        handshaking,
         limit: shown(limits.connections),
         connectionsPerSource: shown(limits.connectionsPerSource),
         traffic,
@@ -230,6 +233,7 @@ function addListeners(a: ListenerStatus, b: ListenerStatus): ListenerStatus {
     ...addFigure(a, b),
     state: a.state === b.state ? a.state : 'mixed',
     connections: a.connections + b.connections,
+    handshaking: a.handshaking + b.handshaking,
     limit: a.limit === 'unlimited' || b.limit === 'unlimited' ? 'unlimited' : a.limit + b.limit,
   }
 }

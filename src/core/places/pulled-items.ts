@@ -51,7 +51,7 @@ export class PulledItems implements AsyncIterableIterator<unknown> {
   return(): Promise<IteratorResult<unknown>> {
     if (!this.#isOver) {
       this.#source.pull(STOP)
-      this.#end()
+      this.finish()
     }
     return Promise.resolve({ done: true, value: undefined })
   }

@@ -52,8 +52,6 @@ export type { Answers }
 const PATIENCE_MS = 2_000
 /** Ticks missed by ourselves say nothing about workers. */
 const LATE = 2
-/** How often keys of TLS tickets are made anew. */
-export const TICKETS_MS = 12 * 3_600_000
 
 export class Supervisor implements WorkerOwner {
   readonly clock: Clock

@@ -61,6 +61,10 @@ export class Pool implements Executor, PlaceOwner, PlaceChooser {
     this.#backoff = new Backoff(services.clock)
   }
 
+  get runners(): number {
+    return this.#isPerConnection ? Number.POSITIVE_INFINITY : this.#size
+  }
+
   // -- the executor --------------------------------------------------------------------------------------------------
 
   place(plan: HandlerPlan, placement: Placement): HandlerPlan {

@@ -4,7 +4,8 @@
  * Room: plugins/layers. haproxy.org, "The PROXY protocol". On the accepting side a header is required, from trusted
  * sources only, before anything else (TLS included); nothing is guessed. On the connecting side it is sent first.
  */
-import type { Endpoint } from '../../core/endpoint.js'
+import { arrive } from '../../core/arrive.js'
+import { Endpoint } from '../../core/endpoint.js'
 import { ConfigError, HandshakeError, toError } from '../../core/errors.js'
 import type { FeatureToken } from '../../core/feature.js'
 import { LayerLink, LayerSink } from '../../core/layer-link.js'
@@ -132,8 +133,11 @@ class ProxyLink extends LayerLink {
       uniqueId: text(5),
       tls: readProxyTls(header.tlvs),
     }
-    if (header.source !== undefined) this.#remote = remote?.with({ ...header.source, path: undefined })
-    if (header.destination !== undefined) this.#local = local?.with({ ...header.destination, path: undefined })
+    // Over a Unix socket nothing below has a scheme of addresses: then it is the one that the header speaks of.
+    const { protocol, source, destination } = header
+    const scheme = local?.host === undefined ? (protocol === 'udp' ? 'udp' : 'tcp') : local.scheme
+    if (source !== undefined) this.#remote = new Endpoint({ scheme: remote?.scheme ?? scheme, ...source })
+    if (destination !== undefined) this.#local = new Endpoint({ scheme, ...destination })
   }
 }
 
@@ -141,6 +145,8 @@ class ProxySink extends LayerSink<ProxyLink> {
   readonly #options: ProxyProtocolOptions
   readonly #services: PluginServices
   readonly #trusted: Networks
+  /** Peers that come this way have an address: one without is not known, and nobody trusts it. */
+  readonly #isAddressed: boolean
 
   constructor(above: LinkSink, options: ProxyProtocolOptions, scope: LayerScope, services: PluginServices) {
     super(above)
@@ -150,20 +156,28 @@ class ProxySink extends LayerSink<ProxyLink> {
     }
     this.#options = options
     this.#services = services
+    this.#isAddressed = scope.endpoint.host !== undefined
     this.#trusted = new Networks(options.trusted, 'proxy-protocol.trusted')
   }
 
   override open(below: Link): void {
     const link = new ProxyLink(below)
     below.state = link
-    const host = below.remote?.host
-    const address = host === undefined ? undefined : plainAddress(host)
-    if (address !== undefined && !(isAddress(address) && this.#trusted.has(address))) {
-      const message = `PROXY protocol: ${address} is none of the trusted proxies`
+    const { remote, local, arrived } = below
+    const address = remote?.host === undefined ? undefined : plainAddress(remote.host)
+    const isTrusted = address === undefined ? !this.#isAddressed : isAddress(address) && this.#trusted.has(address)
+    if (!isTrusted) {
+      const message = `PROXY protocol: ${address ?? 'a peer without an address'} is none of the trusted proxies`
       // Not from within open() of the same link.
       queueMicrotask(() => this.#refuse(link, new HandshakeError('HANDSHAKE_FAILED', message)))
       return
     }
+    const abort = (reason?: Error) => {
+      link.cancel()
+      below.abort(reason)
+    }
+    link.place = arrive(this.above, { stage: 'header', remote, local, abort }, arrived)
+    if (link.place === undefined) return below.abort()
     const { timeoutMs } = this.#options
     link.cancel = this.#services.clock.after(timeoutMs, () => {
       this.#refuse(
@@ -220,6 +234,7 @@ class ProxySink extends LayerSink<ProxyLink> {
   override close(below: Link, error?: Error): void {
     const link = this.linkOf(below)
     link.cancel()
+    link.place?.left()
     if (link.isOpen) this.above.close(link, error)
   }
 

@@ -5,6 +5,7 @@
  * everybody's: with `optional` one port serves those who begin a handshake and those who do not. Endpoints `tls://...` do
  * without it.
  */
+import { arrive } from '../../core/arrive.js'
 import { ConfigError, HandshakeError, toError } from '../../core/errors.js'
 import { LayerLink, LayerSink } from '../../core/layer-link.js'
 import { optionSchema } from '../../core/option-schema.js'
@@ -60,6 +61,8 @@ class TlsLink extends LayerLink {
 interface Waiting {
   readonly link: TlsLink
   isOpen: boolean
+  /** Core has ended it: what its handshake comes to is told nobody. */
+  isCut: boolean
   cancel: () => void
 }
 
@@ -76,8 +79,16 @@ class TlsSink extends LayerSink {
   }
 
   override open(below: Link): void {
-    const waiting: Waiting = { link: new TlsLink(below), isOpen: false, cancel: () => {} }
+    const waiting: Waiting = { link: new TlsLink(below), isOpen: false, isCut: false, cancel: () => {} }
     below.state = waiting
+    const { remote, local, arrived } = below
+    const abort = (reason?: Error) => {
+      waiting.isCut = true
+      waiting.cancel()
+      below.abort(reason)
+    }
+    waiting.link.place = arrive(this.above, { stage: 'handshake', remote, local, abort }, arrived)
+    if (waiting.link.place === undefined) return below.abort()
     if (!this.#peeks) {
       // Whatever comes is the handshake's.
       below.pause()
@@ -126,6 +137,7 @@ class TlsSink extends LayerSink {
   override close(below: Link, error?: Error): void {
     const waiting = below.state as Waiting
     waiting.cancel()
+    waiting.link.place?.left()
     if (waiting.isOpen) this.above.close(waiting.link, error)
   }
 
@@ -149,6 +161,7 @@ class TlsSink extends LayerSink {
 
   #refuse(below: Link, waiting: Waiting, error: Error): void {
     waiting.cancel()
+    if (waiting.isCut) return
     this.above.fault?.(error, below.remote)
     below.abort(error)
   }

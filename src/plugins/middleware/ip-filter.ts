@@ -34,7 +34,7 @@ export const ipFilter: Factory<MiddlewareSet, IpFilterOptions> = {
       unit: 'choice',
       choices: ['allow', 'refuse'],
       default: 'allow',
-      why: 'Peers without an address: Unix sockets, memory.',
+      why: 'Peers that have no address by nature: Unix sockets, memory. One whose address is not known, where others have one, is refused.',
     },
   }),
   create({ allow, deny, unknown }) {
@@ -43,8 +43,9 @@ export const ipFilter: Factory<MiddlewareSet, IpFilterOptions> = {
     }
     const allowed = allow === undefined ? undefined : new Networks(allow, 'ip-filter.allow')
     const denied = new Networks(deny ?? [], 'ip-filter.deny')
-    const passes = (address: string | undefined): boolean => {
-      if (address === undefined || !isAddress(address)) return unknown === 'allow'
+    const passes = (address: string | undefined, isAddressed: boolean): boolean => {
+      if (address === undefined) return !isAddressed && unknown === 'allow'
+      if (!isAddress(address)) return unknown === 'allow'
       if (denied.has(address)) return false
       return allowed === undefined || allowed.has(address)
     }
@@ -52,7 +53,7 @@ export const ipFilter: Factory<MiddlewareSet, IpFilterOptions> = {
       name: 'ip-filter',
       connection({ connection }, next) {
         const address = addressOf(connection)
-        if (passes(address)) return next()
+        if (passes(address, connection.endpoint.host !== undefined)) return next()
         throw new ConnectionError('REFUSED', `ip-filter does not let ${address ?? 'a peer without an address'} in`, {
           address,
         })

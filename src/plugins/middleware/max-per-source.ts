@@ -1,8 +1,8 @@
 /**
  * `max-per-source`: so many connections at a time from one address.
  *
- * Room: plugins/middleware. IPv6 is counted by network, because one customer owns 2^64 addresses. Peers without an address
- * (Unix sockets, memory) are not counted. Named at the top of a configuration it counts over all listeners together.
+ * Room: plugins/middleware. IPv6 is counted by network, because one customer owns 2^64 addresses. Peers that have no
+ * address by nature (Unix sockets, memory) are not counted; one whose address is not known is refused. Named at the top of a configuration it counts over all listeners together.
  */
 import { ConnectionError } from '../../core/errors.js'
 import { optionSchema } from '../../core/option-schema.js'
@@ -35,7 +35,12 @@ export const maxPerSource: Factory<MiddlewareSet, MaxPerSourceOptions> = {
       name: 'max-per-source',
       connection({ connection }, next) {
         const source = sourceOf(connection, ipv6Prefix)
-        if (source === undefined) return next()
+        if (source === undefined) {
+          if (connection.endpoint.host === undefined) return next()
+          throw new ConnectionError('REFUSED', 'max-per-source does not let in a peer whose address is not known', {
+            max,
+          })
+        }
         const count = counts.get(source) ?? 0
         if (count >= max) {
           throw new ConnectionError('REFUSED', `${source} has ${count} connections already, ${max} is the most`, {

@@ -6,7 +6,10 @@
 import type { Connection } from '../../core/connection.js'
 import { networkOf, plainAddress } from '../../core/networks.js'
 
-/** The peer's address without its zone; undefined for peers that have none (Unix sockets, memory). */
+/**
+ * The peer's address without its zone; undefined for peers that have none by nature (Unix sockets, memory), and for one whose
+ * address is not known: that is so where the endpoint of its listener has a host, and nobody trusts it.
+ */
 export function addressOf(connection: Connection): string | undefined {
   const host = connection.remote?.host
   return host === undefined ? undefined : plainAddress(host)

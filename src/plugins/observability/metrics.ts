@@ -227,15 +227,18 @@ class Metrics implements Observer {
     }
     const accepted = new Values('listener', 'transport')
     const limits = new Values('listener')
+    const handshaking = new Values('listener')
     for (const {
       name,
       accepted: byTransport,
       limits: { connections },
+      handshaking: arriving,
       endpoints,
     } of server.listeners) {
       for (const { scheme } of endpoints) accepted.add(0, name, scheme)
       for (const [transport, count] of byTransport) accepted.set(count, name, transport)
       limits.set(connections, name)
+      handshaking.set(arriving, name)
     }
     const of = (key: keyof Moved) => {
       const values = new Values('listener', 'transport')
@@ -245,8 +248,13 @@ class Metrics implements Observer {
       return values
     }
     return [
-      counter('gaidaros_connections_accepted_total', 'Links accepted, refused ones included.', accepted),
+      counter('gaidaros_connections_accepted_total', 'Peers accepted, refused ones included.', accepted),
       gauge('gaidaros_connections_open', 'Connections open now.', of('open')),
+      gauge(
+        'gaidaros_connections_handshaking',
+        'Peers accepted and no connections yet: in a handshake, an upgrade or before a header.',
+        handshaking,
+      ),
       gauge('gaidaros_connections_limit', 'Connections that may be open at a time.', limits),
       counter('gaidaros_received_bytes_total', 'Bytes that came from peers.', of('bytesIn')),
       counter('gaidaros_sent_bytes_total', 'Bytes handed over for peers.', of('bytesOut')),

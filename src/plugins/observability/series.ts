@@ -5,6 +5,8 @@
  * bounded: a peer or an application that makes up reasons cannot make up series without end.
  */
 
+import { Words } from '../../core/counters.js'
+
 export type Labels = Readonly<Record<string, string>>
 export type FamilyType = 'counter' | 'gauge' | 'histogram'
 
@@ -62,6 +64,7 @@ const MOST_SERIES = 200
 /** Values by labels. */
 export class Values {
   readonly #names: readonly string[]
+  readonly #words: Words[] = []
   readonly #samples = new Map<string, { readonly labels: Labels; value: number }>()
 
   /** @param names - The labels each sample has, in order. */
@@ -81,12 +84,19 @@ export class Values {
     return [...this.#samples.values()].map(({ labels, value }) => ({ labels, value }))
   }
 
+  #wordsOf(label: number): Words {
+    return (this.#words[label] ??= new Words())
+  }
+
   #of(values: readonly string[]): { value: number } {
     const key = values.length === 1 ? (values[0] as string) : JSON.stringify(values)
     const known = this.#samples.get(key)
     if (known !== undefined) return known
     if (this.#samples.size >= MOST_SERIES && values.some((value) => value !== 'other'))
       return this.#of(values.map(() => 'other'))
+    // Told apart one label at a time, so that a flood of reasons leaves the names of listeners alone.
+    const bounded = values.map((value, i) => this.#wordsOf(i).of(value))
+    if (bounded.some((value, i) => value !== values[i])) return this.#of(bounded)
     const labels = Object.fromEntries(this.#names.map((name, i) => [name, values[i] ?? '']))
     const made = { labels, value: 0 }
     this.#samples.set(key, made)

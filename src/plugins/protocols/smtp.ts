@@ -370,9 +370,8 @@ class Dialogue {
       case 'VRFY':
         return '252 2.1.5 send it and see'
       case 'QUIT':
-        void connection.send(`221 2.0.0 ${hostname} bye`)
         void connection.close()
-        return undefined
+        return `221 2.0.0 ${hostname} bye`
       case 'STARTTLS':
         if (startTls === 'off' || isSecure || rest !== '') return '503 5.5.1 STARTTLS is not possible here'
         return this.#secure(connection)

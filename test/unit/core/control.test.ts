@@ -24,6 +24,7 @@ function rig() {
       endpoints: [`tcp://localhost:${name.length}`],
       state: 'listening',
       connections: 2,
+      handshaking: 1,
       limits: { connections: name === 'public' ? 10 : Number.POSITIVE_INFINITY, connectionsPerSource: 3 },
       traffic: { bytesIn: 1, bytesOut: 2, messagesIn: 3, messagesOut: 4 },
       plan: {
@@ -66,6 +67,7 @@ test('status tells the listeners, their limits and the counters', () => {
     endpoints: ['tcp://localhost:6'],
     state: 'listening',
     connections: 2,
+    handshaking: 1,
     limit: 10,
     connectionsPerSource: 3,
     traffic: { bytesIn: 1, bytesOut: 2, messagesIn: 3, messagesOut: 4 },

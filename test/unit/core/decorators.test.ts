@@ -129,6 +129,33 @@ test('mistakes are told where they are made', () => {
   )
 })
 
+test('every option of the types is taken, in a decorator and by defineHandler; wrong values are named', () => {
+  const options = {
+    halfOpen: true,
+    badFrame: 'skip',
+    needs: { ordered: true, reliable: true, stream: false, message: true, maxMessage: 100 },
+  } as const
+  assert.equal(defineHandler({ ...options, message: () => {} }).options, options)
+  @Handler(options)
+  class Taken {
+    @OnMessage() hear() {}
+  }
+  assert.equal(toDefinition(Taken).options, options)
+  const wrong: readonly [object, RegExp][] = [
+    [{ badFrame: 'drop' }, /badFrame is one of close, skip; got "drop"/],
+    [{ halfOpen: 'yes' }, /halfOpen is true or false; got "yes"/],
+    [{ needs: { message: 1 } }, /needs: message is true or false; got 1/],
+    [{ needs: { messages: true } }, /unknown option `messages`; nearest: `message`/],
+    [{ toString: 1 }, /unknown option `toString`/],
+  ]
+  for (const [given, message] of wrong) {
+    assert.match(
+      refusal(() => defineHandler({ ...given, message: () => {} } as never)),
+      message,
+    )
+  }
+})
+
 test('anything that may be a handler becomes a definition; what may not is told', () => {
   assert.is(toDefinition(function greet() {} as never).name, 'greet')
   assert.is(toDefinition((() => {}) as never).name, 'handler')

@@ -143,7 +143,7 @@ test('a long burst gives way to others and loses nothing', async () => {
   const { give, link, clock, counters } = play({ handler: { message: (m) => (clock.advance(1), m) } })
   give('x\n'.repeat(1_000))
   assert.ok(link.sent.length < 2_000, 'it gave way')
-  for (let i = 0; i < 40 && link.sent.length < 2_000; i++) await settle()
+  for (let i = 0; i < 400 && link.sent.length < 2_000; i++) await settle()
   assert.is(link.sent, 'x\n'.repeat(1_000))
   assert.is(counters.failed, undefined)
 })
@@ -281,7 +281,7 @@ test('a reply that comes too late is said, not sent', async () => {
     handler: { message: () => new Promise((resolve) => void (answer = resolve)) },
   })
   give('x\n')
-  session.close()
+  session.kill(new ConnectionError('KILLED', 'by the operator'), false)
   answer('late')
   await settle()
   assert.is(link.sent, '')

@@ -276,18 +276,19 @@ function showListeners(listeners, rates, isReadOnly) {
     listeners,
     (listener) => {
       const rate = rates[listener.name] ?? {}
-      const isFull = listener.limit !== 'unlimited' && listener.connections >= listener.limit * 0.9
+      const present = listener.connections + listener.handshaking
+      const isFull = listener.limit !== 'unlimited' && present >= listener.limit * 0.9
       const usage = el(
         'div',
         { class: isFull ? 'usage full' : 'usage' },
         el('progress', {
           max: listener.limit === 'unlimited' ? 1 : Math.max(1, listener.limit),
-          value: listener.limit === 'unlimited' ? 0 : listener.connections,
+          value: listener.limit === 'unlimited' ? 0 : present,
         }),
         el(
           'span',
           {},
-          `${count(listener.connections)} of ${listener.limit === 'unlimited' ? '∞' : count(listener.limit)}`,
+          `${count(listener.connections)}${listener.handshaking > 0 ? ` + ${count(listener.handshaking)} handshaking` : ''} of ${listener.limit === 'unlimited' ? '∞' : count(listener.limit)}`,
         ),
       )
       const isSuspended = listener.state === 'suspended'

@@ -49,6 +49,7 @@ export function cluster(base?: string | object): Factory<Executor, ClusterOption
 
 export class Front implements Executor, PlaceOwner, PlaceChooser {
   readonly name = 'cluster'
+  readonly runners = Number.POSITIVE_INFINITY
   readonly clock: PluginServices['clock']
   readonly isPerMessage: boolean
   readonly reopens: boolean

@@ -66,6 +66,7 @@ export const mqtt: Factory<Protocol, MqttOptions> = {
     return {
       codec,
       needs: { ordered: true, reliable: true },
+      keepsState: true,
       middleware: {
         name: 'mqtt',
         connection({ connection }, next) {

@@ -51,9 +51,8 @@ export class OwnCommands {
     [
       'QUIT',
       (_, connection) => {
-        // Sent before the close is asked for: behind asynchronous middleware a close takes effect at once.
-        void connection.send(simple('OK'))
         void connection.close()
+        return simple('OK')
       },
     ],
   ])

@@ -92,6 +92,7 @@ export const stomp: Factory<Protocol, StompOptions> = {
       codec: codecOf('server'),
       clientCodec: codecOf('client'),
       needs: { ordered: true, reliable: true },
+      keepsState: true,
       middleware: {
         name: 'stomp',
         connection({ connection }, next) {

@@ -20,6 +20,7 @@ import { factsOf } from '#src/cli/doctor/facts.js'
 import type { Check, Facts, Level } from '#src/cli/doctor/finding.js'
 import { backlog, datagramBuffers, descriptors, nodeVersion, privileges, reusePort } from '#src/cli/doctor/machine.js'
 import { loader, peerPackages } from '#src/cli/doctor/packages.js'
+import { tlsUse } from '#src/cli/doctor/tls-use.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'gd-'))
 const at = (name: string) => join(folder, name)
@@ -422,4 +423,66 @@ test('certificates in the configuration itself are looked at too', async () => {
 })
 
 test.after(() => rmSync(folder, { recursive: true, force: true }))
+test('tls where no connection begins with it', async () => {
+  const [cert, key] = [at('own.pem'), at('own.key')]
+  const tls = { cert, key }
+  const on = (endpoint: string, more: object = {}) => ({ listeners: { x: { endpoint, tls, ...more } } })
+  await says(
+    tlsUse,
+    await facts(on('tcp://127.0.0.1:0')),
+    'note',
+    /listeners\.x\.tls: tcp:.* begins in plain text.*upgrade/,
+  )
+  await says(tlsUse, await facts(on('udp://127.0.0.1:0')), 'warning', /udp:.*used for nothing/)
+  await says(tlsUse, await facts(on('ws://127.0.0.1:0')), 'warning', /ws:.*used for nothing/)
+  await says(tlsUse, await facts({ listen: 'tcp://127.0.0.1:0', tls }), 'note', /begins in plain text/)
+  for (const fine of [
+    on('tls://127.0.0.1:0'),
+    on('wss://127.0.0.1:0'),
+    on('tcp://127.0.0.1:0', { layers: ['tls'] }),
+    { listeners: { x: { endpoint: 'tcp://127.0.0.1:0' }, y: { endpoint: 'tls://127.0.0.1:0' } }, tls },
+    { listen: 'tcp://127.0.0.1:0' },
+  ]) {
+    await isFine(tlsUse, await facts(fine as ServerOptions))
+  }
+})
+
+test('lists of revoked certificates', async () => {
+  const [cert, key] = [at('own.pem'), at('own.key')]
+  writeFileSync(at('index.txt'), '')
+  writeFileSync(at('crlnumber'), '01\n')
+  const ca = [
+    '[ca]',
+    'default_ca=x',
+    '[x]',
+    `database=${at('index.txt')}`,
+    `crlnumber=${at('crlnumber')}`,
+    'default_md=sha256',
+  ]
+  writeFileSync(at('ca.cnf'), `${ca.join('\n')}\n`)
+  const list = (days: number) => {
+    const file = at(`crl${days}.pem`)
+    const made = ['-crldays', String(days), '-keyfile', key, '-cert', cert, '-out', file]
+    execFileSync('openssl', ['ca', '-config', at('ca.cnf'), '-gencrl', ...made], { stdio: 'ignore' })
+    return file
+  }
+  const given = (crl: string | string[], more: object = {}) =>
+    facts({ listen: 'tls://127.0.0.1:0', tls: { cert, key, ca: cert, crl, requestCert: true, ...more } })
+  const inDays = (days: number) => ({ now: new Date(Date.now() + days * 86_400_000) })
+  const about = async (check: Facts) => (await said(certificates, check)).filter((one) => /crl/.test(one))
+  const crl = list(30)
+  assert.equal(await about(await given(crl)), [])
+  assert.match(
+    (await about({ ...(await given([crl, list(2)])), ...inDays(1.5) })).join(),
+    /^note: .*list 2 of crl has to be renewed/,
+  )
+  assert.match(
+    (await about({ ...(await given(crl)), ...inDays(31) })).join(),
+    /^error: .*list 1 of crl was to be renewed by 20/,
+  )
+  assert.match((await about(await given(crl, { requestCert: false }))).join(), /^warning: .*nobody is asked/)
+  assert.match((await about(await given(cert))).join(), /^error: .*no list in `crl`/)
+  assert.match((await about(await given(at('none.pem')))).join(), /^error: .*ENOENT/)
+})
+
 test.run()

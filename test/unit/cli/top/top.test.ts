@@ -37,6 +37,7 @@ const status = (further: Partial<Status> = {}): Status => ({
       endpoints: ['tcp://127.0.0.1:8080'],
       state: 'listening',
       connections: 2,
+      handshaking: 0,
       limit: 100,
       connectionsPerSource: 'unlimited',
       traffic: { bytesIn: 1_000, bytesOut: 2_000, messagesIn: 10, messagesOut: 10 },

@@ -10,6 +10,7 @@ const status = (name: string, messagesIn: number): ListenerStatus => ({
   endpoints: [],
   state: 'listening',
   connections: 0,
+  handshaking: 0,
   limit: 1,
   connectionsPerSource: 'unlimited',
   traffic: { bytesIn: 0, bytesOut: 0, messagesIn, messagesOut: 0 },

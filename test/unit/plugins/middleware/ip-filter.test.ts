@@ -51,10 +51,20 @@ test('the zone of a link-local peer does not matter', () => {
   assert.not.ok(lets({ deny: ['fe80::/10'] }, 'fe80::1%eth0'))
 })
 
-test('a peer without an address passes unless it is refused', () => {
-  assert.ok(lets({ allow: ['10.0.0.0/8'] }, undefined))
-  assert.not.ok(lets({ allow: ['10.0.0.0/8'], unknown: 'refuse' }, undefined))
+const letsOverUnix = (options: unknown) =>
+  play(ipFilter, options).open(new PlayedConnection(undefined, 'default', 'unix:./it.sock')).opened
+
+test('a peer that has no address by nature passes unless it is refused', () => {
+  assert.ok(letsOverUnix({ allow: ['10.0.0.0/8'] }))
+  assert.not.ok(letsOverUnix({ allow: ['10.0.0.0/8'], unknown: 'refuse' }))
   assert.not.ok(lets({ deny: ['10.0.0.0/8'], unknown: 'refuse' }, 'somewhere.example'))
+})
+
+test('F96 a peer whose address is not known is refused where others have one, whatever is said of those without', () => {
+  for (const unknown of ['allow', 'refuse']) {
+    assert.not.ok(lets({ allow: ['10.0.0.0/8'], unknown }, undefined))
+    assert.not.ok(lets({ deny: ['10.0.0.0/8'], unknown }, undefined))
+  }
 })
 
 test('a refusal is a ConnectionError that names the address', () => {

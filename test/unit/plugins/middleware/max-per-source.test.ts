@@ -54,10 +54,15 @@ test('IPv6 is counted by network, of a length one can set', () => {
   assert.ok(narrow.open(new PlayedConnection('2001:db8::2')).opened)
 })
 
-test('peers without an address are not counted', () => {
+test('peers that have no address by nature are not counted', () => {
   const played = play(maxPerSource, { max: 1 })
-  assert.ok(played.open(new PlayedConnection()).opened)
-  assert.ok(played.open(new PlayedConnection()).opened)
+  const local = () => new PlayedConnection(undefined, 'default', 'unix:./it.sock')
+  assert.ok(played.open(local()).opened)
+  assert.ok(played.open(local()).opened)
+})
+
+test('F96 a peer whose address is not known is refused where others have one', () => {
+  assert.not.ok(play(maxPerSource, { max: 5 }).open(new PlayedConnection()).opened)
 })
 
 test('what opens is the close, so that the session can wait for it', async () => {

@@ -12,7 +12,7 @@ let count = 0
 
 export class PlayedConnection {
   readonly id = String(++count)
-  readonly endpoint = parseEndpoint('tcp://127.0.0.1:8080')
+  readonly endpoint: Endpoint
   readonly listener: string | undefined
   readonly remote: Endpoint | undefined
   readonly stats = { bytesIn: 1, bytesOut: 2, messagesIn: 3, messagesOut: 4 }
@@ -22,7 +22,8 @@ export class PlayedConnection {
   readonly #abortion = new AbortController()
   #resolve: (reason: CloseReason) => void = () => {}
 
-  constructor(host?: string, listener = 'default') {
+  constructor(host?: string, listener = 'default', endpoint = 'tcp://127.0.0.1:8080') {
+    this.endpoint = parseEndpoint(endpoint)
     this.listener = listener
     this.remote = host === undefined ? undefined : new Endpoint({ scheme: 'tcp', host, port: 40_000 })
     this.closed = new Promise((resolve) => {

@@ -99,12 +99,12 @@ test('whatever the labels and values are, a strict reader reads back the same', 
 test('reasons that somebody makes up do not become series without end', () => {
   const values = new Values('listener', 'code')
   for (let i = 0; i < 10_000; i++) values.add(1, 'a', `reason ${i}`)
-  assert.is(values.samples.length, 201)
+  assert.is(values.samples.length, 101)
   assert.is(
     values.samples.reduce((sum, { value }) => sum + value, 0),
     10_000,
   )
-  assert.is(values.samples.at(-1)?.labels.code, 'other')
+  assert.is(values.samples.at(-1)?.labels.code, 'OTHER')
 })
 
 const arbitrary = fc
