@@ -135,7 +135,10 @@ export function expect(script: Script, isStream: boolean, receivedAtDrain?: numb
   let isLate = false
   const lane = (i: number, keys: readonly string[], isRequired: boolean) =>
     lanes.push({ i, keys, required: isRequired && !isLate ? keys.length : 0, isWhole: isDrained && isRequired })
-  const sorry = () => lane(UNREAD, [key(UNREAD, ERROR, 0)], true)
+  // Order `concurrent`: behind an end it may be answered, as any other message.
+  const sorry = () => {
+    if (isCareful && !(isSerial && hasEnded)) lane(UNREAD, [key(UNREAD, ERROR, 0)], !hasEnded && !isOver)
+  }
   const over = () => {
     isOver = true
     closedAt = Math.min(closedAt, at)
@@ -151,7 +154,7 @@ export function expect(script: Script, isStream: boolean, receivedAtDrain?: numb
     }
     isLate = isDrained && at > receivedAtDrain
     if ('refused' in message) {
-      if (isCareful && !hasEnded) sorry()
+      sorry()
       if (isTooLarge || (!isCareful && isStream)) over()
       if (isOver) break
     } else {
@@ -177,7 +180,7 @@ export function expect(script: Script, isStream: boolean, receivedAtDrain?: numb
   if (isOver && most - closedAt > LINGER_SLACK) isLossy = true
   const endsFirst = isOver || hasEnded || isDrained
   if (!isOver && isTruncated) {
-    if (isCareful && !hasEnded) sorry()
+    sorry()
   } else if (!endsFirst && isCareful && isStream) lane(PEER_END, [key(PEER_END, REPLY, 0)], true)
   else if (isDrained || !isSerial) floating.set(key(PEER_END, REPLY, 0), false)
   const isSure = leave === 'done' && !endsFirst

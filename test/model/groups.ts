@@ -10,6 +10,7 @@ import { generate } from 'selfsigned'
 import { iterables } from '../fixtures/model-handlers.js'
 import { root } from '../support/command.js'
 import { eventually } from '../support/faults.js'
+import type { Cell } from './matrix.js'
 import type { Where } from './peers.js'
 import { type Failure, failureText, type Group, playMany, type Target } from './play.js'
 import { FRAME_BYTES, type Script } from './script.js'
@@ -17,7 +18,7 @@ import { FRAME_BYTES, type Script } from './script.js'
 export const handlers = join(root, 'test/fixtures/model-handlers.ts')
 export const folder = mkdtempSync(join(tmpdir(), 'gm-'))
 export const SEED = process.env.MODEL_SEED ?? process.env.SEED ?? '20'
-/** More than the suite's: `MODEL_SCRIPTS=1000 node build/model/executors.test.js`. */
+/** More than the suite's: `MODEL_TIMES=10 node build/model/executors.test.js`. */
 export const times = Number(process.env.MODEL_TIMES ?? 1)
 
 const { cert, private: key } = await generate([{ name: 'commonName', value: 'localhost' }], {
@@ -109,20 +110,33 @@ export async function serving(setup: Setup): Promise<Target & { readonly server:
   }
 }
 
-/** Plays so many scripts over one server. @throws {Error} with seed and shortest script. */
-export async function runGroup(name: string, setup: Setup, count: number): Promise<void> {
-  const target = await serving(setup)
-  const group: Group = { name, drawing: { isStream: target.isStream } }
-  const failures = await playMany(group, `${SEED}/${name}`, count * times, target)
-  refuse(failures)
-  await target.stop()
+/** Plays so many scripts of a cell: over one server, or each with a server of its own that is stopped in the midst of it. */
+export async function playCell(
+  cell: Cell,
+  count: number,
+  seed = SEED,
+  progress?: (done: number) => void,
+): Promise<readonly Failure[]> {
+  const isStream = cell.transport !== 'ws'
+  const own = `${seed}/${cell.name}`
+  if (cell.isDrained) {
+    const fresh = () => serving(cell)
+    const group: Group = { name: cell.name, drawing: { isStream, event: 'drain' }, atOnce: 3, fresh }
+    return playMany(group, own, count, undefined, progress)
+  }
+  const target = await serving(cell)
+  const failures = await playMany({ name: cell.name, drawing: { isStream } }, own, count, target, progress)
+  // What is stuck would hold the stop up.
+  await (failures.length > 0 ? target.server.stop({ timeoutMs: 0 }) : target.stop())
+  return failures
 }
 
-/** Each script with a server of its own, which is stopped in the midst of it. */
-export async function runDrains(name: string, setup: Setup, count: number): Promise<void> {
-  const isStream = setup.transport !== 'ws'
-  const group: Group = { name, drawing: { isStream, event: 'drain' }, atOnce: 3, fresh: () => serving(setup) }
-  refuse(await playMany(group, `${SEED}/${name}`, count * times, undefined))
+/** A case of `npm test`. @throws {Error} with seed and shortest script. */
+export async function runCell(cell: Cell): Promise<void> {
+  const began = performance.now()
+  const count = cell.count * times
+  refuse(await playCell(cell, count))
+  console.log(`# ${cell.name}: ${count} scripts in ${((performance.now() - began) / 1_000).toFixed(1)} s`)
 }
 
 export function refuse(failures: readonly Failure[]): void {

@@ -19,7 +19,7 @@ export interface Target {
 }
 
 /** A peer waits no longer: a machine with too much to do is no fault of the server. */
-const PATIENCE_MS = 40_000
+const PATIENCE_MS = Number(process.env.MODEL_PATIENCE_MS ?? 40_000)
 /** Of a script that failed already. */
 const SHORT_PATIENCE_MS = 4_000
 const SHRINKING_MS = 20_000
