@@ -144,7 +144,7 @@ export function expect(script: Script, isStream: boolean, receivedAtDrain?: numb
     closedAt = Math.min(closedAt, at)
   }
   for (const [index, message] of messages.entries()) {
-    if (isOver && (isSerial || 'refused' in message)) break
+    if (isOver && isSerial) break
     const from = at
     at += wires[index] as number
     const isTooLarge = 'refused' in message && message.refused === 'too large'

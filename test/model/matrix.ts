@@ -21,7 +21,7 @@ export const overTransports: readonly Cell[] = transports.map((transport) => ({
 }))
 
 export const overLayers: readonly Cell[] = [
-  { ...stream, name: 'throttle', count: 15, layers: [{ name: 'throttle', bytesPerSecond: 20_000_000 }] },
+  { ...stream, name: 'throttle', count: 15, layers: [{ name: 'throttle', read: 20_000_000, write: 20_000_000 }] },
   { ...stream, name: 'gzip', count: 20, layers: ['gzip'], layer: 'gzip' },
   {
     ...stream,

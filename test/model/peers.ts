@@ -59,13 +59,14 @@ async function openSocket({ endpoint, ca, layer }: Where, events: PeerEvents): P
     socket.once('close', () => reject(error ?? new Error(`${endpoint} closed while connecting`)))
   })
   if (path === undefined) socket.setNoDelay(true)
-  socket.once('close', () => events.close(!hasEnded))
+  const closed = () => events.close(!hasEnded)
   const ended = () => {
     hasEnded = true
     events.end()
   }
   if (layer === 'proxy-protocol') socket.write('PROXY TCP4 192.0.2.1 192.0.2.2 4711 80\r\n')
-  if (layer === 'gzip') return squeezed(socket, events, ended)
+  if (layer === 'gzip') return squeezed(socket, events, ended, closed)
+  socket.once('close', closed)
   socket.on('data', events.data)
   socket.once('end', ended)
   return {
@@ -78,7 +79,7 @@ async function openSocket({ endpoint, ca, layer }: Where, events: PeerEvents): P
   }
 }
 
-function squeezed(socket: Socket, events: PeerEvents, ended: () => void): WirePeer {
+function squeezed(socket: Socket, events: PeerEvents, ended: () => void, closed: () => void): WirePeer {
   const squeeze = createGzip({ flush: constants.Z_SYNC_FLUSH })
   const loosen = createGunzip({ flush: constants.Z_SYNC_FLUSH, finishFlush: constants.Z_SYNC_FLUSH })
   let isOver = false
@@ -89,7 +90,14 @@ function squeezed(socket: Socket, events: PeerEvents, ended: () => void): WirePe
   squeeze.on('error', () => {})
   loosen.on('data', events.data)
   loosen.once('end', ended)
-  socket.once('close', () => (isOver = true))
+  // Zlib works on a thread of its own: what it was given last may come after the socket is closed.
+  const loosened = new Promise<void>((resolve) => loosen.once('close', resolve))
+  socket.once('close', (isBroken) => {
+    isOver = true
+    if (isBroken) loosen.destroy()
+    else loosen.end()
+    void loosened.then(closed)
+  })
   return {
     write: (bytes) => void (isOver || squeeze.write(bytes)),
     end: () => void squeeze.end(),
@@ -140,6 +148,7 @@ async function openWebSocket(endpoint: string, events: PeerEvents): Promise<Wire
     end: () => void (isOpen() && socket.close(1000)),
     reset: () => socket.terminate(),
     pause: () => void (isOpen() && socket.pause()),
-    resume: () => void (isOpen() && socket.resume()),
+    // A close of ours goes on reading until the server's comes.
+    resume: () => void (socket.readyState !== WebSocket.CLOSED && socket.resume()),
   }
 }

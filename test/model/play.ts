@@ -76,7 +76,7 @@ export async function play(script: Script, target: Target, patienceMs = PATIENCE
     setTimeout(() => link.resume(), 30)
   }
   const until = async (isSo: () => boolean): Promise<boolean> => {
-    const timer = setTimeout(changed, Math.max(0, deadline - performance.now()))
+    const timer = setInterval(changed, 250)
     try {
       while (!isSo()) {
         if (performance.now() >= deadline) return false
@@ -86,7 +86,7 @@ export async function play(script: Script, target: Target, patienceMs = PATIENCE
       }
       return true
     } finally {
-      clearTimeout(timer)
+      clearInterval(timer)
     }
   }
   const deadline = performance.now() + patienceMs
