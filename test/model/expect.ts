@@ -4,7 +4,8 @@
  * Its freedoms, all of them:
  * - order `concurrent`: replies come in the order of completion; within one message, in its own order;
  * - what a handler sends of itself after its reply stands anywhere behind it, and may be missing where the connection ended;
- * - order `concurrent`, behind the first message that ends or closes: what was read after it may be answered, in part too;
+ * - order `concurrent`, behind the first message that ends or closes: what was read after it may be answered, each of its
+ *   answers or not, for `send` fails where the end is known;
  * - order `concurrent`, a throw that nobody has words for closes at once: any reply of another message may be missing;
  * - `abort()`, a peer that reset, a WebSocket whose peer closed, and a close with more than 64 KiB of the peer's behind it
  *   (discarded up to there, then reset): anything may be missing from the end, and the end may be a reset;
@@ -41,6 +42,8 @@ interface Lane {
   required: number
   /** Either all of it or nothing. */
   readonly isWhole: boolean
+  /** Any of it may be missing, not from its end alone. */
+  readonly isHoled: boolean
 }
 
 export interface Expected {
@@ -134,7 +137,13 @@ export function expect(script: Script, isStream: boolean, receivedAtDrain?: numb
   /** The server had not received it when its drain began. */
   let isLate = false
   const lane = (i: number, keys: readonly string[], isRequired: boolean) =>
-    lanes.push({ i, keys, required: isRequired && !isLate ? keys.length : 0, isWhole: isDrained && isRequired })
+    lanes.push({
+      i,
+      keys,
+      required: isRequired && !isLate ? keys.length : 0,
+      isWhole: isDrained && isRequired,
+      isHoled: !isSerial && !isRequired,
+    })
   // Order `concurrent`: behind an end it may be answered, as any other message.
   const sorry = () => {
     if (isCareful && !(isSerial && hasEnded)) lane(UNREAD, [key(UNREAD, ERROR, 0)], !hasEnded && !isOver)
@@ -155,8 +164,10 @@ export function expect(script: Script, isStream: boolean, receivedAtDrain?: numb
     isLate = isDrained && at > receivedAtDrain
     if ('refused' in message) {
       sorry()
-      if (isTooLarge || (!isCareful && isStream)) over()
-      if (isOver) break
+      if (isTooLarge || (!isCareful && isStream)) {
+        over()
+        break
+      }
     } else {
       const { keys, late, ends, codes: own } = done(message, isCareful)
       // After our end everything is still handled, and nothing answered.
@@ -180,6 +191,8 @@ export function expect(script: Script, isStream: boolean, receivedAtDrain?: numb
   if (isOver && most - closedAt > LINGER_SLACK) isLossy = true
   const endsFirst = isOver || hasEnded || isDrained
   if (!isOver && isTruncated) {
+    // A drain ends what nobody has finished; it may be faster than the peer's end.
+    isLate ||= isDrained
     sorry()
   } else if (!endsFirst && isCareful && isStream) lane(PEER_END, [key(PEER_END, REPLY, 0)], true)
   else if (isDrained || !isSerial) floating.set(key(PEER_END, REPLY, 0), false)
@@ -239,9 +252,12 @@ function serial({ lanes, isLossy }: Expected, keys: readonly string[]): string |
 function concurrent({ lanes, isLossy }: Expected, keys: readonly string[]): string | undefined {
   const came = new Map<Lane, number>()
   for (const own of keys) {
-    const lane = lanes.find((one) => one.keys[came.get(one) ?? 0] === own)
+    const lane = lanes.find((one) => {
+      const next = came.get(one) ?? 0
+      return one.isHoled ? one.keys.indexOf(own, next) >= 0 : one.keys[next] === own
+    })
     if (lane === undefined) return `${own} was not to come, or not yet, or not again (got ${keys.join(' ')})`
-    came.set(lane, (came.get(lane) ?? 0) + 1)
+    came.set(lane, lane.keys.indexOf(own, came.get(lane) ?? 0) + 1)
   }
   if (isLossy) return undefined
   for (const [lane, count] of came) {

@@ -119,13 +119,16 @@ export async function playCell(
 ): Promise<readonly Failure[]> {
   const isStream = cell.transport !== 'ws'
   const own = `${seed}/${cell.name}`
+  const leftOut = process.env.MODEL_ALL === undefined ? cell.leftOut : undefined
+  if (leftOut !== undefined) console.log(`# ${cell.name}: left out: ${leftOut.what}: ${leftOut.reason}`)
+  const shared = { name: cell.name, ...(leftOut === undefined ? {} : { without: leftOut.without }) }
   if (cell.isDrained) {
     const fresh = () => serving(cell)
-    const group: Group = { name: cell.name, drawing: { isStream, event: 'drain' }, atOnce: 3, fresh }
+    const group: Group = { ...shared, drawing: { isStream, event: 'drain' }, atOnce: 3, fresh }
     return playMany(group, own, count, undefined, progress)
   }
   const target = await serving(cell)
-  const failures = await playMany({ name: cell.name, drawing: { isStream } }, own, count, target, progress)
+  const failures = await playMany({ ...shared, drawing: { isStream } }, own, count, target, progress)
   // What is stuck would hold the stop up.
   await (failures.length > 0 ? target.server.stop({ timeoutMs: 0 }) : target.stop())
   return failures

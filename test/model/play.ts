@@ -206,6 +206,8 @@ export interface Group {
   readonly atOnce?: number
   /** Failures after which no more is played. Default: 1. */
   readonly mostFailures?: number
+  /** Leaves out of a script what the group does without. */
+  without?(script: Script): Script
   /** A target for a script of its own; stopped behind it. */
   fresh?(): Promise<Target>
 }
@@ -229,7 +231,8 @@ export async function playMany(
   const lane = async () => {
     while (next < count && failures.length < (group.mostFailures ?? 1)) {
       const own = `${seed}/${next++}`
-      const script = scriptOf(own, group.drawing)
+      const drawn = scriptOf(own, group.drawing)
+      const script = group.without?.(drawn) ?? drawn
       const what = await once(script)
       progress(next)
       if (what === undefined) continue
