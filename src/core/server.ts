@@ -322,7 +322,8 @@ export class GaidarosServer implements Server {
     const unbound = Promise.all(listeners.map((listener) => listener.unbind()))
     // 3. Connections end, each when what it sent is answered.
     for (const listener of listeners) listener.drain(date, patienceMs)
-    await Promise.race([unbound, this.#untilGone(listeners, this.#deadline)])
+    // A server without connections waits for the queue as well: who is in it is connected, and has perhaps asked already.
+    await this.#untilGone(listeners, this.#deadline, unbound)
     await this.#untilGone(listeners, this.#deadline)
     // 4. The deadline: whoever is left is cut, and counted.
     let forced = 0
@@ -348,8 +349,12 @@ export class GaidarosServer implements Server {
   }
 
   /** Resolves when the listeners have nobody left, or at the deadline, which may be moved nearer meanwhile. */
-  async #untilGone(listeners: readonly ServerListener[], firstDeadline: number): Promise<void> {
-    const gone = Promise.all(listeners.map((listener) => listener.untilEmpty())).then(() => true)
+  async #untilGone(
+    listeners: readonly ServerListener[],
+    firstDeadline: number,
+    first?: Promise<unknown>,
+  ): Promise<void> {
+    const gone = Promise.all([first, ...listeners.map((listener) => listener.untilEmpty())]).then(() => true)
     let deadline = firstDeadline
     for (;;) {
       const left = deadline - this.#host.clock.now()
