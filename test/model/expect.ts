@@ -190,7 +190,7 @@ export function expect(script: Script, isStream: boolean, receivedAtDrain?: numb
   // What was discarded is not known to the byte.
   if (isOver && most - closedAt > LINGER_SLACK) isLossy = true
   const endsFirst = isOver || hasEnded || isDrained
-  if (!isOver && isTruncated) {
+  if (isTruncated && !(isSerial && isOver)) {
     // A drain ends what nobody has finished; it may be faster than the peer's end.
     isLate ||= isDrained
     sorry()

@@ -82,7 +82,8 @@ export async function serving(setup: Setup): Promise<Target & { readonly server:
   } as ServerOptions)
   const unplanned: string[] = []
   server.on('handler.failed', ({ error }) => {
-    if (!/planned|JSON/.test(error.message)) unplanned.push(error.message)
+    // What a handler elsewhere sends late is told as lost where the connection has ended.
+    if (!/planned|JSON|a send of a handler in .* is (ending|closed)/.test(error.message)) unplanned.push(error.message)
   })
   await server.start()
   let stopping: Promise<void> | undefined

@@ -64,6 +64,9 @@ export const overExecutors: readonly Cell[] = [
   { ...elsewhere, name: 'process-pool', count: 20, executor: { type: 'process-pool', size: 2 } },
 ]
 
+/** Its executor is named by who starts NATS and a node. */
+export const overCluster: Cell = { ...elsewhere, name: 'cluster', count: 20 }
+
 export const overDrains: readonly Cell[] = [
   { ...stream, name: 'drain of tcp', count: 30, isDrained: true },
   { name: 'drain of unix', count: 20, transport: 'unix', isDrained: true },
