@@ -368,7 +368,8 @@ export class GaidarosServer implements Server {
     if (wasReady) events.emit('drain.started', { deadline: date, connections: this.connections.size })
     if (jitterMs > 0) void this.#drainSpread(listeners, date, jitterMs)
     else for (const listener of listeners) listener.drain(date, this.#code)
-    await Promise.race([unbound, this.#untilGone(listeners, () => this.#deadline)])
+    // A server without connections waits for the queue as well: who is in it is connected, and has perhaps asked already.
+    await this.#untilGone(listeners, () => this.#deadline, unbound)
     await this.#untilGone(listeners, () => this.#deadline)
     // 5. The deadline: whoever is left is cut, and counted.
     let forced = 0
@@ -422,9 +423,9 @@ export class GaidarosServer implements Server {
     await Promise.all([...executors].map((executor: Executor) => executor.drain(deadline)))
   }
 
-  /** Resolves when the listeners have no connection left, or when it is due. */
-  #untilGone(listeners: readonly ServerListener[], due: () => number): Promise<void> {
-    const gone = Promise.all(listeners.map((listener) => listener.untilEmpty()))
+  /** Resolves when the listeners have no connection left (and `first` is done), or when it is due. */
+  #untilGone(listeners: readonly ServerListener[], due: () => number, first?: Promise<unknown>): Promise<void> {
+    const gone = Promise.all([first, ...listeners.map((listener) => listener.untilEmpty())])
     return this.#until(gone, due)
   }
 

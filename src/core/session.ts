@@ -1971,7 +1971,8 @@ export class Session implements Connection, Expiring, Holder {
 
   #finishDrain(): void {
     if (this.#inFlight > 0 || (this.#stops & ~(WRITE_HIGH | PAUSED)) !== 0 || this.#isPumping) return
-    if (this.#stops & WRITE_HIGH && this.#hold.size > 0) return
+    // What was read before a pause is handled behind it.
+    if (this.#stops & (WRITE_HIGH | PAUSED) && this.#hold.size > 0) return
     if (this.#isDiscarding || this.#isClosed) return
     // It was told; it ends the connection in its own words, or the deadline does.
     if (this.#port !== undefined) return

@@ -147,6 +147,50 @@ test('newcomers in the kernel’s queue at the stop are answered', async () => {
   assert.ok(peers.filter((peer) => peer.heard === 'queued\n').length >= 45, 'those accepted are answered')
 })
 
+test('a newcomer in the kernel’s queue is answered though nobody else is there', async () => {
+  for (let i = 0; i < 5; i++) {
+    const { server, port } = await serve({ handler: (line: string) => line })
+    const peer = new Peer(port)
+    peer.send('queued\n')
+    // The kernel accepts while this thread stands still; whether the server has read of it yet differs from round to round.
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20)
+    if (i % 2 === 1) await turns(1)
+    const stopping = server.stop({ timeoutMs: 10_000 })
+    await peer.over
+    assert.is(peer.error, undefined, `round ${i}`)
+    assert.is(peer.heard, 'queued\n', `round ${i}`)
+    peer.leave()
+    await stopping
+  }
+})
+
+test('what was read before a pause is answered in a drain', async () => {
+  let paused: () => void = () => {}
+  const isPaused = new Promise<void>((resolve) => (paused = resolve))
+  let resume: () => void = () => {}
+  const handler = defineHandler({
+    codec: 'line',
+    message(line: string, connection) {
+      if (line !== 'pause') return line
+      connection.pause()
+      resume = () => connection.resume()
+      paused()
+      return 'paused'
+    },
+  })
+  const { server, port } = await serve({ handler })
+  const peer = await Peer.open(port)
+  peer.send('pause\nheld\nheld too\n')
+  await isPaused
+  const stopping = server.stop({ timeoutMs: 30_000 })
+  await turns(5)
+  resume()
+  await peer.over
+  assert.is(peer.heard, 'paused\nheld\nheld too\n')
+  peer.leave()
+  await stopping
+})
+
 test('a server stopped leaves nothing behind', async () => {
   const before = process.getActiveResourcesInfo().length
   const { server, port } = await serve({ handler: (line: string) => line })

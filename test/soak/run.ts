@@ -4,12 +4,14 @@
  *   npm run soak                       all of it, some sixteen minutes
  *   npm run soak -- cycles deaf        some of it
  *   npm run soak -- --quick            all of it, each cut to seconds
+ *   npm run soak -- model --seed 7     random scripts against the model of a connection's life; also --scripts N, --only NAME
  *
  * A figure stands beside its goal; exit status 1 when one is missed. The last ones: docs/reliability.md.
  */
 import { loadavg } from 'node:os'
 import { nats, nodes } from './cluster.js'
 import { cycles, deaf, idle, slow, watermark } from './connections.js'
+import { model } from './model.js'
 import { kill, reload } from './processes.js'
 
 /** One line of the table. */
@@ -21,11 +23,12 @@ export interface Figure {
 }
 
 type Part = (isQuick: boolean) => Promise<readonly Figure[]>
-const parts: Readonly<Record<string, Part>> = { cycles, slow, deaf, watermark, idle, kill, reload, nodes, nats }
+const parts: Readonly<Record<string, Part>> = { cycles, slow, deaf, watermark, idle, kill, reload, nodes, nats, model }
 
 const args = process.argv.slice(2)
 const isQuick = args.includes('--quick')
-const named = args.filter((arg) => !arg.startsWith('--'))
+// `--seed 7`: a word behind an option with a value is no part.
+const named = args.filter((arg, at) => !arg.startsWith('--') && !/^--(seed|scripts|only)$/.test(args[at - 1] ?? ''))
 const unknown = named.filter((name) => !Object.hasOwn(parts, name))
 if (unknown.length > 0) {
   console.error(`soak: no part \`${unknown[0]}\`; there are: ${Object.keys(parts).join(', ')}`)

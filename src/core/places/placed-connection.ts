@@ -37,6 +37,7 @@ export class PlacedConnection implements Connection {
   readonly #say: Say
   readonly #asked = new Map<number, { resolve: () => void; reject: (error: Error) => void }>()
   #state: ConnectionState = 'open'
+  #isAborted = false
   #reason: CloseReason | undefined
   #resolveClosed: (reason: CloseReason) => void = () => {}
   #abortion: AbortController | undefined
@@ -117,6 +118,7 @@ export class PlacedConnection implements Connection {
   abort(reason?: string | Error): void {
     if (this.#reason !== undefined) return
     this.#state = 'ending'
+    this.#isAborted = true
     this.#say(wire.ABORT, 0, 0, reason instanceof Error ? packError(reason) : (reason ?? 'ABORTED'))
   }
   pause(): void {
@@ -185,7 +187,9 @@ export class PlacedConnection implements Connection {
   }
 
   #put(op: number, value: unknown): Promise<void> {
-    if (this.#reason !== undefined || this.#state === 'ending') return quiet(Promise.reject(this.#closedError()))
+    // An end waits for what is at work, and takes what that sends until then; the server's side decides in the order of words.
+    const isOver = this.#isAborted || (this.#state === 'ending' && this.atWork === 0)
+    if (this.#reason !== undefined || isOver) return quiet(Promise.reject(this.#closedError()))
     try {
       const bytes = this.#say(op, 0, 0, value)
       this.replied(bytes)
