@@ -92,8 +92,8 @@ for (const argument of ['--import=/elsewhere/x.mjs', '--inspect=0', '-e', '/else
     const file = await result(['check', '--config', 'config/c.json'])
     assert.is(file.status, 2, file.err)
     assert.match(file.err, /executor\.execArgv: expected arguments that load and open nothing.*c\.json/)
-    const env = await result(['check', '--listen', local, '--executor', 'process'], {
-      env: { GAIDAROS_EXECUTOR__EXEC_ARGV: JSON.stringify([argument]) },
+    const env = await result(['check', '--listen', local], {
+      env: { GAIDAROS_EXECUTOR__TYPE: 'process', GAIDAROS_EXECUTOR__EXEC_ARGV: JSON.stringify([argument]) },
     })
     assert.is(env.status, 2, env.err)
   })
