@@ -24,6 +24,8 @@ export interface OptionField {
   readonly required?: boolean
   /** Further conditions: what was expected, when the value is refused. */
   readonly check?: (value: unknown) => string | undefined
+  /** The same where a file or variable says it, which must not run code: what was expected, when the value is refused. */
+  readonly fromData?: (value: unknown) => string | undefined
 }
 
 export type OptionFields<T> = { readonly [K in keyof T]-?: OptionField }

@@ -3,7 +3,8 @@
  *
  * Room: core, mechanism. Written whole or not at all, and exclusively; one left by a process that is gone is replaced.
  */
-import { linkSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs'
+import { randomBytes } from 'node:crypto'
+import { linkSync, lstatSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs'
 import { BindError, toError } from './errors.js'
 
 const MOST_ATTEMPTS = 3
@@ -30,6 +31,7 @@ export function writePidFile(path: string): () => void {
         throw new BindError('PATH_INVALID', `pid file ${path} cannot be written: ${cause.message}`, { path, cause })
       }
     }
+    refuseOther(path)
     const pid = readPid(path)
     if (pid !== undefined && pid !== process.pid && isAlive(pid)) {
       const message = `pid file ${path}: process ${pid} runs; stop it, or take another file`
@@ -41,8 +43,9 @@ export function writePidFile(path: string): () => void {
 
 /** By a link, because it either fails or shows a file that has its content: nobody ever reads an empty one. */
 function create(path: string): void {
-  const whole = `${path}.${process.pid}`
-  writeFileSync(whole, `${process.pid}\n`, { mode: 0o644 })
+  // A name nobody can have put a link at, and a file that must not be there yet.
+  const whole = `${path}.${randomBytes(6).toString('hex')}`
+  writeFileSync(whole, `${process.pid}\n`, { flag: 'wx', mode: 0o644 })
   try {
     linkSync(whole, path)
   } catch (error) {
@@ -52,6 +55,23 @@ function create(path: string): void {
   } finally {
     unlink(whole)
   }
+}
+
+/** Only what is a pid file is replaced: a plain file of one whole number and a line end. */
+function refuseOther(path: string): void {
+  const found = lstatSync(path, { throwIfNoEntry: false })
+  // A folder cannot be replaced, and is told by the write.
+  if (found === undefined || found.isDirectory()) return
+  const what = found.isSymbolicLink()
+    ? 'a symbolic link'
+    : !found.isFile()
+      ? 'no plain file'
+      : found.size > 32 || !/^\d{1,10}\n?$/.test(readFileSync(path, 'utf8'))
+        ? 'a file that holds something else than a process id'
+        : undefined
+  if (what === undefined) return
+  const message = `pid file ${path}: ${what} stands there, and was left as it is; remove it, or take another file`
+  throw new BindError('PATH_OCCUPIED', message, { path })
 }
 
 function readPid(path: string): number | undefined {

@@ -12,6 +12,7 @@ import { framed } from './framed.js'
 import type { CodecRef, MiddlewareRef, Named } from './handler.js'
 import { nearest } from './nearest.js'
 import type { Observer } from './observer.js'
+import type { OptionField } from './option-schema.js'
 import { type MiddlewareSet, toMiddlewareSet } from './pipeline.js'
 import type { AnyPlugin, Companion, Factory, Framing, Layer, PluginServices, Protocol, Registry } from './plugin.js'
 import { issuePath, type StandardSchemaV1 } from './standard-schema.js'
@@ -303,10 +304,30 @@ export class ServerRegistry implements Registry {
     return { name, protocol: this.#make(find(this.#protocols, 'protocol', name, place), options, place) }
   }
 
+  /** @throws {ConfigError} `BAD_VALUE` for what only code or the command line may say (`fromData` of an option's row). */
+  #refuseFromData(schema: unknown, options: Readonly<Record<string, unknown>> | object, place: string): void {
+    const { fields = {} } = (schema ?? {}) as { fields?: Readonly<Record<string, OptionField>> }
+    for (const [key, { fromData }] of Object.entries(fields)) {
+      const expected = fromData?.((options as Record<string, unknown>)[key])
+      if (expected === undefined) continue
+      const at = `${place}.${key}`
+      const origin = this.#services.dataOrigin?.(at)
+      if (origin === undefined) continue
+      throw new ConfigError('BAD_VALUE', `${at}: expected ${expected} (${origin})`, { place: at, origin })
+    }
+  }
+
   #make<T>(factory: AnyFactory<T>, options: object, place: string): T {
     const checked = checkOptions(factory.options as StandardSchemaV1 | undefined, options, place)
+    this.#refuseFromData(factory.options, checked as object, place)
+    const { places } = this.#services
+    // What its options name is let in by who said them.
+    const services =
+      places === undefined
+        ? this.#services
+        : { ...this.#services, places: { ...places, load: (reference: string) => places.load(reference, place) } }
     try {
-      return factory.create(checked as never, this.#services)
+      return factory.create(checked as never, services)
     } catch (thrown) {
       throw atKey(thrown, place)
     }

@@ -11,7 +11,7 @@ import { nearest } from '../nearest.js'
 import type { HandlerSource } from '../places/handler-source.js'
 import type { LoadedConfiguration } from './index.js'
 import { isFileReference, loadModule, type Module } from './load-module.js'
-import { atKey } from './trace.js'
+import type { ModuleDoor } from './modules.js'
 
 type DefinitionOf = (value: unknown) => HandlerDefinition | undefined
 
@@ -51,7 +51,7 @@ export async function findHandlers(
       continue
     }
     for (const reference of expand(one)) {
-      const module = await loadFor('handlers', reference, loaded.directory)
+      const module = await loaded.modules.load(reference, 'handlers', one)
       for (const definition of handlersIn(module, definitionOf)) add(definition, reference)
     }
   }
@@ -98,17 +98,8 @@ export async function resolveHandler(
       { place, name: ref },
     )
   }
-  const module = await loadFor(place, reference, loaded.directory)
+  const module = await loaded.modules.load(reference, place, ref)
   return { handler: pick(module, exported, { reference, place, definitionOf }), source: { reference: ref } }
-}
-
-/** @param place - The key that names it. */
-async function loadFor(place: string, reference: string, directory: string): Promise<Module> {
-  try {
-    return await loadModule(reference, directory)
-  } catch (thrown) {
-    throw atKey(thrown, place)
-  }
 }
 
 function foundAgain({ definition, from }: FoundHandler): { handler: HandlerLike; source: HandlerSource | undefined } {
@@ -116,7 +107,7 @@ function foundAgain({ definition, from }: FoundHandler): { handler: HandlerLike;
   return { handler: definition, source }
 }
 
-/** Finds a handler again, in another place. @returns undefined when the module has none of that name. */
+/** Finds a handler again, in another place: the server has let its module in. @returns undefined when it has none of that name. */
 export async function loadHandler(
   { reference, name }: { readonly reference: string; readonly name?: string },
   directory: string,
@@ -133,9 +124,9 @@ export async function loadHandler(
  *
  * @throws {ConfigError} `NOT_FOUND`, `UNREADABLE`, `UNKNOWN_NAME`.
  */
-export async function loadExport(reference: string, directory: string): Promise<unknown> {
+export async function loadExport(reference: string, place: string, modules: ModuleDoor): Promise<unknown> {
   const [file = '', name = 'default'] = reference.split('#')
-  const module = exportsOf(await loadModule(file, directory))
+  const module = exportsOf(await modules.load(file, place, reference))
   if (Object.hasOwn(module, name)) return module[name]
   const names = Object.keys(module)
   const near = nearest(name, names)

@@ -7,8 +7,9 @@ import type { Configuration, ListenerOptions } from '../configuration.js'
 import { defaultLimits, defaultServerLimits, defaultTimeouts, drainTimeoutMs } from '../options.js'
 import { type Assignment, fromEnvironment, hasSettings, parsePath, readText } from './assignments.js'
 import { check, isSecret, loadShape, placeOf } from './check.js'
-import { confine } from './confine.js'
+import { Confinement } from './confine.js'
 import { mergeFiles } from './find.js'
+import { type ModuleDoor, moduleDoor } from './modules.js'
 import { anchorPaths } from './paths.js'
 import { isPlainlyRight } from './quick-check.js'
 import { type Branch, isBranch, type Origin, type Path, Tree } from './tree.js'
@@ -16,6 +17,7 @@ import { type Branch, isBranch, type Origin, type Path, Tree } from './tree.js'
 export type { Assignment } from './assignments.js'
 export { withoutSecrets } from './check.js'
 export { loadModule } from './load-module.js'
+export type { ModuleDoor } from './modules.js'
 export { atKey, ofListener, withOrigin } from './trace.js'
 export type { Origin } from './tree.js'
 
@@ -53,6 +55,8 @@ export interface LoadedConfiguration {
   /** The configuration file. */
   readonly file: string | undefined
   readonly directory: string
+  /** By which everything is loaded that the configuration names. */
+  readonly modules: ModuleDoor
 }
 
 const byDefault: Origin = { kind: 'default', name: 'default' }
@@ -72,7 +76,6 @@ export async function loadConfiguration(input: ConfigurationInput): Promise<Load
 
   joinForms(tree)
   if (!isPlainlyRight(tree.root)) check(tree, (await loadShape()).shape as never)
-  confine(tree, { file, cwd, modulesFrom })
   spreadShortForm(tree)
   return {
     values: unlimited(tree.root) as unknown as Settled,
@@ -80,6 +83,7 @@ export async function loadConfiguration(input: ConfigurationInput): Promise<Load
     entries: () => entriesOf(tree),
     file,
     directory: cwd,
+    modules: moduleDoor(new Confinement(tree, { file, cwd, modulesFrom }), cwd),
   }
 }
 

@@ -1,6 +1,15 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'uvu'
@@ -39,7 +48,35 @@ test('a living process keeps its file', async () => {
   assert.is(existsSync(path), false)
 })
 
-for (const content of ['', 'nonsense', '-1', '0', '4194304999']) {
+for (const content of ['', 'nonsense', '-1', '12 and notes', '7\n8\n', '1'.repeat(64)]) {
+  test(`F123 a file that holds ${JSON.stringify(content)} is no pid file: refused by name, and kept`, () => {
+    writeFileSync(path, content)
+    assert.throws(() => writePidFile(path), refuses('PATH_OCCUPIED'))
+    assert.is(readFileSync(path, 'utf8'), content)
+    assert.equal(readdirSync(folder), ['a.pid'])
+  })
+}
+
+test('F123 a link at the path is neither followed nor replaced', () => {
+  const target = join(folder, 'target')
+  writeFileSync(target, '4194304999\n')
+  symlinkSync(target, path)
+  assert.throws(() => writePidFile(path), refuses('PATH_OCCUPIED'))
+  assert.is(readFileSync(target, 'utf8'), '4194304999\n')
+  rmSync(target)
+})
+
+test('F123 the draft goes through no link that waits for it', () => {
+  const target = join(folder, 'target')
+  writeFileSync(target, 'precious')
+  symlinkSync(target, `${path}.${process.pid}`)
+  writePidFile(path)()
+  assert.is(readFileSync(target, 'utf8'), 'precious')
+  rmSync(`${path}.${process.pid}`)
+  rmSync(target)
+})
+
+for (const content of ['0', '4194304999']) {
   test(`a file that holds ${JSON.stringify(content)} names no process and is replaced`, () => {
     writeFileSync(path, content)
     const remove = writePidFile(path)
