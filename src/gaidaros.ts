@@ -516,12 +516,17 @@ function hooked({ definition, codec }: HookedHandler, options: HookOptions): Han
 /** What answers where nobody said what to do: each message goes back. */
 const echo = defineHandler({ name: 'echo', message: (message: unknown) => message })
 
-/** A plugin by package or file, with options, or the thing itself. */
-async function plug(
+/**
+ * A plugin by package or file, with options, or the thing itself.
+ *
+ * @param found - Told the schema of its options before they are checked.
+ */
+export async function plug(
   registry: ServerRegistry,
   entry: NonNullable<Configuration['plugins']>[number],
   place: string,
   modules: Pick<ModuleDoor, 'load'>,
+  found: (schema: unknown) => void = () => {},
 ): Promise<void> {
   if (typeof entry !== 'string' && !Array.isArray(entry)) return registry.plug(entry as AnyPlugin, {})
   const [name, options] = (typeof entry === 'string' ? [entry, {}] : entry) as [string, unknown]
@@ -533,5 +538,6 @@ async function plug(
       `plugin ${name}: expected its module to have a default export made by definePlugin()`,
     )
   }
+  found(plugin.options)
   await registry.plug(plugin, options)
 }

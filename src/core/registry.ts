@@ -15,6 +15,7 @@ import type { Observer } from './observer.js'
 import type { OptionField } from './option-schema.js'
 import { type MiddlewareSet, toMiddlewareSet } from './pipeline.js'
 import type { AnyPlugin, Companion, Factory, Framing, Layer, PluginServices, Protocol, Registry } from './plugin.js'
+import { Secrets } from './secrets.js'
 import { issuePath, type StandardSchemaV1 } from './standard-schema.js'
 import type { Transport } from './transport.js'
 
@@ -38,6 +39,9 @@ export interface Wanted {
   readonly middleware?: readonly unknown[] | undefined
   readonly executors?: readonly unknown[] | undefined
 }
+
+/** Keys of a configuration at which things are named. */
+export type NamedKind = 'codec' | 'protocol' | 'layers' | 'middleware' | 'executor'
 
 export class ServerRegistry implements Registry {
   readonly #services: PluginServices
@@ -203,6 +207,28 @@ export class ServerRegistry implements Registry {
       ...fetchAll(middleware, wanted.middleware),
       ...fetchAll(executor, wanted.executors, 'type'),
     ])
+  }
+
+  /**
+   * The schemas of the options that stand beside a name, loaded where they have to be; none for what is unknown or has none.
+   *
+   * @returns for each where its options stand, below the reference.
+   */
+  async schemasOf(kind: NamedKind, ref: unknown): Promise<(readonly [at: readonly string[], schema: unknown])[]> {
+    const key = kind === 'executor' ? 'type' : 'name'
+    const named = (typeof ref === 'string' ? { [key]: ref } : (ref ?? {})) as Readonly<Record<string, unknown>>
+    const name = named[key]
+    if (typeof name !== 'string') return []
+    const shelves: readonly Shelf<AnyFactory<unknown>>[] =
+      kind === 'codec' ? [this.#codecs, this.#framers] : [this.#shelves[kind === 'layers' ? 'layer' : kind]]
+    const entry = shelves.map((shelf) => shelf.get(name)).find((one) => one !== undefined)
+    const factory = entry?.thing ?? (await entry?.fetch?.())
+    const { payload } = named as { payload?: string | { name?: string } }
+    const beside = this.#payloads.get(typeof payload === 'object' ? (payload?.name ?? '') : (payload ?? ''))?.thing
+    return [
+      [[], factory?.options],
+      [['payload'], kind === 'codec' ? beside?.options : undefined],
+    ]
   }
 
   /** Runs `register` with leave to replace: for what the application itself put into its container. */
@@ -394,9 +420,11 @@ export function checkOptions(schema: StandardSchemaV1 | undefined, options: unkn
   if (result instanceof Promise)
     throw new WiringError('BAD_OPTION', `${place}: the options' schema must be synchronous`)
   if (result.issues === undefined) return result.value
+  // Libraries quote what they were given.
+  const secrets = new Secrets().add([], schema)
   const faults = result.issues.map((issue) => {
     const path = issuePath(issue)
-    return `${place}${path ? `.${path}` : ''}: ${issue.message}`
+    return `${place}${path ? `.${path}` : ''}: ${secrets.scrub(issue.message, options)}`
   })
   const isUnknown = result.issues.every((issue) => /unknown|unrecognized/i.test(issue.message))
   throw new ConfigError(isUnknown ? 'UNKNOWN_KEY' : 'BAD_VALUE', faults.join('\n'), { place, faults })

@@ -5,8 +5,9 @@
  */
 import type { Configuration, ListenerOptions } from '../configuration.js'
 import { defaultLimits, defaultServerLimits, defaultTimeouts, drainTimeoutMs } from '../options.js'
+import { Secrets } from '../secrets.js'
 import { type Assignment, fromEnvironment, hasSettings, parsePath, readText } from './assignments.js'
-import { check, isSecret, loadShape, placeOf } from './check.js'
+import { check, loadShape, placeOf } from './check.js'
 import { Confinement } from './confine.js'
 import { mergeFiles } from './find.js'
 import { type ModuleDoor, moduleDoor } from './modules.js'
@@ -15,7 +16,6 @@ import { isPlainlyRight } from './quick-check.js'
 import { type Branch, isBranch, type Origin, type Path, Tree } from './tree.js'
 
 export type { Assignment } from './assignments.js'
-export { withoutSecrets } from './check.js'
 export { loadModule } from './load-module.js'
 export type { ModuleDoor } from './modules.js'
 export { atKey, ofListener, withOrigin } from './trace.js'
@@ -40,10 +40,10 @@ export type Settled = Omit<Configuration, 'listen' | '$import'> & {
 
 export interface Entry {
   readonly path: string
+  /** The same, key by key. */
+  readonly keys: Path
   readonly value: unknown
   readonly origin: Origin
-  /** Not to be shown. */
-  readonly secret: boolean
 }
 
 export interface LoadedConfiguration {
@@ -75,7 +75,7 @@ export async function loadConfiguration(input: ConfigurationInput): Promise<Load
   tree.merge(anchorPaths(code as Branch, cwd), { kind: 'code', name: 'code' })
 
   joinForms(tree)
-  if (!isPlainlyRight(tree.root)) check(tree, (await loadShape()).shape as never)
+  if (!isPlainlyRight(tree.root)) await checkByShape(tree)
   spreadShortForm(tree)
   return {
     values: unlimited(tree.root) as unknown as Settled,
@@ -85,6 +85,15 @@ export async function loadConfiguration(input: ConfigurationInput): Promise<Load
     directory: cwd,
     modules: moduleDoor(new Confinement(tree, { file, cwd, modulesFrom }), cwd),
   }
+}
+
+/** What the configuration's own schema says is secret; options of named things are added by whoever has loaded these. */
+export async function ownSecrets(): Promise<Secrets> {
+  return new Secrets().add([], (await loadShape()).jsonSchema())
+}
+
+async function checkByShape(tree: Tree): Promise<void> {
+  check(tree, (await loadShape()).shape as never, await ownSecrets())
 }
 
 /** Variables, then flags. */
@@ -167,7 +176,7 @@ function entriesOf(tree: Tree): Entry[] {
   const entries = new Map<string, Entry>()
   const add = (path: Path, value: unknown, origin: Origin) => {
     const name = path.map((key) => (/[.[\]"]/.test(key) ? `"${key}"` : key)).join('.')
-    entries.set(name, { path: name, value, origin, secret: isSecret(path) })
+    entries.set(name, { path: name, keys: path, value, origin })
   }
   const tables = { limits: { ...defaultLimits, ...defaultServerLimits }, timeouts: defaultTimeouts }
   for (const [group, table] of Object.entries(tables)) {
