@@ -202,6 +202,7 @@ export async function openServer(
       checkAddresses([...there.map(({ name, plan, endpoints }) => ({ ...plan, name, endpoints })), plan])
       return plan
     },
+    forget: (executor) => planner.forget(executor),
     clock,
     events,
     drainTimeoutMs: values.drain?.timeoutMs ?? drainTimeoutMs,

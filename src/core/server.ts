@@ -13,6 +13,7 @@ import { Deadlines } from './deadlines.js'
 import { ConfigError, ShutdownError, toError, WiringError } from './errors.js'
 import { EventHub, type EventListener, type EventName } from './events.js'
 import type { Executor } from './executor.js'
+import { ExecutorEnds } from './executor-ends.js'
 import type { ListenerHandle, Listeners, Server, ServerState, StopOptions } from './lifecycle.js'
 import { ServerListener } from './listener.js'
 import type { Observer } from './observer.js'
@@ -27,6 +28,8 @@ export interface ServerParts {
   readonly plans: readonly ListenerPlan[]
   /** Plans listeners that are added at run time. */
   plan(name: string, options: ListenerOptions): Promise<ListenerPlan>
+  /** An executor ends: no further plan has it. */
+  forget?(executor: Executor): void
   readonly clock: Clock
   readonly events: EventHub
   /** Default of `stop`, in milliseconds. */
@@ -64,13 +67,18 @@ export class GaidarosServer implements Server {
   #starting: Promise<this> | undefined
   #stopping: Promise<void> | undefined
   #deadline = Number.POSITIVE_INFINITY
-  #hurry: (() => void) | undefined
+  /** Of those who wait for a deadline that may come nearer. */
+  readonly #wakers = new Set<() => void>()
+  readonly #ends: ExecutorEnds
+  /** Listeners that are being added. */
+  readonly #adding = new Set<Promise<unknown>>()
   #isHandling = false
   #handled: ((wasAnswered: boolean) => void) | undefined
   #nextId = 0
 
   constructor(parts: ServerParts) {
     this.#parts = parts
+    this.#ends = new ExecutorEnds((executor) => parts.forget?.(executor))
     this.#deadlines = new Deadlines(parts.clock)
     this.stopped = new Promise((resolve) => {
       this.#resolveStopped = resolve
@@ -103,7 +111,13 @@ export class GaidarosServer implements Server {
         return all.size
       },
       get: (name) => all.get(name),
-      add: (name, options) => this.#addListener(name, options),
+      add: (name, options) => {
+        const adding = this.#addListener(name, options)
+        this.#adding.add(adding)
+        const settled = () => void this.#adding.delete(adding)
+        adding.then(settled, settled)
+        return adding
+      },
       remove: (name, options) => this.#removeListener(name, options),
       [Symbol.iterator]: (): Iterator<ListenerHandle> => all.values(),
     }
@@ -196,7 +210,7 @@ export class GaidarosServer implements Server {
         listener.forceClose()
         await listener.unbind()
       }
-      await this.#drainExecutors([...this.#listeners.values()])
+      await this.#endExecutors()
       await this.#release()
       await this.#endObservers()
       this.#enter('stopped')
@@ -257,21 +271,49 @@ export class GaidarosServer implements Server {
   }
 
   async #addListener(name: string, options: ListenerOptions): Promise<ListenerHandle> {
-    if (this.#listeners.has(name))
-      throw new WiringError('DUPLICATE', `there is a listener \`${name}\` already`, { name })
-    if (this.#stopping !== undefined)
-      throw new WiringError('BAD_STATE', `listener ${name} was added to a server that stops`)
-    const plan = await this.#parts.plan(name, options)
-    const listener = this.#add(plan)
-    if (this.#state !== 'ready') return listener
+    this.#checkAddition(name)
+    let plan = await this.#parts.plan(name, options)
+    // The last listener that shared an executor may have gone meanwhile, and the executor with it.
+    while (plan.executors.some((executor) => this.#ends.has(executor))) plan = await this.#parts.plan(name, options)
+    let listener: ServerListener | undefined
     try {
+      this.#checkAddition(name)
+      listener = this.#add(plan)
+      if (this.#state !== 'ready') return listener
       await this.#prepare(plan)
+      this.#checkAddition(name, listener)
       await listener.bind()
-    } catch (error) {
-      this.#listeners.delete(name)
+      this.#checkAddition(name, listener)
+      return listener
+    } catch (thrown) {
+      // Whatever failed because the server stops, or the listener is removed, is told as that.
+      const error = (listener && this.#refusal(name, listener)) ?? thrown
+      listener?.forceClose()
+      await listener?.unbind()
+      if (listener !== undefined && this.#listeners.get(name) === listener) this.#listeners.delete(name)
+      await this.#endUnused(plan.executors, true)
       throw error
     }
-    return listener
+  }
+
+  /**
+   * Asked again after each wait: the server may stop, or the name be taken, or be removed, meanwhile.
+   *
+   * @param listener - What has been added under that name.
+   */
+  #refusal(name: string, listener?: ServerListener): WiringError | undefined {
+    if (this.#stopping !== undefined)
+      return new WiringError('BAD_STATE', `listener ${name} was added to a server that stops`, { name })
+    const present = this.#listeners.get(name)
+    if (present === listener) return undefined
+    return listener === undefined
+      ? new WiringError('DUPLICATE', `there is a listener \`${name}\` already`, { name })
+      : new WiringError('BAD_STATE', `listener ${name} was removed while it was added`, { name })
+  }
+
+  #checkAddition(name: string, listener?: ServerListener): void {
+    const refusal = this.#refusal(name, listener)
+    if (refusal !== undefined) throw refusal
   }
 
   async #removeListener(name: string, options: StopOptions = {}): Promise<void> {
@@ -286,7 +328,8 @@ export class GaidarosServer implements Server {
     await this.#untilGone([listener], this.#host.clock.now() + timeoutMs)
     listener.forceClose()
     await unbound
-    this.#listeners.delete(name)
+    if (this.#listeners.get(name) === listener) this.#listeners.delete(name)
+    await this.#endUnused(listener.plan.executors)
   }
 
   // -- stop ----------------------------------------------------------------------------------------------------------
@@ -297,13 +340,19 @@ export class GaidarosServer implements Server {
     if (this.#stopping !== undefined) {
       if (deadline < this.#deadline) {
         this.#deadline = deadline
-        this.#hurry?.()
+        this.#wake()
       }
       return this.#stopping
     }
     this.#deadline = deadline
     this.#stopping = this.#stop(timeoutMs, Math.min(options.patienceMs ?? 0, timeoutMs))
+    // A listener that is being removed has no longer than this either.
+    this.#wake()
     return this.#stopping
+  }
+
+  #wake(): void {
+    for (const wake of [...this.#wakers]) wake()
   }
 
   async #stop(timeoutMs: number, patienceMs: number): Promise<void> {
@@ -331,7 +380,8 @@ export class GaidarosServer implements Server {
     this.#deadline = clock.now() + FORCED_CLOSE_MS
     await this.#untilGone(listeners, this.#deadline)
     await unbound
-    await this.#drainExecutors(listeners)
+    await this.#endExecutors()
+    await this.#ends.settled()
     // 5. What was constructed goes after them: close hooks may have needed it. Who observes goes last.
     await this.#release()
     if (wasReady) events.emit('drain.finished', { forced, durationMs: Math.round(clock.now() - began) })
@@ -340,11 +390,31 @@ export class GaidarosServer implements Server {
     this.#resolveStopped()
   }
 
-  /** After the last connection; what still runs there has {@link FORCED_CLOSE_MS}. */
-  async #drainExecutors(listeners: readonly ServerListener[]): Promise<void> {
-    const deadline = this.#host.clock.now() + FORCED_CLOSE_MS
-    const executors = new Set(listeners.flatMap((listener) => listener.plan.executors))
-    await Promise.all([...executors].map((executor: Executor) => executor.drain(deadline)))
+  /** Of all listeners, after the last connection; what still runs there has {@link FORCED_CLOSE_MS}. */
+  async #endExecutors(): Promise<void> {
+    const end = () => this.#ends.end(this.executors, this.#host.clock.now() + FORCED_CLOSE_MS, true)
+    await end()
+    if (this.#adding.size === 0) return
+    // A listener that was being added may have started one that it shares with others.
+    await this.#untilNoneIsAdded()
+    await end()
+  }
+
+  /** The same for those that no listener uses any more. @param isAgain - They may have been started after they ended. */
+  async #endUnused(executors: readonly Executor[], isAgain = false): Promise<void> {
+    const used = new Set(this.executors)
+    const unused = executors.filter((executor) => !used.has(executor))
+    await this.#ends.end(unused, this.#host.clock.now() + FORCED_CLOSE_MS, isAgain)
+  }
+
+  /** What an addition waits for (a handler's construction) may have no end; the stop has. */
+  async #untilNoneIsAdded(): Promise<void> {
+    let cancel = () => {}
+    const due = new Promise<void>((resolve) => {
+      cancel = this.#host.clock.after(FORCED_CLOSE_MS, resolve)
+    })
+    await Promise.race([Promise.allSettled(this.#adding), due])
+    cancel()
   }
 
   /** Resolves when the listeners have nobody left, or at the deadline, which may be moved nearer meanwhile. */
@@ -354,6 +424,7 @@ export class GaidarosServer implements Server {
     for (;;) {
       const left = deadline - this.#host.clock.now()
       let cancel = () => {}
+      let wake = () => {}
       const due = new Promise<false>((resolve) => {
         const cancelTimer = this.#host.clock.after(Math.max(0, left), () => resolve(false))
         // The clock's timers let the process end; a drain that is under way must not be cut short by that.
@@ -362,11 +433,12 @@ export class GaidarosServer implements Server {
           cancelTimer()
           clearInterval(keepAlive)
         }
-        this.#hurry = () => resolve(false)
+        wake = () => resolve(false)
+        this.#wakers.add(wake)
       })
       const isGone = await Promise.race([gone, due])
       cancel()
-      this.#hurry = undefined
+      this.#wakers.delete(wake)
       if (isGone) return
       if (this.#stopping !== undefined) deadline = Math.min(deadline, this.#deadline)
       if (deadline <= this.#host.clock.now() + 1) return
