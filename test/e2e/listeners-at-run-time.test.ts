@@ -192,7 +192,10 @@ test('F124 a stop that is shorter than a removal shortens it', async () => {
   await eventually(() => [...server.connections].some((one) => one.stats.messagesIn === 1), 'at work')
   const removing = server.listeners.remove('b', { timeoutMs: 100_000 })
   const stopping = server.stop({ timeoutMs: 300 })
-  const winner = await Promise.race([Promise.all([stopping, removing]).then(() => 'over'), sleep(40_000, 'late', { ref: false })])
+  const winner = await Promise.race([
+    Promise.all([stopping, removing]).then(() => 'over'),
+    sleep(40_000, 'late', { ref: false }),
+  ])
   assert.is(winner, 'over')
   peer.leave()
 })

@@ -3,7 +3,7 @@
  *
  * Room: core, configuration. By decorated name, by `file#Export` or `package#Export`, by file, or the thing itself in code.
  */
-import { readdirSync, statSync } from 'node:fs'
+import { type Dirent, readdirSync, statSync } from 'node:fs'
 import { join, resolve, sep } from 'node:path'
 import { ConfigError, WiringError } from '../errors.js'
 import type { HandlerDefinition, HandlerLike } from '../handler.js'
@@ -200,17 +200,29 @@ function expand(reference: string): readonly string[] {
 
 function walk(folder: string, depth: number): string[] {
   if (depth === 0) return []
-  let names: string[] = []
+  let entries: Dirent[] = []
   try {
-    names = readdirSync(folder)
+    entries = readdirSync(folder, { withFileTypes: true })
   } catch {
     return []
   }
-  return names.flatMap((name) => {
+  return entries.flatMap((entry) => {
+    const { name } = entry
     const path = join(folder, name)
     if (name === 'node_modules' || name.startsWith('.')) return []
-    return statSync(path).isDirectory() ? walk(path, depth - 1) : name.endsWith('.d.ts') ? [] : [path]
+    // A link to a folder is not followed: it may lead round in a circle, or out of the project.
+    if (entry.isDirectory()) return walk(path, depth - 1)
+    return !name.endsWith('.d.ts') && (entry.isFile() || (entry.isSymbolicLink() && isFile(path))) ? [path] : []
   })
+}
+
+/** What a link leads to; nothing where that is gone. */
+function isFile(path: string): boolean {
+  try {
+    return statSync(path).isFile()
+  } catch {
+    return false
+  }
 }
 
 /** `*`, `?` and `{a,b}` within a name, `**` over folders. */

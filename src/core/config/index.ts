@@ -13,7 +13,7 @@ import { mergeFiles } from './find.js'
 import { type ModuleDoor, moduleDoor } from './modules.js'
 import { anchorPaths } from './paths.js'
 import { isPlainlyRight } from './quick-check.js'
-import { type Branch, isBranch, type Origin, type Path, Tree } from './tree.js'
+import { type Branch, isBranch, type Origin, type Path, refuseOdd, Tree } from './tree.js'
 
 export type { Assignment } from './assignments.js'
 export { loadModule } from './load-module.js'
@@ -72,6 +72,7 @@ export async function loadConfiguration(input: ConfigurationInput): Promise<Load
     modulesFrom,
   )
   if (flags.length > 0 || hasSettings(env)) await mergeSingles(tree, input)
+  refuseOdd(code, 'code')
   tree.merge(anchorPaths(code as Branch, cwd), { kind: 'code', name: 'code' })
 
   joinForms(tree)
@@ -125,6 +126,7 @@ function assign(tree: Tree, path: Path, value: unknown, origin: Origin, cwd: str
   let branch = source
   for (const key of path.slice(0, -1)) branch = branch[key] = Object.create(null) as Branch
   branch[path.at(-1) as string] = value
+  refuseOdd(source, origin.name)
   // Through the same anchoring as a file's: `--handler ./greeter.ts`.
   tree.merge(anchorPaths(source, cwd), origin)
 }

@@ -144,7 +144,7 @@ const shared = {
         list.length > 0 &&
         list.every((one) => {
           if (typeof one !== 'object' || one === null) return typeof one === 'string'
-          return typeof (one as { name?: unknown }).name === 'string' || hasFunctions(one)
+          return typeof (one as { name?: unknown }).name === 'string' || hasFunctions(one) || 'codec' in one
         })
       )
     }, 'expected a protocol, { "name": …, …options }, or a list of them')

@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url'
 import { ExecutorError, FrameError, WiringError } from '../../core/errors.js'
 import type { Executor } from '../../core/executor.js'
 import { optionSchema } from '../../core/option-schema.js'
+import { withoutPassedSockets } from '../../core/passed-sockets.js'
 import type { Carrier, Channel, ChannelSink } from '../../core/places/channel.js'
 import { pipeChannel } from '../../core/places/pipe-channel.js'
 import { mostBatchBytes } from '../../core/places/wire.js'
@@ -99,7 +100,7 @@ class Processes implements Carrier {
     const child = spawn(process.execPath, [...ownArguments(), ...heap, ...execArgv, fileURLToPath(places.entry)], {
       // Its words are ours; the fourth is the pipe.
       stdio: ['ignore', outputOf(process.stdout), outputOf(process.stderr), 'pipe'],
-      env: { ...process.env, GAIDAROS_PLACE: `3:${messageBytes}` },
+      env: { ...withoutPassedSockets(process.env), GAIDAROS_PLACE: `3:${messageBytes}` },
     })
     child.stdout?.on('data', (text) => process.stdout.write(text))
     child.stderr?.on('data', (text) => process.stderr.write(text))
