@@ -529,16 +529,16 @@ export async function plug(
   modules: Pick<ModuleDoor, 'load'>,
   found: (schema: unknown) => void = () => {},
 ): Promise<void> {
-  if (typeof entry !== 'string' && !Array.isArray(entry)) return registry.plug(entry as AnyPlugin, {})
+  if (typeof entry !== 'string' && !Array.isArray(entry)) return registry.plug(entry as AnyPlugin, {}, place)
   const [name, options] = (typeof entry === 'string' ? [entry, {}] : entry) as [string, unknown]
   const module = await modules.load(name, place)
   const plugin = (module.default ?? module.plugin) as AnyPlugin | undefined
-  if (plugin === undefined) {
+  if (plugin === undefined || plugin === null) {
     throw new WiringError(
       'BAD_PLUGIN',
       `plugin ${name}: expected its module to have a default export made by definePlugin()`,
     )
   }
   found(plugin.options)
-  await registry.plug(plugin, options)
+  await registry.plug(plugin, options, `${place}, ${name}`)
 }

@@ -76,8 +76,12 @@ const expected: Readonly<Record<string, (result: Readonly<Record<string, unknown
   connections: ({ connections }) => Array.isArray(connections),
   kill: ({ connections }) => Array.isArray(connections),
   limit: Array.isArray,
-  suspend: Array.isArray,
-  resume: Array.isArray,
+  suspend: isTexts,
+  resume: isTexts,
+}
+
+function isTexts(value: unknown): boolean {
+  return Array.isArray(value) && value.every((one) => typeof one === 'string')
 }
 
 function isObject(value: unknown): boolean {

@@ -15,6 +15,7 @@ import type { Observer } from './observer.js'
 import type { OptionField } from './option-schema.js'
 import { type MiddlewareSet, toMiddlewareSet } from './pipeline.js'
 import type { AnyPlugin, Companion, Factory, Framing, Layer, PluginServices, Protocol, Registry } from './plugin.js'
+import { checkMade, checkRegistered, type Kind } from './registered.js'
 import { Secrets } from './secrets.js'
 import { issuePath, type StandardSchemaV1 } from './standard-schema.js'
 import type { Transport } from './transport.js'
@@ -63,6 +64,8 @@ export class ServerRegistry implements Registry {
   }
   readonly #observers: Observer[] = []
   readonly #companions: Shelf<Companion> = new Map()
+  /** Who registered what makes things. */
+  readonly #makers = new WeakMap<object, string>()
   /** Who registers now; shown when two collide. */
   #by = 'gaidaros'
   /** Whatever is registered now takes the place of what has its name. */
@@ -77,6 +80,7 @@ export class ServerRegistry implements Registry {
   }
 
   transport(transport: Transport<never> | Transport, options: { readonly replace?: boolean } = {}): this {
+    checkRegistered('transport', transport, this.#by)
     const thing = transport as Transport
     if (options.replace || this.#isReplacing) {
       this.#transports.delete(thing.name)
@@ -87,78 +91,31 @@ export class ServerRegistry implements Registry {
     return this
   }
   codec<O>(factory: Factory<Codec, O> | Factory<Codec<never, never>, O>): this {
-    return put(
-      this.#free(this.#codecs, factory.name),
-      'codec',
-      factory.name,
-      factory as unknown as AnyFactory<Codec>,
-      this.#by,
-      this,
-    )
+    return this.#register('codec', this.#codecs, factory as unknown as AnyFactory<Codec>)
   }
   framer<O>(factory: Factory<Framing, O>): this {
-    return put(
-      this.#free(this.#framers, factory.name),
-      'codec',
-      factory.name,
-      factory as AnyFactory<Framing>,
-      this.#by,
-      this,
-    )
+    return this.#register('framer', this.#framers, factory as AnyFactory<Framing>)
   }
   payload<O>(factory: Factory<Payload, O>): this {
-    return put(
-      this.#free(this.#payloads, factory.name),
-      'payload',
-      factory.name,
-      factory as AnyFactory<Payload>,
-      this.#by,
-      this,
-    )
+    return this.#register('payload', this.#payloads, factory as AnyFactory<Payload>)
   }
   layer<O>(factory: Factory<Layer, O>): this {
-    return put(
-      this.#free(this.#layers, factory.name),
-      'layer',
-      factory.name,
-      factory as AnyFactory<Layer>,
-      this.#by,
-      this,
-    )
+    return this.#register('layer', this.#layers, factory as AnyFactory<Layer>)
   }
   protocol<O>(factory: Factory<Protocol, O>): this {
-    return put(
-      this.#free(this.#protocols, factory.name),
-      'protocol',
-      factory.name,
-      factory as AnyFactory<Protocol>,
-      this.#by,
-      this,
-    )
+    return this.#register('protocol', this.#protocols, factory as AnyFactory<Protocol>)
   }
   middleware<O>(factory: Factory<MiddlewareSet | ((...args: never[]) => unknown), O>): this {
-    return put(
-      this.#free(this.#middleware, factory.name),
-      'middleware',
-      factory.name,
-      factory as AnyFactory<unknown>,
-      this.#by,
-      this,
-    )
+    return this.#register('middleware', this.#middleware, factory as AnyFactory<unknown>)
   }
   executor<O>(factory: Factory<Executor, O>): this {
-    return put(
-      this.#free(this.#executors, factory.name),
-      'executor',
-      factory.name,
-      factory as AnyFactory<Executor>,
-      this.#by,
-      this,
-    )
+    return this.#register('executor', this.#executors, factory as AnyFactory<Executor>)
   }
 
   observer(create: (services: PluginServices) => Observer): this {
+    if (typeof create !== 'function') checkRegistered('observer', create, this.#by)
     const made = create(this.#services)
+    checkMade('observer', '', made, { by: this.#by, place: 'registry.observer' })
     const twice = this.#observers.some(({ name }) => name === made.name)
     if (twice)
       throw new WiringError('DUPLICATE', `the observer \`${made.name}\` is there already; name its plugin once`)
@@ -171,6 +128,7 @@ export class ServerRegistry implements Registry {
   }
 
   companion(companion: Companion): this {
+    checkRegistered('companion', companion, this.#by)
     return put(this.#companions, 'companion', companion.name, companion, this.#by, this)
   }
   get companions(): readonly Companion[] {
@@ -244,14 +202,22 @@ export class ServerRegistry implements Registry {
     }
   }
 
-  #free<T>(shelf: Shelf<T>, name: string): Shelf<T> {
+  #register<T>(kind: Kind, shelf: Shelf<AnyFactory<T>>, factory: AnyFactory<T>): this {
+    checkRegistered(kind, factory, this.#by)
+    const { name } = factory
     if (this.#isReplacing) shelf.delete(name)
-    return shelf
+    // A framer stands where a codec is named.
+    shelve(shelf, kind === 'framer' ? 'codec' : kind, name, { thing: factory, by: this.#by })
+    this.#makers.set(factory, this.#by)
+    return this
   }
 
-  /** @throws {WiringError} `BAD_PLUGIN` when its setup throws or its options do not fit. */
-  async plug(plugin: AnyPlugin, options: unknown): Promise<void> {
-    const where = `plugin \`${plugin.name}\``
+  /**
+   * @param from - Where the configuration names it: `plugins[0], ./mine.js`.
+   * @throws {WiringError} `BAD_PLUGIN` when its setup throws, it registers nonsense, or its options do not fit.
+   */
+  async plug(plugin: AnyPlugin, options: unknown, from?: string): Promise<void> {
+    const where = `plugin \`${plugin?.name}\``
     if (typeof plugin?.setup !== 'function') {
       throw new WiringError(
         'BAD_PLUGIN',
@@ -260,7 +226,7 @@ export class ServerRegistry implements Registry {
     }
     const checked = checkOptions(plugin.options as StandardSchemaV1 | undefined, options, where)
     const before = this.#by
-    this.#by = where
+    this.#by = from === undefined ? where : `${where} (${from})`
     try {
       await plugin.setup(this, checked as never)
     } catch (cause) {
@@ -283,15 +249,20 @@ export class ServerRegistry implements Registry {
       return { name: 'given in code', codec: ref as Codec }
     const { name, ...options } = typeof ref === 'string' ? { name: ref } : (ref as Named & object)
     const whole = this.#codecs.get(name)
-    if (whole?.thing !== undefined) return { name, codec: this.#make(whole.thing, options, place) }
+    if (whole?.thing !== undefined) return { name, codec: this.#make('codec', whole.thing, options, place) }
     const known: Shelf<unknown> = new Map<string, Entry<unknown>>([...this.#codecs, ...this.#framers])
     const factory = find(known, 'codec', name, place) as AnyFactory<Framing>
     const { payload: payloadRef, ...framerOptions } = options as { payload?: Named }
-    const framing = this.#make(factory, framerOptions, place)
+    const framing = this.#make('framer', factory, framerOptions, place)
     const chosen = payloadRef ?? framing.payload ?? 'bytes'
     const { name: payloadName, ...payloadOptions } = typeof chosen === 'string' ? { name: chosen } : chosen
     const payloadPlace = `${place}.payload`
-    const payload = this.#make(find(this.#payloads, 'payload', payloadName, payloadPlace), payloadOptions, payloadPlace)
+    const payload = this.#make(
+      'payload',
+      find(this.#payloads, 'payload', payloadName, payloadPlace),
+      payloadOptions,
+      payloadPlace,
+    )
     const isDefault = payloadRef === undefined || payloadName === framing.payload
     return { name: isDefault ? name : `${name}+${payloadName}`, codec: framed(framing, payload) }
   }
@@ -301,7 +272,7 @@ export class ServerRegistry implements Registry {
     if (typeof ref === 'object' && ('connection' in ref || 'message' in ref))
       return toMiddlewareSet(ref as MiddlewareSet)
     const { name, ...options } = typeof ref === 'string' ? { name: ref } : (ref as Named & object)
-    const made = this.#make(find(this.#middleware, 'middleware', name, place), options, place)
+    const made = this.#make('middleware', find(this.#middleware, 'middleware', name, place), options, place)
     const set = toMiddlewareSet(made as MiddlewareSet)
     return set.name === name ? set : { ...set, name }
   }
@@ -316,18 +287,18 @@ export class ServerRegistry implements Registry {
     const inline: Entry<unknown> = { thing: undefined, by: 'gaidaros' }
     const known = new Map<string, Entry<unknown>>([['inline', inline], ...this.#executors])
     const factory = find(known, 'executor', type, place) as AnyFactory<Executor>
-    return { name: type, executor: this.#make(factory, options, place) }
+    return { name: type, executor: this.#make('executor', factory, options, place) }
   }
 
   resolveLayer(ref: Named | Layer, place: string): { name: string; layer: Layer } {
     if (typeof ref === 'object' && 'wrap' in ref) return { name: 'given in code', layer: ref as Layer }
     const { name, ...options } = (typeof ref === 'string' ? { name: ref } : ref) as Exclude<Named, string>
-    return { name, layer: this.#make(find(this.#layers, 'layer', name, place), options, place) }
+    return { name, layer: this.#make('layer', find(this.#layers, 'layer', name, place), options, place) }
   }
   resolveProtocol(ref: Named | Protocol, place: string): { name: string; protocol: Protocol } {
     if (typeof ref === 'object' && !('name' in ref)) return { name: 'given in code', protocol: ref as Protocol }
     const { name, ...options } = (typeof ref === 'string' ? { name: ref } : ref) as Exclude<Named, string>
-    return { name, protocol: this.#make(find(this.#protocols, 'protocol', name, place), options, place) }
+    return { name, protocol: this.#make('protocol', find(this.#protocols, 'protocol', name, place), options, place) }
   }
 
   /** @throws {ConfigError} `BAD_VALUE` for what only code or the command line may say (`fromData` of an option's row). */
@@ -343,7 +314,7 @@ export class ServerRegistry implements Registry {
     }
   }
 
-  #make<T>(factory: AnyFactory<T>, options: object, place: string): T {
+  #make<T>(kind: Kind, factory: AnyFactory<T>, options: object, place: string): T {
     const checked = checkOptions(factory.options as StandardSchemaV1 | undefined, options, place)
     this.#refuseFromData(factory.options, checked as object, place)
     const { places } = this.#services
@@ -352,11 +323,14 @@ export class ServerRegistry implements Registry {
       places === undefined
         ? this.#services
         : { ...this.#services, places: { ...places, load: (reference: string) => places.load(reference, place) } }
+    let made: T
     try {
-      return factory.create(checked as never, services)
+      made = factory.create(checked as never, services)
     } catch (thrown) {
       throw atKey(thrown, place)
     }
+    checkMade(kind, factory.name, made, { by: this.#makers.get(factory) ?? 'gaidaros', place })
+    return made
   }
 }
 
