@@ -14,8 +14,8 @@ import { checkAddresses } from './core/addresses.js'
 import { type Clock, systemClock } from './core/clock.js'
 import { Companions } from './core/companions.js'
 import { findHandlers, loadExport, resolveHandler } from './core/config/handlers.js'
-import type { Assignment, LoadedConfiguration } from './core/config/index.js'
-import { atKey, loadConfiguration, loadModule, withOrigin } from './core/config/index.js'
+import type { Assignment, LoadedConfiguration, ModuleDoor } from './core/config/index.js'
+import { loadConfiguration, loadModule, withOrigin } from './core/config/index.js'
 import type { Configuration, ControlOptions, HandlerRef, HookOptions } from './core/configuration.js'
 import { type Provider, ServerContainer } from './core/container.js'
 import type { Control } from './core/control.js'
@@ -202,6 +202,7 @@ export async function openServer(
       checkAddresses([...there.map(({ name, plan, endpoints }) => ({ ...plan, name, endpoints })), plan])
       return plan
     },
+    forget: (executor) => planner.forget(executor),
     clock,
     events,
     drain: drainOf(values.drain),
@@ -234,7 +235,7 @@ export async function furnish(options: ServerOptions, read?: LoadedConfiguration
   const places = {
     entry: new URL('./place.js', import.meta.url),
     seed: () => seedOf(loaded.directory, values),
-    load: (reference: string) => loadExport(reference, loaded.directory),
+    load: (reference: string, place = 'code') => loadExport(reference, place, loaded.modules),
     base: loaded.file === undefined ? loaded.directory : dirname(loaded.file),
   }
   const registry = registerBuiltIns(
@@ -242,6 +243,7 @@ export async function furnish(options: ServerOptions, read?: LoadedConfiguration
       events,
       clock,
       places,
+      dataOrigin: (place: string) => loaded.modules.dataOrigin(place)?.name,
       worker,
       connect: (endpoint) => connect(endpoint, { codec: 'raw' }),
     }),
@@ -255,7 +257,7 @@ export async function furnish(options: ServerOptions, read?: LoadedConfiguration
   const hosted: number[] = []
   for (const [index, entry] of (values.plugins ?? []).entries()) {
     const before = registry.companions.length
-    await traced(plug(registry, entry, `plugins[${index}]`))
+    await traced(plug(registry, entry, `plugins[${index}]`, loaded.modules))
     if (registry.companions.length > before) hosted.push(index)
   }
   registry.replacing('the application’s container', () => registerGiven(registry, given))
@@ -264,7 +266,11 @@ export async function furnish(options: ServerOptions, read?: LoadedConfiguration
   const hooks =
     values.hooks === undefined
       ? undefined
-      : await traced((await import('./core/hooks.js')).hooksHandler(values.hooks, { load: loadModule }))
+      : await traced(
+          (await import('./core/hooks.js')).hooksHandler(values.hooks, {
+            load: (module) => loaded.modules.load(module, 'hooks.module'),
+          }),
+        )
   const fallback =
     hooks === undefined ? cameFrom(echo, { eval: 'message => message' }) : hooked(hooks, values.hooks as HookOptions)
   const injection = new ServerContainer({
@@ -458,7 +464,10 @@ export type PluginEntries = NonNullable<Configuration['plugins']>
 /** The companions of these plugins alone, for whoever serves nothing itself. */
 export async function companionsOf(entries: PluginEntries, events: EventHub): Promise<readonly Companion[]> {
   const registry = new ServerRegistry({ events, clock: systemClock })
-  for (const [index, entry] of entries.entries()) await plug(registry, entry, `plugins[${index}]`)
+  for (const [index, entry] of entries.entries()) {
+    // The workers have let its module in.
+    await plug(registry, entry, `plugins[${index}]`, { load: (reference) => loadModule(reference) })
+  }
   return registry.companions
 }
 
@@ -509,23 +518,28 @@ function hooked({ definition, codec }: HookedHandler, options: HookOptions): Han
 /** What answers where nobody said what to do: each message goes back. */
 const echo = defineHandler({ name: 'echo', message: (message: unknown) => message })
 
-/** A plugin by package or file, with options, or the thing itself. */
-async function plug(
+/**
+ * A plugin by package or file, with options, or the thing itself.
+ *
+ * @param found - Told the schema of its options before they are checked.
+ */
+export async function plug(
   registry: ServerRegistry,
   entry: NonNullable<Configuration['plugins']>[number],
   place: string,
+  modules: Pick<ModuleDoor, 'load'>,
+  found: (schema: unknown) => void = () => {},
 ): Promise<void> {
-  if (typeof entry !== 'string' && !Array.isArray(entry)) return registry.plug(entry as AnyPlugin, {})
+  if (typeof entry !== 'string' && !Array.isArray(entry)) return registry.plug(entry as AnyPlugin, {}, place)
   const [name, options] = (typeof entry === 'string' ? [entry, {}] : entry) as [string, unknown]
-  const module = await loadModule(name).catch((thrown) => {
-    throw atKey(thrown, place)
-  })
+  const module = await modules.load(name, place)
   const plugin = (module.default ?? module.plugin) as AnyPlugin | undefined
-  if (plugin === undefined) {
+  if (plugin === undefined || plugin === null) {
     throw new WiringError(
       'BAD_PLUGIN',
       `plugin ${name}: expected its module to have a default export made by definePlugin()`,
     )
   }
-  await registry.plug(plugin, options)
+  found(plugin.options)
+  await registry.plug(plugin, options, `${place}, ${name}`)
 }

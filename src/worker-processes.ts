@@ -5,6 +5,7 @@
  */
 import { type ChildProcess, fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
+import { withoutPassedSockets } from './core/passed-sockets.js'
 import type { Child, ChildSink } from './core/workers/worker.js'
 
 /** Some are begun before they are wanted. */
@@ -60,6 +61,8 @@ function begin(isRedirected: boolean): ChildProcess {
     serialization: 'advanced',
     // A debugger's port is one process's.
     execArgv: process.execArgv.filter((argument) => !/^--(inspect|debug)/.test(argument)),
+    // Its descriptor 3 is this channel.
+    env: withoutPassedSockets(process.env),
     stdio: ['ignore', output, output, 'ipc'],
   }).on('error', () => {})
   child.stdout?.on('data', (chunk) => process.stdout.write(chunk))

@@ -60,7 +60,32 @@ export async function ask<T>(connection: ClientConnection, request: ControlReque
     throw new FrameError('MALFORMED', message)
   }
   if (!answer.ok) throw new Refusal(`${answer.error}${answer.code === undefined ? '' : ` [${answer.code}]`}`)
+  const command = String(request.command)
+  const fits = Object.hasOwn(expected, command) ? expected[command] : undefined
+  if (fits !== undefined && !fits((answer.result ?? {}) as Record<string, unknown>)) {
+    const message = `${connection.endpoint} is no control socket of gaidaros: it answers \`${command}\` with something else`
+    throw new FrameError('MALFORMED', message)
+  }
   return answer.result as T
+}
+
+/** What is read of an answer before anything is made of it: whoever is there speaks JSON, and may be anybody. */
+const expected: Readonly<Record<string, (result: Readonly<Record<string, unknown>>) => boolean>> = {
+  status: ({ listeners, executors, alarms, counters, memory }) =>
+    [listeners, executors, alarms].every(Array.isArray) && [counters, memory].every((one) => isObject(one)),
+  connections: ({ connections }) => Array.isArray(connections),
+  kill: ({ connections }) => Array.isArray(connections),
+  limit: Array.isArray,
+  suspend: isTexts,
+  resume: isTexts,
+}
+
+function isTexts(value: unknown): boolean {
+  return Array.isArray(value) && value.every((one) => typeof one === 'string')
+}
+
+function isObject(value: unknown): boolean {
+  return typeof value === 'object' && value !== null
 }
 
 function socketOf({ flags }: Arguments): string {

@@ -5,7 +5,8 @@
  * terminal any more, and its words go to the log file, if there is one.
  */
 import { spawn } from 'node:child_process'
-import { closeSync, writeSync } from 'node:fs'
+import { closeSync, fstatSync, writeSync } from 'node:fs'
+import { withoutPassedSockets } from '../core/passed-sockets.js'
 import { redirectOutput } from './output.js'
 
 const VARIABLE = 'GAIDAROS_DETACHED'
@@ -21,7 +22,8 @@ export function detach(): Promise<number> {
   const child = spawn(process.execPath, [...process.execArgv, script, ...args], {
     detached: true,
     stdio: ['ignore', 'ignore', 'ignore', 'pipe'],
-    env: { ...process.env, [VARIABLE]: String(DESCRIPTOR) },
+    // With who waits: the variable alone, set by hand, is not believed.
+    env: { ...withoutPassedSockets(process.env), [VARIABLE]: String(process.pid) },
   })
   // Until it is ready it is ours to end.
   const pass = (signal: NodeJS.Signals) => child.kill(signal)
@@ -54,13 +56,24 @@ export function detach(): Promise<number> {
   })
 }
 
+/** Node makes its pipes of sockets. */
+function isPipe(descriptor: number): boolean {
+  try {
+    const status = fstatSync(descriptor)
+    return status.isSocket() || status.isFIFO()
+  } catch {
+    return false
+  }
+}
+
 let waiter: Waiter | undefined
 
 /** At the very beginning: from here on what is printed reaches whoever waits, if anybody does. */
 export function findWaiter(): void {
-  if (process.env[VARIABLE] !== String(DESCRIPTOR)) return
+  const waiting = process.env[VARIABLE]
   // Not for those we start.
   delete process.env[VARIABLE]
+  if (waiting !== String(process.ppid) || !isPipe(DESCRIPTOR)) return
   const found = new Waiter()
   waiter = found
   redirectOutput({ out: (text) => found.out(text), err: (text) => found.err(text) })

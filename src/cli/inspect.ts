@@ -4,15 +4,11 @@
  * Room: the command line.
  */
 import { relative } from 'node:path'
-import {
-  type LoadedConfiguration,
-  loadConfiguration,
-  ofListener,
-  withOrigin,
-  withoutSecrets,
-} from '../core/config/index.js'
+import { type LoadedConfiguration, loadConfiguration, ofListener, withOrigin } from '../core/config/index.js'
+import type { Secrets } from '../core/secrets.js'
 import { refuseUnsupported, settleWorkers } from '../core/workers/options.js'
 import { defaultEndpoint, openServer, readConfiguration } from '../gaidaros.js'
+import { secretsOf } from '../secrets.js'
 import type { Arguments } from './arguments.js'
 import { optionsOf } from './serve-options.js'
 
@@ -39,11 +35,11 @@ export async function check(given: Arguments): Promise<number> {
   return 0
 }
 
-/** Reads no handler and no plugin: a configuration can be looked at while these are broken. */
+/** Reads no handler; a plugin only to ask what is secret, and a broken one keeps nothing back: it can be looked at all the same. */
 export async function printConfiguration(given: Arguments): Promise<number> {
   const { config = true, flags = [], modulesFrom = [] } = optionsOf(given)
   const loaded = await loadConfiguration({ cwd: process.cwd(), config, env: process.env, flags, modulesFrom })
-  const rows = rowsOf(loaded)
+  const rows = rowsOf(loaded, await secretsOf(loaded))
   if (given.flags.json) {
     const all = Object.fromEntries(rows.map(({ path, value, origin, kind }) => [path, { value, origin, kind }]))
     process.stdout.write(`${JSON.stringify(all, null, 2)}\n`)
@@ -57,11 +53,14 @@ export async function printConfiguration(given: Arguments): Promise<number> {
   return 0
 }
 
-function rowsOf(loaded: LoadedConfiguration): { path: string; value: unknown; origin: string; kind: string }[] {
-  const rows = loaded.entries().map(({ path, value, origin, secret }) => {
+function rowsOf(
+  loaded: LoadedConfiguration,
+  secrets: Secrets,
+): { path: string; value: unknown; origin: string; kind: string }[] {
+  const rows = loaded.entries().map(({ path, keys, value, origin }) => {
     return {
       path,
-      value: secret ? '(hidden)' : withoutSecrets(shown(value), path.split('.')),
+      value: secrets.hide(shown(value), keys),
       origin: origin.name,
       kind: origin.kind as string,
     }
@@ -87,12 +86,18 @@ function shown(value: unknown): unknown {
     return `[PEM, ${value.length} characters]`
   if (typeof value === 'object' && value !== null && !(value instanceof String)) {
     const { name } = value as { name?: unknown }
-    return typeof name === 'string' &&
-      Object.values(value).some((one) => typeof one === 'function' || typeof one === 'object')
-      ? `[${name}]`
-      : value
+    return typeof name === 'string' && !isData(value) ? `[${name}]` : value
   }
   return value === Number.POSITIVE_INFINITY ? 'unlimited' : value
+}
+
+/** What a file could hold, as opposed to a thing of code. */
+function isData(value: unknown, depth = 8): boolean {
+  if (typeof value !== 'object' || value === null) return typeof value !== 'function' && typeof value !== 'symbol'
+  if (Array.isArray(value)) return depth > 0 && value.every((one) => isData(one, depth - 1))
+  const prototype = Object.getPrototypeOf(value)
+  const isPlain = prototype === null || prototype === Object.prototype
+  return isPlain && depth > 0 && Object.values(value).every((one) => isData(one, depth - 1))
 }
 
 function count(number: number, what: string): string {

@@ -46,7 +46,7 @@ export class WiringError extends GaidarosError<WiringErrorCode> {}
 export type WiringErrorCode =
   | 'BAD_OPTION' // an option given in code has the wrong type or range
   | 'BAD_HANDLER' // a handler without a message method, or decorated twice for one route
-  | 'BAD_PLUGIN' // a plugin module without a plugin, or one whose setup threw
+  | 'BAD_PLUGIN' // a plugin module without a plugin, one whose setup threw, or one that registers or makes what is none of the kind
   | 'DUPLICATE' // two things registered under one name
   | 'NEEDS_UNMET' // a handler needs what its listener's transport cannot give
   | 'UNKNOWN_DEPENDENCY' // a constructor parameter whose type is gone at run time: use @inject(TOKEN)

@@ -5,6 +5,7 @@
  * a program configured in code pays for no schema library. Documentation is made from the same rows.
  */
 import { nearest } from './nearest.js'
+import { Secrets } from './secrets.js'
 import type { SchemaIssue, SchemaResult, StandardSchemaV1 } from './standard-schema.js'
 
 /** What one option may be. */
@@ -22,8 +23,15 @@ export interface OptionField {
   readonly min?: number
   readonly max?: number
   readonly required?: boolean
+  /**
+   * Never shown: not by `config`, not in errors and logs. A list: these keys of it (`passphrase`, `sni.*.key`; `*` is any key),
+   * where the rest may be seen. Default: false.
+   */
+  readonly secret?: boolean | readonly string[]
   /** Further conditions: what was expected, when the value is refused. */
   readonly check?: (value: unknown) => string | undefined
+  /** The same where a file or variable says it, which must not run code: what was expected, when the value is refused. */
+  readonly fromData?: (value: unknown) => string | undefined
 }
 
 export type OptionFields<T> = { readonly [K in keyof T]-?: OptionField }
@@ -36,6 +44,9 @@ export interface OptionSchema<T> extends StandardSchemaV1<T> {
 /** Makes a schema: unknown keys are refused with the nearest known one, defaults are filled in. */
 export function optionSchema<T>(fields: OptionFields<T>): OptionSchema<T> {
   const known = Object.keys(fields)
+  const secrets = new Secrets().add([], { fields })
+  const shown = (key: string, value: unknown) =>
+    secrets.has([key]) ? 'a secret that is not shown' : show(secrets.hide(value, [key]))
   const validate = (given: unknown): SchemaResult<T> => {
     const value = given === undefined ? {} : given
     if (typeof value !== 'object' || value === null || Array.isArray(value)) {
@@ -58,7 +69,7 @@ export function optionSchema<T>(fields: OptionFields<T>): OptionSchema<T> {
         continue
       }
       const problem = misfit(field, entry)
-      if (problem !== undefined) issues.push({ path: [key], message: `expected ${problem}, got ${show(entry)}` })
+      if (problem !== undefined) issues.push({ path: [key], message: `expected ${problem}, got ${shown(key, entry)}` })
       else result[key] = entry === 'unlimited' && field.unlimited ? Number.POSITIVE_INFINITY : entry
     }
     return issues.length > 0 ? { issues } : { value: result as T }

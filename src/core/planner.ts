@@ -66,7 +66,7 @@ export class Planner {
   /** Made once: what is global is shared by all listeners (a limit by source counts over all of them). */
   #global: readonly PlacedMiddleware[] | undefined
   readonly #ofListener = new WeakMap<ListenerOptions, readonly PlacedMiddleware[]>()
-  readonly #handlers = new Map<HandlerDefinition, HandlerPlan>()
+  readonly #handlers = new WeakMap<HandlerDefinition, HandlerPlan>()
   readonly #transports = new Set<Transport>()
   /** By what names them: a listener, the top of the configuration, a handler, a method. */
   readonly #executors = new Map<object, ChosenExecutor>()
@@ -341,6 +341,11 @@ export class Planner {
       const count = spread.runners === Number.POSITIVE_INFINITY ? 'the runners' : `${spread.runners} runners`
       refuse(`${count} of executor ${spread.name}`, 'run its handler inline, as a task, or in an executor of size 1')
     }
+  }
+
+  /** An executor ends: whoever names it next gets another. */
+  forget(executor: Executor): void {
+    for (const [owner, chosen] of this.#executors) if (chosen.executor === executor) this.#executors.delete(owner)
   }
 
   /** Where its handler runs: one pool for whatever names it once. */

@@ -46,10 +46,18 @@ export interface PluginServices {
     /**
      * What a module exports under a name, as configuration names handlers: `./file.ts#Export`, `package#Export`.
      *
-     * @throws {ConfigError} `NOT_FOUND`, `UNREADABLE`, `UNKNOWN_NAME`.
+     * A file outside of the project is let in only where code or the command line named it.
+     *
+     * @throws {ConfigError} `NOT_FOUND`, `UNREADABLE`, `UNKNOWN_NAME`; `BAD_VALUE` for what a file or variable must not name.
      */
-    load(reference: string): Promise<unknown>
+    load(reference: string, place?: string): Promise<unknown>
   }
+  /**
+   * The file or variable that said what stands at a key; undefined: code or the command line did.
+   *
+   * @param place - As errors name it: `listeners.public.executor.execArgv`.
+   */
+  dataOrigin?(place: string): string | undefined
 }
 
 /**

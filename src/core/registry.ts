@@ -13,8 +13,11 @@ import { framed } from './framed.js'
 import type { CodecRef, MiddlewareRef, Named } from './handler.js'
 import { nearest } from './nearest.js'
 import type { Observer } from './observer.js'
+import type { OptionField } from './option-schema.js'
 import { type MiddlewareSet, toMiddlewareSet } from './pipeline.js'
 import type { AnyPlugin, Companion, Factory, Framing, Layer, PluginServices, Protocol, Registry } from './plugin.js'
+import { checkMade, checkRegistered, type Kind } from './registered.js'
+import { Secrets } from './secrets.js'
 import { issuePath, type StandardSchemaV1 } from './standard-schema.js'
 import type { Transport } from './transport.js'
 import { SharedTurns } from './turns.js'
@@ -42,6 +45,8 @@ export interface Wanted {
 
 /** What the registry is given of the services; the rest is its own. */
 export type GivenServices = Omit<PluginServices, 'budget' | 'turns'>
+/** Keys of a configuration at which things are named. */
+export type NamedKind = 'codec' | 'protocol' | 'layers' | 'middleware' | 'executor'
 
 export class ServerRegistry implements Registry {
   readonly #services: PluginServices
@@ -65,6 +70,8 @@ export class ServerRegistry implements Registry {
   }
   readonly #observers: Observer[] = []
   readonly #companions: Shelf<Companion> = new Map()
+  /** Who registered what makes things. */
+  readonly #makers = new WeakMap<object, string>()
   /** Who registers now; shown when two collide. */
   #by = 'gaidaros'
   /** Whatever is registered now takes the place of what has its name. */
@@ -79,6 +86,7 @@ export class ServerRegistry implements Registry {
   }
 
   transport(transport: Transport<never> | Transport, options: { readonly replace?: boolean } = {}): this {
+    checkRegistered('transport', transport, this.#by)
     const thing = transport as Transport
     if (options.replace || this.#isReplacing) {
       this.#transports.delete(thing.name)
@@ -89,78 +97,31 @@ export class ServerRegistry implements Registry {
     return this
   }
   codec<O>(factory: Factory<Codec, O> | Factory<Codec<never, never>, O>): this {
-    return put(
-      this.#free(this.#codecs, factory.name),
-      'codec',
-      factory.name,
-      factory as unknown as AnyFactory<Codec>,
-      this.#by,
-      this,
-    )
+    return this.#register('codec', this.#codecs, factory as unknown as AnyFactory<Codec>)
   }
   framer<O>(factory: Factory<Framing, O>): this {
-    return put(
-      this.#free(this.#framers, factory.name),
-      'codec',
-      factory.name,
-      factory as AnyFactory<Framing>,
-      this.#by,
-      this,
-    )
+    return this.#register('framer', this.#framers, factory as AnyFactory<Framing>)
   }
   payload<O>(factory: Factory<Payload, O>): this {
-    return put(
-      this.#free(this.#payloads, factory.name),
-      'payload',
-      factory.name,
-      factory as AnyFactory<Payload>,
-      this.#by,
-      this,
-    )
+    return this.#register('payload', this.#payloads, factory as AnyFactory<Payload>)
   }
   layer<O>(factory: Factory<Layer, O>): this {
-    return put(
-      this.#free(this.#layers, factory.name),
-      'layer',
-      factory.name,
-      factory as AnyFactory<Layer>,
-      this.#by,
-      this,
-    )
+    return this.#register('layer', this.#layers, factory as AnyFactory<Layer>)
   }
   protocol<O>(factory: Factory<Protocol, O>): this {
-    return put(
-      this.#free(this.#protocols, factory.name),
-      'protocol',
-      factory.name,
-      factory as AnyFactory<Protocol>,
-      this.#by,
-      this,
-    )
+    return this.#register('protocol', this.#protocols, factory as AnyFactory<Protocol>)
   }
   middleware<O>(factory: Factory<MiddlewareSet | ((...args: never[]) => unknown), O>): this {
-    return put(
-      this.#free(this.#middleware, factory.name),
-      'middleware',
-      factory.name,
-      factory as AnyFactory<unknown>,
-      this.#by,
-      this,
-    )
+    return this.#register('middleware', this.#middleware, factory as AnyFactory<unknown>)
   }
   executor<O>(factory: Factory<Executor, O>): this {
-    return put(
-      this.#free(this.#executors, factory.name),
-      'executor',
-      factory.name,
-      factory as AnyFactory<Executor>,
-      this.#by,
-      this,
-    )
+    return this.#register('executor', this.#executors, factory as AnyFactory<Executor>)
   }
 
   observer(create: (services: PluginServices) => Observer): this {
+    if (typeof create !== 'function') checkRegistered('observer', create, this.#by)
     const made = create(this.#services)
+    checkMade('observer', '', made, { by: this.#by, place: 'registry.observer' })
     const twice = this.#observers.some(({ name }) => name === made.name)
     if (twice)
       throw new WiringError('DUPLICATE', `the observer \`${made.name}\` is there already; name its plugin once`)
@@ -173,6 +134,7 @@ export class ServerRegistry implements Registry {
   }
 
   companion(companion: Companion): this {
+    checkRegistered('companion', companion, this.#by)
     return put(this.#companions, 'companion', companion.name, companion, this.#by, this)
   }
   get companions(): readonly Companion[] {
@@ -211,6 +173,28 @@ export class ServerRegistry implements Registry {
     ])
   }
 
+  /**
+   * The schemas of the options that stand beside a name, loaded where they have to be; none for what is unknown or has none.
+   *
+   * @returns for each where its options stand, below the reference.
+   */
+  async schemasOf(kind: NamedKind, ref: unknown): Promise<(readonly [at: readonly string[], schema: unknown])[]> {
+    const key = kind === 'executor' ? 'type' : 'name'
+    const named = (typeof ref === 'string' ? { [key]: ref } : (ref ?? {})) as Readonly<Record<string, unknown>>
+    const name = named[key]
+    if (typeof name !== 'string') return []
+    const shelves: readonly Shelf<AnyFactory<unknown>>[] =
+      kind === 'codec' ? [this.#codecs, this.#framers] : [this.#shelves[kind === 'layers' ? 'layer' : kind]]
+    const entry = shelves.map((shelf) => shelf.get(name)).find((one) => one !== undefined)
+    const factory = entry?.thing ?? (await entry?.fetch?.())
+    const { payload } = named as { payload?: string | { name?: string } }
+    const beside = this.#payloads.get(typeof payload === 'object' ? (payload?.name ?? '') : (payload ?? ''))?.thing
+    return [
+      [[], factory?.options],
+      [['payload'], kind === 'codec' ? beside?.options : undefined],
+    ]
+  }
+
   /** Runs `register` with leave to replace: for what the application itself put into its container. */
   replacing(by: string, register: () => void): void {
     const before = this.#by
@@ -224,14 +208,22 @@ export class ServerRegistry implements Registry {
     }
   }
 
-  #free<T>(shelf: Shelf<T>, name: string): Shelf<T> {
+  #register<T>(kind: Kind, shelf: Shelf<AnyFactory<T>>, factory: AnyFactory<T>): this {
+    checkRegistered(kind, factory, this.#by)
+    const { name } = factory
     if (this.#isReplacing) shelf.delete(name)
-    return shelf
+    // A framer stands where a codec is named.
+    shelve(shelf, kind === 'framer' ? 'codec' : kind, name, { thing: factory, by: this.#by })
+    this.#makers.set(factory, this.#by)
+    return this
   }
 
-  /** @throws {WiringError} `BAD_PLUGIN` when its setup throws or its options do not fit. */
-  async plug(plugin: AnyPlugin, options: unknown): Promise<void> {
-    const where = `plugin \`${plugin.name}\``
+  /**
+   * @param from - Where the configuration names it: `plugins[0], ./mine.js`.
+   * @throws {WiringError} `BAD_PLUGIN` when its setup throws, it registers nonsense, or its options do not fit.
+   */
+  async plug(plugin: AnyPlugin, options: unknown, from?: string): Promise<void> {
+    const where = `plugin \`${plugin?.name}\``
     if (typeof plugin?.setup !== 'function') {
       throw new WiringError(
         'BAD_PLUGIN',
@@ -240,7 +232,7 @@ export class ServerRegistry implements Registry {
     }
     const checked = checkOptions(plugin.options as StandardSchemaV1 | undefined, options, where)
     const before = this.#by
-    this.#by = where
+    this.#by = from === undefined ? where : `${where} (${from})`
     try {
       await plugin.setup(this, checked as never)
     } catch (cause) {
@@ -263,15 +255,20 @@ export class ServerRegistry implements Registry {
       return { name: 'given in code', codec: ref as Codec }
     const { name, ...options } = typeof ref === 'string' ? { name: ref } : (ref as Named & object)
     const whole = this.#codecs.get(name)
-    if (whole?.thing !== undefined) return { name, codec: this.#make(whole.thing, options, place) }
+    if (whole?.thing !== undefined) return { name, codec: this.#make('codec', whole.thing, options, place) }
     const known: Shelf<unknown> = new Map<string, Entry<unknown>>([...this.#codecs, ...this.#framers])
     const factory = find(known, 'codec', name, place) as AnyFactory<Framing>
     const { payload: payloadRef, ...framerOptions } = options as { payload?: Named }
-    const framing = this.#make(factory, framerOptions, place)
+    const framing = this.#make('framer', factory, framerOptions, place)
     const chosen = payloadRef ?? framing.payload ?? 'bytes'
     const { name: payloadName, ...payloadOptions } = typeof chosen === 'string' ? { name: chosen } : chosen
     const payloadPlace = `${place}.payload`
-    const payload = this.#make(find(this.#payloads, 'payload', payloadName, payloadPlace), payloadOptions, payloadPlace)
+    const payload = this.#make(
+      'payload',
+      find(this.#payloads, 'payload', payloadName, payloadPlace),
+      payloadOptions,
+      payloadPlace,
+    )
     const isDefault = payloadRef === undefined || payloadName === framing.payload
     return { name: isDefault ? name : `${name}+${payloadName}`, codec: framed(framing, payload) }
   }
@@ -281,7 +278,7 @@ export class ServerRegistry implements Registry {
     if (typeof ref === 'object' && ('connection' in ref || 'message' in ref))
       return toMiddlewareSet(ref as MiddlewareSet)
     const { name, ...options } = typeof ref === 'string' ? { name: ref } : (ref as Named & object)
-    const made = this.#make(find(this.#middleware, 'middleware', name, place), options, place)
+    const made = this.#make('middleware', find(this.#middleware, 'middleware', name, place), options, place)
     const set = toMiddlewareSet(made as MiddlewareSet)
     return set.name === name ? set : { ...set, name }
   }
@@ -296,27 +293,50 @@ export class ServerRegistry implements Registry {
     const inline: Entry<unknown> = { thing: undefined, by: 'gaidaros' }
     const known = new Map<string, Entry<unknown>>([['inline', inline], ...this.#executors])
     const factory = find(known, 'executor', type, place) as AnyFactory<Executor>
-    return { name: type, executor: this.#make(factory, options, place) }
+    return { name: type, executor: this.#make('executor', factory, options, place) }
   }
 
   resolveLayer(ref: Named | Layer, place: string): { name: string; layer: Layer } {
     if (typeof ref === 'object' && 'wrap' in ref) return { name: 'given in code', layer: ref as Layer }
     const { name, ...options } = (typeof ref === 'string' ? { name: ref } : ref) as Exclude<Named, string>
-    return { name, layer: this.#make(find(this.#layers, 'layer', name, place), options, place) }
+    return { name, layer: this.#make('layer', find(this.#layers, 'layer', name, place), options, place) }
   }
   resolveProtocol(ref: Named | Protocol, place: string): { name: string; protocol: Protocol } {
     if (typeof ref === 'object' && !('name' in ref)) return { name: 'given in code', protocol: ref as Protocol }
     const { name, ...options } = (typeof ref === 'string' ? { name: ref } : ref) as Exclude<Named, string>
-    return { name, protocol: this.#make(find(this.#protocols, 'protocol', name, place), options, place) }
+    return { name, protocol: this.#make('protocol', find(this.#protocols, 'protocol', name, place), options, place) }
   }
 
-  #make<T>(factory: AnyFactory<T>, options: object, place: string): T {
+  /** @throws {ConfigError} `BAD_VALUE` for what only code or the command line may say (`fromData` of an option's row). */
+  #refuseFromData(schema: unknown, options: Readonly<Record<string, unknown>> | object, place: string): void {
+    const { fields = {} } = (schema ?? {}) as { fields?: Readonly<Record<string, OptionField>> }
+    for (const [key, { fromData }] of Object.entries(fields)) {
+      const expected = fromData?.((options as Record<string, unknown>)[key])
+      if (expected === undefined) continue
+      const at = `${place}.${key}`
+      const origin = this.#services.dataOrigin?.(at)
+      if (origin === undefined) continue
+      throw new ConfigError('BAD_VALUE', `${at}: expected ${expected} (${origin})`, { place: at, origin })
+    }
+  }
+
+  #make<T>(kind: Kind, factory: AnyFactory<T>, options: object, place: string): T {
     const checked = checkOptions(factory.options as StandardSchemaV1 | undefined, options, place)
+    this.#refuseFromData(factory.options, checked as object, place)
+    const { places } = this.#services
+    // What its options name is let in by who said them.
+    const services =
+      places === undefined
+        ? this.#services
+        : { ...this.#services, places: { ...places, load: (reference: string) => places.load(reference, place) } }
+    let made: T
     try {
-      return factory.create(checked as never, { ...this.#services, budget: this.accounts.at(place) })
+      made = factory.create(checked as never, { ...services, budget: this.accounts.at(place) })
     } catch (thrown) {
       throw atKey(thrown, place)
     }
+    checkMade(kind, factory.name, made, { by: this.#makers.get(factory) ?? 'gaidaros', place })
+    return made
   }
 }
 
@@ -380,9 +400,11 @@ export function checkOptions(schema: StandardSchemaV1 | undefined, options: unkn
   if (result instanceof Promise)
     throw new WiringError('BAD_OPTION', `${place}: the options' schema must be synchronous`)
   if (result.issues === undefined) return result.value
+  // Libraries quote what they were given.
+  const secrets = new Secrets().add([], schema)
   const faults = result.issues.map((issue) => {
     const path = issuePath(issue)
-    return `${place}${path ? `.${path}` : ''}: ${issue.message}`
+    return `${place}${path ? `.${path}` : ''}: ${secrets.scrub(issue.message, options)}`
   })
   const isUnknown = result.issues.every((issue) => /unknown|unrecognized/i.test(issue.message))
   throw new ConfigError(isUnknown ? 'UNKNOWN_KEY' : 'BAD_VALUE', faults.join('\n'), { place, faults })

@@ -14,6 +14,7 @@ import { Deadlines } from './deadlines.js'
 import { ConfigError, ShutdownError, toError, WiringError } from './errors.js'
 import { EventHub, type EventListener, type EventName } from './events.js'
 import type { Executor } from './executor.js'
+import { ExecutorEnds } from './executor-ends.js'
 import type { ListenerHandle, Listeners, Server, ServerState, StopOptions } from './lifecycle.js'
 import { ServerListener } from './listener.js'
 import type { Observer } from './observer.js'
@@ -28,6 +29,8 @@ export interface ServerParts {
   readonly plans: readonly ListenerPlan[]
   /** Plans listeners that are added at run time. */
   plan(name: string, options: ListenerOptions): Promise<ListenerPlan>
+  /** An executor ends: no further plan has it. */
+  forget?(executor: Executor): void
   readonly clock: Clock
   readonly events: EventHub
   /** Defaults of `stop`. */
@@ -75,12 +78,16 @@ export class GaidarosServer implements Server {
   /** Nobody new is let in any more. */
   #isUnbound = false
   readonly #hurries = new Set<() => void>()
+  readonly #ends: ExecutorEnds
+  /** Listeners that are being added. */
+  readonly #adding = new Set<Promise<unknown>>()
   #isHandling = false
   #handled: ((wasAnswered: boolean) => void) | undefined
   #nextId = 0
 
   constructor(parts: ServerParts) {
     this.#parts = parts
+    this.#ends = new ExecutorEnds((executor) => parts.forget?.(executor))
     this.#deadlines = new Deadlines(parts.clock)
     this.stopped = new Promise((resolve) => {
       this.#resolveStopped = resolve
@@ -122,7 +129,13 @@ export class GaidarosServer implements Server {
         return all.size
       },
       get: (name) => all.get(name),
-      add: (name, options) => this.#addListener(name, options),
+      add: (name, options) => {
+        const adding = this.#addListener(name, options)
+        this.#adding.add(adding)
+        const settled = () => void this.#adding.delete(adding)
+        adding.then(settled, settled)
+        return adding
+      },
       remove: (name, options) => this.#removeListener(name, options),
       [Symbol.iterator]: (): Iterator<ListenerHandle> => all.values(),
     }
@@ -218,7 +231,7 @@ export class GaidarosServer implements Server {
         listener.forceClose()
         await listener.unbind()
       }
-      await this.#drainExecutors([...this.#listeners.values()])
+      await this.#endExecutors()
       await this.#release()
       await this.#endObservers()
       this.#enter('stopped')
@@ -279,21 +292,49 @@ export class GaidarosServer implements Server {
   }
 
   async #addListener(name: string, options: ListenerOptions): Promise<ListenerHandle> {
-    if (this.#listeners.has(name))
-      throw new WiringError('DUPLICATE', `there is a listener \`${name}\` already`, { name })
-    if (this.#stopping !== undefined)
-      throw new WiringError('BAD_STATE', `listener ${name} was added to a server that stops`)
-    const plan = await this.#parts.plan(name, options)
-    const listener = this.#add(plan)
-    if (this.#state !== 'ready') return listener
+    this.#checkAddition(name)
+    let plan = await this.#parts.plan(name, options)
+    // The last listener that shared an executor may have gone meanwhile, and the executor with it.
+    while (plan.executors.some((executor) => this.#ends.has(executor))) plan = await this.#parts.plan(name, options)
+    let listener: ServerListener | undefined
     try {
+      this.#checkAddition(name)
+      listener = this.#add(plan)
+      if (this.#state !== 'ready') return listener
       await this.#prepare(plan)
+      this.#checkAddition(name, listener)
       await listener.bind()
-    } catch (error) {
-      this.#forget(name)
+      this.#checkAddition(name, listener)
+      return listener
+    } catch (thrown) {
+      // Whatever failed because the server stops, or the listener is removed, is told as that.
+      const error = (listener && this.#refusal(name, listener)) ?? thrown
+      listener?.forceClose()
+      await listener?.unbind()
+      if (listener !== undefined) this.#forget(listener)
+      await this.#endUnused(plan.executors, true)
       throw error
     }
-    return listener
+  }
+
+  /**
+   * Asked again after each wait: the server may stop, or the name be taken, or be removed, meanwhile.
+   *
+   * @param listener - What has been added under that name.
+   */
+  #refusal(name: string, listener?: ServerListener): WiringError | undefined {
+    if (this.#stopping !== undefined)
+      return new WiringError('BAD_STATE', `listener ${name} was added to a server that stops`, { name })
+    const present = this.#listeners.get(name)
+    if (present === listener) return undefined
+    return listener === undefined
+      ? new WiringError('DUPLICATE', `there is a listener \`${name}\` already`, { name })
+      : new WiringError('BAD_STATE', `listener ${name} was removed while it was added`, { name })
+  }
+
+  #checkAddition(name: string, listener?: ServerListener): void {
+    const refusal = this.#refusal(name, listener)
+    if (refusal !== undefined) throw refusal
   }
 
   async #removeListener(name: string, options: StopOptions = {}): Promise<void> {
@@ -309,10 +350,14 @@ export class GaidarosServer implements Server {
     await this.#untilGone([listener], () => Math.min(deadline, this.#deadline))
     listener.forceClose()
     await unbound
-    this.#forget(name)
+    this.#forget(listener)
+    await this.#endUnused(listener.plan.executors)
   }
 
-  #forget(name: string): void {
+  /** What its plugins kept goes with it. */
+  #forget(listener: ServerListener): void {
+    const { name } = listener
+    if (this.#listeners.get(name) !== listener) return
     this.#listeners.delete(name)
     this.#parts.accounts?.close(name)
   }
@@ -339,8 +384,11 @@ export class GaidarosServer implements Server {
         this.#code = options.code ?? 'SHUTDOWN'
       }
       this.#deadline = deadline
-      for (const hurry of this.#hurries) hurry()
+    } else {
+      return this.#stopping
     }
+    // Whoever waits looks at the clock anew; a listener that is being removed has no longer than this either.
+    for (const hurry of this.#hurries) hurry()
     return this.#stopping
   }
 
@@ -378,7 +426,8 @@ export class GaidarosServer implements Server {
     this.#deadline = clock.now() + FORCED_CLOSE_MS
     await this.#untilGone(listeners, () => this.#deadline)
     await unbound
-    await this.#drainExecutors(listeners)
+    await this.#endExecutors()
+    await this.#ends.settled()
     // 6. What was constructed goes after them: close hooks may have needed it. Who observes goes last.
     await this.#release()
     if (wasReady) events.emit('drain.finished', { forced, durationMs: Math.round(clock.now() - began) })
@@ -416,11 +465,31 @@ export class GaidarosServer implements Server {
     for (const listener of listeners) listener.drain(deadline, this.#code)
   }
 
-  /** After the last connection; what still runs there has {@link FORCED_CLOSE_MS}. */
-  async #drainExecutors(listeners: readonly ServerListener[]): Promise<void> {
-    const deadline = this.#host.clock.now() + FORCED_CLOSE_MS
-    const executors = new Set(listeners.flatMap((listener) => listener.plan.executors))
-    await Promise.all([...executors].map((executor: Executor) => executor.drain(deadline)))
+  /** Of all listeners, after the last connection; what still runs there has {@link FORCED_CLOSE_MS}. */
+  async #endExecutors(): Promise<void> {
+    const end = () => this.#ends.end(this.executors, this.#host.clock.now() + FORCED_CLOSE_MS, true)
+    await end()
+    if (this.#adding.size === 0) return
+    // A listener that was being added may have started one that it shares with others.
+    await this.#untilNoneIsAdded()
+    await end()
+  }
+
+  /** The same for those that no listener uses any more. @param isAgain - They may have been started after they ended. */
+  async #endUnused(executors: readonly Executor[], isAgain = false): Promise<void> {
+    const used = new Set(this.executors)
+    const unused = executors.filter((executor) => !used.has(executor))
+    await this.#ends.end(unused, this.#host.clock.now() + FORCED_CLOSE_MS, isAgain)
+  }
+
+  /** What an addition waits for (a handler's construction) may have no end; the stop has. */
+  async #untilNoneIsAdded(): Promise<void> {
+    let cancel = () => {}
+    const due = new Promise<void>((resolve) => {
+      cancel = this.#host.clock.after(FORCED_CLOSE_MS, resolve)
+    })
+    await Promise.race([Promise.allSettled(this.#adding), due])
+    cancel()
   }
 
   /** Resolves when the listeners have no connection left (and `first` is done), or when it is due. */

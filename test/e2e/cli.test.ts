@@ -183,6 +183,68 @@ test('config shows where each value came from, and no secret', async () => {
   assert.not.match(out, /hunter2/)
 })
 
+for (const [where, settings] of [
+  ['at the top', { listen: local, protocol: { name: 'socks5', users: { ada: 'hunter2' } } }],
+  ['in a list', { listen: local, protocol: ['http', { name: 'socks5', users: { ada: 'hunter2' } }] }],
+  ['of a listener', { listeners: { a: { endpoint: local, protocol: { name: 'socks5', users: { ada: 'hunter2' } } } } }],
+  ['of a plugin', { listen: local, plugins: [['gaidaros/plugins/metrics', { token: 'hunter2' }]] }],
+  [
+    'of a plugin of somebody else',
+    { listen: local, plugins: [['./vault.mjs', { combination: 'hunter2', door: 'left' }]] },
+  ],
+  [
+    'of what such a plugin brings',
+    { listen: local, plugins: ['./vault.mjs'], codec: { name: 'vault', combination: 'hunter2' } },
+  ],
+  ['of a plugin that is broken', { listen: local, plugins: [['./broken.mjs', { apiToken: 'hunter2' }]] }],
+  ['of TLS by name', { listen: local, tls: { sni: { 'a.org': { passphrase: 'hunter2' } }, ticketKeys: 'hunter2' } }],
+  ['of the cluster', { listen: local, cluster: { servers: 'nats://ada:hunter2@localhost', password: 'hunter2' } }],
+] as const) {
+  test(`F99 config hides secrets ${where}, by what their schema says`, async () => {
+    write('secrets.json', JSON.stringify(settings))
+    write(
+      'vault.mjs',
+      `const jsonSchema = { input: () => ({ type: 'object', properties: { combination: { writeOnly: true }, door: {} } }) }
+       const options = { '~standard': { version: 1, vendor: 'mine', validate: (value) => ({ value }), jsonSchema } }
+       const setup = (registry) => void registry.codec({ name: 'vault', options, create: () => ({}) })
+       export default { name: 'vault', options, setup }`,
+    )
+    write('broken.mjs', 'throw new Error("broken")')
+    for (const json of [[], ['--json']]) {
+      const { out, err, status } = await result(['config', '--config', 'secrets.json', ...json])
+      assert.is(status, 0, err)
+      assert.not.match(out + err, 'hunter2')
+      assert.match(out, '(hidden)')
+      if (where.endsWith('somebody else')) assert.match(out, 'left')
+    }
+  })
+}
+
+for (const [what, settings] of [
+  ['users that are a list of words', { protocol: { name: 'socks5', users: 'ada:hunter2' } }],
+  ['a protocol without its name', { protocol: { users: { ada: 'hunter2' } } }],
+  ['a middleware that is a list', { middleware: [[{ name: 'log', key: 'hunter2' }]] }],
+  ['a token that is a list', { plugins: [['gaidaros/plugins/metrics', { token: ['hunter2'] }]] }],
+  ['a password of a wrong cluster', { cluster: { servers: 1, password: 'hunter2' } }],
+  ['a plugin of three parts', { plugins: [['./vault.mjs', { combination: 'hunter2' }, 3]] }],
+  ['what a library says of it', { plugins: [['./strict.mjs', { combination: 'hunter2' }]] }],
+] as const) {
+  test(`F99 an error hides ${what}`, async () => {
+    write('secrets.json', JSON.stringify({ listen: local, ...settings }))
+    write(
+      'strict.mjs',
+      `const jsonSchema = { input: () => ({ properties: { combination: { format: 'password' } } }) }
+       const issues = [{ path: ['combination'], message: 'expected six digits, received "hunter2"' }]
+       const options = { '~standard': { version: 1, vendor: 'mine', validate: () => ({ issues }), jsonSchema } }
+       export default { name: 'strict', options, setup() {} }`,
+    )
+    const { out, err, status } = await result(['check', '--config', 'secrets.json'])
+    assert.is(status, 2, err)
+    assert.match(err, /expected/)
+    assert.not.match(out + err, 'hunter2')
+  })
+}
+
 test('explain tells the chain and the reasons', async () => {
   const { out } = await result(['explain', '--listen', local, '--middleware', 'log', '--eval', 'line => line'])
   assert.match(out, /endpoint +tcp:\/\/127\.0\.0\.1:0 by tcp: stream, ordered, reliable/)

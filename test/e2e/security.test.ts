@@ -1,7 +1,7 @@
 // time limit: 300 s
 /** The defaults that keep a server safe when nobody thought of it: where code comes from, what peers learn, what they cost. */
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { connect } from 'gaidaros'
@@ -60,8 +60,10 @@ for (const [what, settings] of [
   ['a plugin', { plugins: [['../outside-plugin.js', {}]] }],
   ['hooks', { hooks: { module: '../outside.js' } }],
   ['a way round', { handler: './deep/../../outside.js' }],
+  ['a link', { handler: '../outside-link.js' }],
+  ['a key function', { executor: { type: 'thread-pool', size: 1, affinity: '../outside.js#default' } }],
 ] as const) {
-  test(`a file may not name ${what} outside of its project`, async () => {
+  test(`F99 a file may not name ${what} outside of its project`, async () => {
     write(
       'project/config/c.json',
       JSON.stringify({ listen: local, ...settings })
@@ -69,10 +71,31 @@ for (const [what, settings] of [
         .replace('./inside', '../inside')
         .replace('"./deep/../../', '"./deep/../../../'),
     )
-    const { status, err } = await result(['check', '--config', 'config/c.json'])
+    if (what === 'a link') {
+      symlinkSync(join(folder, 'outside.js'), join(folder, 'outside-link.js'))
+      renameSync(join(folder, 'outside-link.js'), join(folder, 'project/outside-link.js'))
+      write('project/config/c.json', JSON.stringify({ listen: local, handler: '../outside-link.js' }))
+    }
+    // A key function is loaded when its executor starts.
+    const command = what === 'a key function' ? 'serve' : 'check'
+    const { status, err } = await result([command, '--config', 'config/c.json'])
     assert.is(status, 2, err)
     assert.match(err, /outs.* is outside of the project .*project, .*--modules-from/)
     assert.not.ok(wasRun('outside'))
+  })
+}
+
+for (const argument of ['--import=/elsewhere/x.mjs', '--inspect=0', '-e', '/elsewhere/x.js', '--max-old-space-size']) {
+  test(`F99 neither a file nor a variable may start processes with ${argument}`, async () => {
+    const executor = { type: 'process', execArgv: [argument] }
+    write('project/config/c.json', JSON.stringify({ listen: local, executor }))
+    const file = await result(['check', '--config', 'config/c.json'])
+    assert.is(file.status, 2, file.err)
+    assert.match(file.err, /executor\.execArgv: expected arguments that load and open nothing.*c\.json/)
+    const env = await result(['check', '--listen', local], {
+      env: { GAIDAROS_EXECUTOR__TYPE: 'process', GAIDAROS_EXECUTOR__EXEC_ARGV: JSON.stringify([argument]) },
+    })
+    assert.is(env.status, 2, env.err)
   })
 }
 

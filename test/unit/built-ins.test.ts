@@ -43,12 +43,13 @@ test('everything that comes with Gaidaros is in the catalogue, under its own nam
 
 test('a name is taken before its code is loaded', async () => {
   const known = registry()
-  const another = { name: 'mqtt', create: () => ({}) }
+  const mine = { codec: { decode: (frame: Uint8Array) => frame, encode: () => '' } }
+  const another = { name: 'mqtt', create: () => mine }
   assert.throws(() => known.protocol(another as never), /two things are the protocol `mqtt`/)
   known.replacing('the application', () => known.protocol(another as never))
   await known.ready({ protocols: ['mqtt'] })
   const { protocol } = known.resolveProtocol('mqtt', 'test')
-  assert.equal(protocol, {})
+  assert.is(protocol, mine)
 })
 
 test('what is named with options is loaded by its name, whatever the options are called', async () => {

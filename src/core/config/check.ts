@@ -5,6 +5,7 @@
  */
 import { ConfigError } from '../errors.js'
 import { nearest } from '../nearest.js'
+import { HIDDEN, type Secrets } from '../secrets.js'
 import type { Place } from './assignments.js'
 import type { Path, Tree } from './tree.js'
 
@@ -57,20 +58,14 @@ function isStrict(schema: Schema): boolean {
   return (schema.def?.catchall as { def?: { type?: string } } | undefined)?.def?.type === 'never'
 }
 
-/** Keys whose values are nobody's business. */
-export function isSecret(path: Path): boolean {
-  return path.some(
-    (key) =>
-      (/^(key|pfx|passphrase|password|secret|token|credentials)$/i.test(key) && path.includes('tls')) ||
-      /pass(phrase|word)|secret|token|credential/i.test(key),
-  )
-}
-
-/** @throws {ConfigError} `UNKNOWN_KEY` when that is all that is wrong, else `BAD_VALUE`; `fields.faults` has them one by one. */
-export function check(tree: Tree, schema: Schema): void {
+/**
+ * @param secrets - What no error may quote.
+ * @throws {ConfigError} `UNKNOWN_KEY` when that is all that is wrong, else `BAD_VALUE`; `fields.faults` has them one by one.
+ */
+export function check(tree: Tree, schema: Schema, secrets: Secrets): void {
   const result = schema.safeParse(tree.root)
   if (result.success) return
-  const faults = (result.error?.issues ?? []).flatMap((issue) => describe(tree, schema, issue))
+  const faults = (result.error?.issues ?? []).flatMap((issue) => describe(tree, schema, issue, secrets))
   const code = faults.every(({ isKey }) => isKey) ? 'UNKNOWN_KEY' : 'BAD_VALUE'
   const first = faults[0]
   throw new ConfigError(code, faults.map(({ text }) => text).join('\n'), {
@@ -89,7 +84,7 @@ interface Fault {
   readonly nearest?: string | undefined
 }
 
-function describe(tree: Tree, schema: Schema, issue: Issue): Fault[] {
+function describe(tree: Tree, schema: Schema, issue: Issue, secrets: Secrets): Fault[] {
   const path = issue.path.map(String)
   const from = (at: Path) => tree.origin(at)?.name
   const shown = (at: Path) => (from(at) === undefined ? '' : ` (${from(at)})`)
@@ -111,7 +106,11 @@ function describe(tree: Tree, schema: Schema, issue: Issue): Fault[] {
   }
   const value = tree.get(path)
   const got =
-    value === undefined ? 'nothing' : isSecret(path) ? 'a secret that is not shown' : brief(withoutSecrets(value, path))
+    value === undefined
+      ? 'nothing'
+      : secrets.has(path)
+        ? 'a secret that is not shown'
+        : brief(quoted(value, path, secrets))
   const expected = expectation(issue)
   // Where several keys are at fault, each says what came.
   const came = expected.includes('(got ') ? '' : `, got ${got}${inUnits(path, value)}`
@@ -168,19 +167,20 @@ function expectation({ code, message, expected, values, minimum, maximum }: Issu
   return `expected something else (${message})`
 }
 
-/** A branch as a whole may hold some, and so may an address. */
-export function withoutSecrets(value: unknown, path: Path): unknown {
-  if (typeof value === 'string' || value instanceof String) return value.replace(/(\w:\/\/)[^/\s@]+@/g, '$1(hidden)@')
-  if (typeof value !== 'object' || value === null) return value
-  // Deeper than any setting: a thing of code, and perhaps a circle.
-  if (path.length > 8) return '…'
-  if (Array.isArray(value)) return value.map((one, i) => withoutSecrets(one, [...path, String(i)]))
-  return Object.fromEntries(
-    Object.entries(value).map(([key, one]) => {
-      const at = [...path, key]
-      return [key, isSecret(at) ? '(hidden)' : withoutSecrets(one, at)]
-    }),
-  )
+/** Under these keys stand options of things that are not loaded yet: which of them are secret is not known. */
+const named = new Set(['codec', 'protocol', 'layers', 'middleware', 'executor', 'plugins'])
+
+/** What may be quoted of a value that is refused. */
+function quoted(value: unknown, path: Path, secrets: Secrets): unknown {
+  const isNamed = path.some((key) => named.has(key))
+  return isNamed ? withoutTexts(secrets.hide(value, path)) : secrets.hide(value, path)
+}
+
+function withoutTexts(value: unknown, key = ''): unknown {
+  if (typeof value !== 'object' || value === null)
+    return key === '' || key === 'name' || key === 'type' || value === HIDDEN ? value : '…'
+  if (Array.isArray(value)) return value.map((one) => withoutTexts(one, key))
+  return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, withoutTexts(one, key)]))
 }
 
 function brief(value: unknown): string {

@@ -9,7 +9,8 @@ import { ConfigError, GaidarosError, toError } from '../errors.js'
 import { foldersOf, isWithin, outside, projectOf } from './confine.js'
 import { loadModule } from './load-module.js'
 import { anchorPaths } from './paths.js'
-import { type Branch, isBranch, type Origin, type Tree } from './tree.js'
+import { plainText, refuseRepeatedKeys } from './text.js'
+import { type Branch, isBranch, refuseOdd, type Tree } from './tree.js'
 
 const name = 'gaidaros'
 const endings = ['', '.json', '.yaml', '.yml', '.js', '.ts', '.mjs', '.cjs']
@@ -45,34 +46,47 @@ export async function mergeFiles(
   if (config === false) return undefined
   const found = typeof config === 'string' ? await read(resolve(cwd, config)) : await search(cwd)
   if (found === undefined) return undefined
-  await mergeOne(tree, found, 'file', [], foldersOf({ file: found.path, cwd, modulesFrom }))
+  const files: File[] = []
+  await collect(files, found, [], foldersOf({ file: found.path, cwd, modulesFrom }))
+  for (const { path, own } of files.reverse()) {
+    tree.merge(anchorPaths(own, dirname(path)), { kind: path === found.path ? 'file' : 'import', name: path })
+  }
   return found.path
 }
 
-async function mergeOne(
-  tree: Tree,
+interface File {
+  readonly path: string
+  readonly own: Branch
+}
+
+/**
+ * The files, from the one on top down to what lies beneath all. One that several import is read once, and stands where the
+ * last of them puts it: there it would have covered what it said before.
+ */
+async function collect(
+  files: File[],
   { path, content }: Found,
-  kind: Origin['kind'],
   chain: readonly string[],
   /** Where code may come from. */
   folders: readonly string[],
 ): Promise<void> {
-  if (chain.includes(path)) {
-    throw new ConfigError('BAD_VALUE', `$import goes round in a circle: ${[...chain, path].join(' → ')}`, { chain })
-  }
-  if (content === undefined || content === null) return
-  if (!isBranch(content))
-    throw new ConfigError('UNREADABLE', `${path}: expected an object of settings, got ${typeof content}`, { path })
+  if (content === undefined) return
+  refuseOdd(content, path)
   const { [IMPORTS]: imports, $schema: _, ...own } = content as Branch & { [IMPORTS]?: unknown }
+  files.push({ path, own })
   const listed = imports === undefined ? [] : Array.isArray(imports) ? imports : [imports]
-  for (const one of listed) {
+  for (const one of listed.toReversed()) {
     if (typeof one !== 'string')
       throw new ConfigError('BAD_VALUE', `$import: expected a path or a list of paths (${path})`, { path })
     const file = resolve(dirname(path), one)
     if (isCode.test(file) && !isWithin(file, folders)) throw outside('$import', file, folders, path)
-    await mergeOne(tree, await read(file), 'import', [...chain, path], folders)
+    const way = [...chain, path]
+    if (way.includes(file))
+      throw new ConfigError('BAD_VALUE', `$import goes round in a circle: ${[...way, file].join(' → ')}`, {
+        chain: way,
+      })
+    if (!files.some((one) => one.path === file)) await collect(files, await read(file), way, folders)
   }
-  tree.merge(anchorPaths(own, dirname(path)), { kind, name: path })
 }
 
 /** Where the imports of a file stand once it is loaded: cosmiconfig's own merge forgets where a value came from. */
@@ -89,8 +103,12 @@ async function explorer(searchStrategy: 'project' | 'none' = 'none') {
   const loaders = Object.fromEntries(
     Object.entries(byEnding).map(([ending, load]) => {
       const own: Loader = async (path, content) => {
-        const loaded = await load(path, content)
+        const text = plainText(path, content)
+        const loaded = await load(path, text)
         const isPackage = basename(path) === 'package.json'
+        if (ending === '.json' && !isPackage) refuseRepeatedKeys(path, text)
+        // An empty document of YAML is null too, and no mistake.
+        if (loaded === null && /null|~/.test(text)) refuseOdd(loaded, path)
         return isPackage && isBranch(loaded) ? { [name]: await hideImports(loaded[name]) } : hideImports(loaded)
       }
       return [ending, own]

@@ -3,7 +3,7 @@
  *
  * Room: core, configuration. By decorated name, by `file#Export` or `package#Export`, by file, or the thing itself in code.
  */
-import { readdirSync, statSync } from 'node:fs'
+import { type Dirent, readdirSync, statSync } from 'node:fs'
 import { join, resolve, sep } from 'node:path'
 import { ConfigError, WiringError } from '../errors.js'
 import type { HandlerDefinition, HandlerLike } from '../handler.js'
@@ -11,7 +11,7 @@ import { nearest } from '../nearest.js'
 import type { HandlerSource } from '../places/handler-source.js'
 import type { LoadedConfiguration } from './index.js'
 import { isFileReference, loadModule, type Module } from './load-module.js'
-import { atKey } from './trace.js'
+import type { ModuleDoor } from './modules.js'
 
 type DefinitionOf = (value: unknown) => HandlerDefinition | undefined
 
@@ -51,7 +51,7 @@ export async function findHandlers(
       continue
     }
     for (const reference of expand(one)) {
-      const module = await loadFor('handlers', reference, loaded.directory)
+      const module = await loaded.modules.load(reference, 'handlers', one)
       for (const definition of handlersIn(module, definitionOf)) add(definition, reference)
     }
   }
@@ -98,17 +98,8 @@ export async function resolveHandler(
       { place, name: ref },
     )
   }
-  const module = await loadFor(place, reference, loaded.directory)
+  const module = await loaded.modules.load(reference, place, ref)
   return { handler: pick(module, exported, { reference, place, definitionOf }), source: { reference: ref } }
-}
-
-/** @param place - The key that names it. */
-async function loadFor(place: string, reference: string, directory: string): Promise<Module> {
-  try {
-    return await loadModule(reference, directory)
-  } catch (thrown) {
-    throw atKey(thrown, place)
-  }
 }
 
 function foundAgain({ definition, from }: FoundHandler): { handler: HandlerLike; source: HandlerSource | undefined } {
@@ -116,7 +107,7 @@ function foundAgain({ definition, from }: FoundHandler): { handler: HandlerLike;
   return { handler: definition, source }
 }
 
-/** Finds a handler again, in another place. @returns undefined when the module has none of that name. */
+/** Finds a handler again, in another place: the server has let its module in. @returns undefined when it has none of that name. */
 export async function loadHandler(
   { reference, name }: { readonly reference: string; readonly name?: string },
   directory: string,
@@ -133,9 +124,9 @@ export async function loadHandler(
  *
  * @throws {ConfigError} `NOT_FOUND`, `UNREADABLE`, `UNKNOWN_NAME`.
  */
-export async function loadExport(reference: string, directory: string): Promise<unknown> {
+export async function loadExport(reference: string, place: string, modules: ModuleDoor): Promise<unknown> {
   const [file = '', name = 'default'] = reference.split('#')
-  const module = exportsOf(await loadModule(file, directory))
+  const module = exportsOf(await modules.load(file, place, reference))
   if (Object.hasOwn(module, name)) return module[name]
   const names = Object.keys(module)
   const near = nearest(name, names)
@@ -209,17 +200,29 @@ function expand(reference: string): readonly string[] {
 
 function walk(folder: string, depth: number): string[] {
   if (depth === 0) return []
-  let names: string[] = []
+  let entries: Dirent[] = []
   try {
-    names = readdirSync(folder)
+    entries = readdirSync(folder, { withFileTypes: true })
   } catch {
     return []
   }
-  return names.flatMap((name) => {
+  return entries.flatMap((entry) => {
+    const { name } = entry
     const path = join(folder, name)
     if (name === 'node_modules' || name.startsWith('.')) return []
-    return statSync(path).isDirectory() ? walk(path, depth - 1) : name.endsWith('.d.ts') ? [] : [path]
+    // A link to a folder is not followed: it may lead round in a circle, or out of the project.
+    if (entry.isDirectory()) return walk(path, depth - 1)
+    return !name.endsWith('.d.ts') && (entry.isFile() || (entry.isSymbolicLink() && isFile(path))) ? [path] : []
   })
+}
+
+/** What a link leads to; nothing where that is gone. */
+function isFile(path: string): boolean {
+  try {
+    return statSync(path).isFile()
+  } catch {
+    return false
+  }
 }
 
 /** `*`, `?` and `{a,b}` within a name, `**` over folders. */

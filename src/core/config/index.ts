@@ -5,17 +5,19 @@
  */
 import type { Configuration, ListenerOptions } from '../configuration.js'
 import { defaultDrain, defaultLimits, defaultServerLimits, defaultTimeouts } from '../options.js'
+import { Secrets } from '../secrets.js'
 import { type Assignment, fromEnvironment, hasSettings, parsePath, readText } from './assignments.js'
-import { check, isSecret, loadShape, placeOf } from './check.js'
-import { confine } from './confine.js'
+import { check, loadShape, placeOf } from './check.js'
+import { Confinement } from './confine.js'
 import { mergeFiles } from './find.js'
+import { type ModuleDoor, moduleDoor } from './modules.js'
 import { anchorPaths } from './paths.js'
 import { isPlainlyRight } from './quick-check.js'
-import { type Branch, isBranch, type Origin, type Path, Tree } from './tree.js'
+import { type Branch, isBranch, type Origin, type Path, refuseOdd, Tree } from './tree.js'
 
 export type { Assignment } from './assignments.js'
-export { withoutSecrets } from './check.js'
 export { loadModule, loadsNow } from './load-module.js'
+export type { ModuleDoor } from './modules.js'
 export { atKey, ofListener, withOrigin } from './trace.js'
 export type { Origin } from './tree.js'
 
@@ -38,10 +40,10 @@ export type Settled = Omit<Configuration, 'listen' | '$import'> & {
 
 export interface Entry {
   readonly path: string
+  /** The same, key by key. */
+  readonly keys: Path
   readonly value: unknown
   readonly origin: Origin
-  /** Not to be shown. */
-  readonly secret: boolean
 }
 
 export interface LoadedConfiguration {
@@ -53,6 +55,8 @@ export interface LoadedConfiguration {
   /** The configuration file. */
   readonly file: string | undefined
   readonly directory: string
+  /** By which everything is loaded that the configuration names. */
+  readonly modules: ModuleDoor
 }
 
 const byDefault: Origin = { kind: 'default', name: 'default' }
@@ -68,11 +72,11 @@ export async function loadConfiguration(input: ConfigurationInput): Promise<Load
     modulesFrom,
   )
   if (flags.length > 0 || hasSettings(env)) await mergeSingles(tree, input)
+  refuseOdd(code, 'code')
   tree.merge(anchorPaths(code as Branch, cwd), { kind: 'code', name: 'code' })
 
   joinForms(tree)
-  if (!isPlainlyRight(tree.root)) check(tree, (await loadShape()).shape as never)
-  confine(tree, { file, cwd, modulesFrom })
+  if (!isPlainlyRight(tree.root)) await checkByShape(tree)
   spreadShortForm(tree)
   return {
     values: unlimited(tree.root) as unknown as Settled,
@@ -80,7 +84,17 @@ export async function loadConfiguration(input: ConfigurationInput): Promise<Load
     entries: () => entriesOf(tree),
     file,
     directory: cwd,
+    modules: moduleDoor(new Confinement(tree, { file, cwd, modulesFrom }), cwd),
   }
+}
+
+/** What the configuration's own schema says is secret; options of named things are added by whoever has loaded these. */
+export async function ownSecrets(): Promise<Secrets> {
+  return new Secrets().add([], (await loadShape()).jsonSchema())
+}
+
+async function checkByShape(tree: Tree): Promise<void> {
+  check(tree, (await loadShape()).shape as never, await ownSecrets())
 }
 
 /** Variables, then flags. */
@@ -112,6 +126,7 @@ function assign(tree: Tree, path: Path, value: unknown, origin: Origin, cwd: str
   let branch = source
   for (const key of path.slice(0, -1)) branch = branch[key] = Object.create(null) as Branch
   branch[path.at(-1) as string] = value
+  refuseOdd(source, origin.name)
   // Through the same anchoring as a file's: `--handler ./greeter.ts`.
   tree.merge(anchorPaths(source, cwd), origin)
 }
@@ -163,7 +178,7 @@ function entriesOf(tree: Tree): Entry[] {
   const entries = new Map<string, Entry>()
   const add = (path: Path, value: unknown, origin: Origin) => {
     const name = path.map((key) => (/[.[\]"]/.test(key) ? `"${key}"` : key)).join('.')
-    entries.set(name, { path: name, value, origin, secret: isSecret(path) })
+    entries.set(name, { path: name, keys: path, value, origin })
   }
   const tables = {
     limits: { ...defaultLimits, ...defaultServerLimits },

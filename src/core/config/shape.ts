@@ -11,6 +11,9 @@ import { misfitOfWorkers, workerFields } from '../workers/options.js'
 
 const described = <T extends z.ZodType>(schema: T, description: string) => schema.describe(description)
 
+/** Shown nowhere: as `writeOnly` it stands in `schema.json` too (JSON Schema Validation, draft 7, 10.3). */
+const secret = <T extends z.ZodType>(schema: T) => schema.meta({ ...schema.meta(), writeOnly: true } as never) as T
+
 /** Things of code pass as they are; data is a name, or a name with options. */
 const named = (what: string, key = 'name') =>
   z
@@ -34,6 +37,7 @@ const named = (what: string, key = 'name') =>
 function hasFunctions(value: object): boolean {
   // Instances have their methods on the prototype.
   for (const key in value) if (typeof (value as Record<string, unknown>)[key] === 'function') return true
+  if (Array.isArray(value)) return false
   return Object.getPrototypeOf(value) !== Object.prototype && Object.getPrototypeOf(value) !== null
 }
 
@@ -83,14 +87,14 @@ const material = z
   .meta({ anyOf: [{ type: 'string' }, { type: 'array', items: { type: 'string' } }] } as never)
 const certified = {
   cert: described(material, 'Certificate chain: a file, or PEM text.').optional(),
-  key: described(material, 'Its private key.').optional(),
+  key: secret(described(material, 'Its private key.')).optional(),
   ca: described(material, 'Whose certificates are trusted.').optional(),
   crl: described(
     material,
     'Certificates that `ca` has revoked: a list (CRL, in PEM) for each authority of the chain.',
   ).optional(),
-  pfx: described(material, 'Certificate and key in one PKCS #12 file.').optional(),
-  passphrase: text.optional(),
+  pfx: secret(described(material, 'Certificate and key in one PKCS #12 file.')).optional(),
+  passphrase: secret(text.describe('Opens the key, or the PKCS #12 file.')).optional(),
 }
 const version = z.enum(['TLSv1.2', 'TLSv1.3'])
 const tls = z.strictObject({
@@ -109,12 +113,13 @@ const tls = z.strictObject({
     .describe('By server name, `*.` for one label: the certificate to show.')
     .optional(),
   watch: z.boolean().describe('Read certificates and keys again when their files change. Default: true.').optional(),
-  ticketKeys: z
-    .union([text, z.custom<Uint8Array>((value) => value instanceof Uint8Array).meta({ type: 'string' } as never)])
-    .describe(
-      "48 bytes, by file: processes that share them take up each other's sessions, for listeners of the same name and access.",
-    )
-    .optional(),
+  ticketKeys: secret(
+    z
+      .union([text, z.custom<Uint8Array>((value) => value instanceof Uint8Array).meta({ type: 'string' } as never)])
+      .describe(
+        "48 bytes, by file: processes that share them take up each other's sessions, for listeners of the same name and access.",
+      ),
+  ).optional(),
   serverName: text.optional(),
 })
 
@@ -136,7 +141,11 @@ const shared = {
     .custom<unknown>((value) => {
       const list = Array.isArray(value) ? value : [value]
       return (
-        list.length > 0 && list.every((one) => typeof one === 'string' || (typeof one === 'object' && one !== null))
+        list.length > 0 &&
+        list.every((one) => {
+          if (typeof one !== 'object' || one === null) return typeof one === 'string'
+          return typeof (one as { name?: unknown }).name === 'string' || hasFunctions(one) || 'codec' in one
+        })
       )
     }, 'expected a protocol, { "name": …, …options }, or a list of them')
     .meta({
@@ -232,11 +241,13 @@ export const shape = z.strictObject({
               .optional(),
             name: text.describe('Name of the cluster. Default: gaidaros.').optional(),
             user: text.optional(),
-            password: text.optional(),
-            token: text.optional(),
+            password: secret(text).optional(),
+            token: secret(text).optional(),
             nkey: text.describe('A file with a seed.').optional(),
             credentials: text.describe('A .creds file.').optional(),
-            tls: z.looseObject({}).optional(),
+            tls: z
+              .looseObject({ key: secret(z.unknown()).optional(), passphrase: secret(z.unknown()).optional() })
+              .optional(),
           })
           .describe('The same options as executor `cluster` has.'),
       ],

@@ -15,6 +15,9 @@ export interface Origin {
 export type Path = readonly string[]
 export type Branch = Record<string, unknown>
 
+/** No setting stands deeper. */
+const MOST_DEPTH = 64
+
 const forbidden = new Set(['__proto__', 'constructor', 'prototype'])
 
 export class Tree {
@@ -23,14 +26,8 @@ export class Tree {
 
   /** Puts a source above what is there: branches merge, everything else replaces. */
   merge(source: unknown, origin: Origin): void {
-    if (!isBranch(source)) {
-      throw new ConfigError(
-        'UNREADABLE',
-        `${origin.name}: expected an object of settings, got ${source === null ? 'null' : typeof source}`,
-        { origin },
-      )
-    }
-    this.#mergeInto(this.root, source, [], origin)
+    refuseOdd(source, origin.name)
+    this.#mergeInto(this.root, source as Branch, [], origin)
   }
 
   set(path: Path, value: unknown, origin: Origin): void {
@@ -93,6 +90,36 @@ export class Tree {
     const key = keyOf(path)
     this.#origins.delete(key)
     for (const other of this.#origins.keys()) if (other.startsWith(`${key}\0`)) this.#origins.delete(other)
+  }
+}
+
+/**
+ * What cannot be merged, before anything walks through it.
+ *
+ * @param name - The file, variable or flag.
+ * @throws {ConfigError} `UNREADABLE` for what is no object, and for one that is too deep or goes round in a circle.
+ */
+export function refuseOdd(source: unknown, name: string): asserts source is Branch {
+  if (!isBranch(source)) {
+    const got = source === null ? 'null' : Array.isArray(source) ? 'a list' : typeof source
+    throw new ConfigError('UNREADABLE', `${name}: expected an object of settings, got ${got}`, { origin: name })
+  }
+  // Level by level, each thing of a level once, so that neither depth nor aliases of YAML cost more than there is to read.
+  let level = new Set<unknown>([source])
+  for (let depth = 0; level.size > 0; depth++) {
+    if (depth > MOST_DEPTH) {
+      throw new ConfigError(
+        'UNREADABLE',
+        `${name}: its settings go deeper than ${MOST_DEPTH} levels, or round in a circle (an alias of YAML within itself)`,
+        { origin: name },
+      )
+    }
+    const below = new Set<unknown>()
+    for (const one of level) {
+      for (const [key, value] of Object.entries(one as object))
+        if (Array.isArray(value) || isBranch(value, key)) below.add(value)
+    }
+    level = below
   }
 }
 

@@ -1,7 +1,8 @@
 /**
  * `connections`: who is connected, filtered, sorted, a page at a time.
  *
- * Room: core, mechanism of the control socket. What is answered is bounded; what is looked at is each connection once.
+ * Room: core, mechanism of the control socket. What is answered to a client is bounded; what is looked at is each connection
+ * once. Between a supervisor and its workers as many rows go as lie before the end of the page, wherever that is.
  */
 import type { Server } from '../lifecycle.js'
 import type { Session } from '../session.js'
@@ -37,6 +38,7 @@ export interface ConnectionPage {
 
 export const MOST_ROWS = 500
 const DEFAULT_ROWS = 50
+const EVERY_ROW = Number.MAX_SAFE_INTEGER
 
 /** What one can sort and compare by. */
 export const connectionKeys = [
@@ -82,10 +84,13 @@ export function mergeConnections(
   return { ...merged, matched: sum('matched') }
 }
 
-/** What each worker is asked, so that the page asked for is among what they answer. */
+/**
+ * What each worker is asked, so that the page asked for is among what they answer: all rows up to its end, since they may all
+ * be one worker's.
+ */
 export function connectionsRequestOf(request: ControlRequest): ControlRequest {
   const { limit, offset } = queryOf(request)
-  return { ...request, offset: 0, limit: Math.min(MOST_ROWS, limit + offset) }
+  return { ...request, offset: 0, limit: Math.min(EVERY_ROW, limit + offset), isPart: true }
 }
 
 function page(all: readonly ConnectionFacts[], total: number, request: ControlRequest): ConnectionPage {
@@ -132,8 +137,8 @@ function queryOf(request: ControlRequest): Query {
   return {
     matches: (facts) => (listener === undefined || facts.listener === listener) && filter(facts),
     compare,
-    limit: countOf(request, 'limit', { most: MOST_ROWS }) ?? DEFAULT_ROWS,
-    offset: countOf(request, 'offset', { most: Number.MAX_SAFE_INTEGER }) ?? 0,
+    limit: countOf(request, 'limit', { most: request.isPart === true ? EVERY_ROW : MOST_ROWS }) ?? DEFAULT_ROWS,
+    offset: countOf(request, 'offset', { most: EVERY_ROW }) ?? 0,
   }
 }
 

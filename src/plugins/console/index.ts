@@ -7,6 +7,7 @@
 import { ConfigError } from '../../core/errors.js'
 import { optionSchema } from '../../core/option-schema.js'
 import { type CompanionHost, definePlugin } from '../../core/plugin.js'
+import { tlsSecrets } from '../../core/secrets.js'
 import { consoleApp } from './app.js'
 import { Feed } from './feed.js'
 import { isLoopback } from './guard.js'
@@ -58,7 +59,7 @@ export const consolePage = definePlugin<ConsoleOptions>({
       default: false,
       why: 'Lets it listen where other machines reach it. Off: an operator’s page is nobody else’s business.',
     },
-    tls: { unit: 'any', why: 'Certificate and key, for a `tls://` address.' },
+    tls: { unit: 'any', secret: tlsSecrets, why: 'Certificate and key, for a `tls://` address.' },
     readOnly: { unit: 'switch', default: false, why: 'Shows everything and changes nothing.' },
   }),
   setup(registry, options) {

@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url'
 import { ExecutorError, FrameError, WiringError } from '../../core/errors.js'
 import type { Executor } from '../../core/executor.js'
 import { optionSchema } from '../../core/option-schema.js'
+import { withoutPassedSockets } from '../../core/passed-sockets.js'
 import type { Carrier, Channel, ChannelSink } from '../../core/places/channel.js'
 import { pipeChannel } from '../../core/places/pipe-channel.js'
 import { mostBatchBytes } from '../../core/places/wire.js'
@@ -30,7 +31,8 @@ const ownFields = {
   execArgv: {
     unit: 'list',
     default: [],
-    why: 'Further arguments for Node, such as --cpu-prof.',
+    why: 'Further arguments for Node, such as --cpu-prof. Files and variables may say those alone that load and open nothing; code and the command line any.',
+    fromData: misfitOfArguments,
   },
   heapMb: {
     unit: 'count',
@@ -38,6 +40,17 @@ const ownFields = {
     why: 'Largest heap of each process in MiB (--max-old-space-size); 0 leaves it to Node.',
   },
 } as const
+
+/** Arguments of Node (node(1)) that run nothing, listen nowhere and name no file: memory, warnings, profiles, name look-ups. */
+const HARMLESS =
+  /^--(?:max-old-space-size|max-semi-space-size|stack-trace-limit|unhandled-rejections|dns-result-order|cpu-prof-interval|heap-prof-interval|secure-heap|title)=[\w .-]+$|^--(?:cpu-prof|heap-prof|enable-source-maps|trace-warnings|trace-deprecation|trace-uncaught|no-warnings|no-deprecation|pending-deprecation|throw-deprecation|expose-gc|jitless|disallow-code-generation-from-strings|frozen-intrinsics|optimize-for-size)$/
+
+function misfitOfArguments(value: unknown): string | undefined {
+  const bad = (Array.isArray(value) ? value : []).find((one) => typeof one !== 'string' || !HARMLESS.test(one))
+  return bad === undefined
+    ? undefined
+    : `arguments that load and open nothing, such as --max-old-space-size=512 or --cpu-prof, got ${JSON.stringify(bad)}; code and --set may say any`
+}
 
 /** A pool of processes; a connection keeps its process. */
 export const processPool: Factory<Executor, ProcessPoolOptions> = {
@@ -87,7 +100,7 @@ class Processes implements Carrier {
     const child = spawn(process.execPath, [...ownArguments(), ...heap, ...execArgv, fileURLToPath(places.entry)], {
       // Its words are ours; the fourth is the pipe.
       stdio: ['ignore', outputOf(process.stdout), outputOf(process.stderr), 'pipe'],
-      env: { ...process.env, GAIDAROS_PLACE: `3:${messageBytes}` },
+      env: { ...withoutPassedSockets(process.env), GAIDAROS_PLACE: `3:${messageBytes}` },
     })
     child.stdout?.on('data', (text) => process.stdout.write(text))
     child.stderr?.on('data', (text) => process.stderr.write(text))

@@ -27,7 +27,11 @@ export function operatorFields(port: number): OptionFields<OperatorOptions> {
       default: false,
       why: 'Leave to answer at an address that is not loopback; without it the start fails.',
     },
-    token: { unit: 'text', why: 'Asked for as `Authorization: Bearer …`. None: whoever reaches the address.' },
+    token: {
+      unit: 'text',
+      secret: true,
+      why: 'Asked for as `Authorization: Bearer …`. None: whoever reaches the address.',
+    },
   }
 }
 

@@ -73,7 +73,8 @@ export const socks5: Factory<Protocol, Socks5Options> = {
   options: optionSchema<Socks5Options>({
     users: {
       unit: 'any',
-      check: (value) => (typeof value === 'object' && value !== null ? undefined : 'expected { name: password }'),
+      secret: true,
+      check: (value) => (typeof value === 'object' && value !== null ? undefined : '{ name: password }'),
       why: 'Who may use it: names and passwords. Default: everybody who reaches the listener.',
     },
     allow: {

@@ -5,6 +5,7 @@
  */
 import { ConfigError } from '../../../core/errors.js'
 import { type OptionFields, type OptionSchema, optionSchema } from '../../../core/option-schema.js'
+import { tlsSecrets } from '../../../core/secrets.js'
 import type { SchemaResult } from '../../../core/standard-schema.js'
 import { type PoolOptions, poolFields } from '../pool-options.js'
 import { isToken } from './envelope.js'
@@ -53,12 +54,17 @@ const fields: OptionFields<ClusterOptions> = {
     check: (value) => (isToken(value) ? undefined : 'letters, digits, _ and -, 64 at most'),
   },
   user: { unit: 'text', why: 'Login by name; with `password`.' },
-  password: { unit: 'any', why: 'Never shown. Better from the environment: `GAIDAROS_CLUSTER__PASSWORD`.' },
-  token: { unit: 'any', why: 'Login by token. Never shown.' },
+  password: {
+    unit: 'any',
+    secret: true,
+    why: 'Never shown. Better from the environment: `GAIDAROS_CLUSTER__PASSWORD`.',
+  },
+  token: { unit: 'any', secret: true, why: 'Login by token. Never shown.' },
   nkey: { unit: 'text', why: 'Login by key: the file that holds the seed (`SU…`).' },
   credentials: { unit: 'text', why: 'Login by a `.creds` file, which holds a JWT and its seed.' },
   tls: {
     unit: 'any',
+    secret: tlsSecrets,
     why: 'TLS is demanded: `{ ca, cert, key, passphrase, serverName, rejectUnauthorized }`; files, or PEM text.',
   },
   connectMs: { unit: 'ms', min: 1, default: 5_000, why: 'For the first connection to NATS.' },

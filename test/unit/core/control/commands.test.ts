@@ -318,6 +318,38 @@ test('answers of several workers are one answer', async () => {
   assert.ok(killed.connections.every((one) => /^w[12]\//.test(one)))
 })
 
+test('pages of several workers have every row once, however deep they are', async () => {
+  const rows = (worker: number, count: number) =>
+    Array.from({ length: count }, (_, i) => ({ id: `${i}`, ageMs: i * 3 + worker, listener: 'default', remote: '-' }))
+  const [a, b] = [rows(1, 700), rows(2, 1_300)]
+  // Each worker answers as many as it is asked for.
+  const part = (all: readonly object[], { limit, isPart }: ControlRequest) => {
+    assert.is(isPart, true)
+    const connections = [...all].reverse().slice(0, limit as number)
+    return { total: all.length, matched: all.length, offset: 0, connections }
+  }
+  const seen: string[] = []
+  for (let offset = 0; offset < 2_000; offset += 300) {
+    const request = { command: 'connections', sort: 'ageMs', limit: 300, offset }
+    const asked = requestForEach(request)
+    const parts = [a, b].map((all, i) => ({ worker: `w${i + 1}`, result: part(all, asked) }))
+    const page = mergeAnswers(request, parts) as ConnectionPage
+    assert.equal([page.total, page.matched, page.offset], [2_000, 2_000, offset])
+    seen.push(...page.connections.map(({ id }) => id))
+  }
+  assert.is(new Set(seen).size, 2_000)
+  assert.is(seen.length, 2_000)
+})
+
+test('a worker answers more rows than a client may ask for at once', async () => {
+  const { ask, dial, opened } = await rig()
+  for (let i = 0; i < 3; i++) await dial()
+  await opened(3)
+  const asked = requestForEach({ command: 'connections', limit: 500, offset: 9_007_199_254_740_990 })
+  assert.is(ask<ConnectionPage>(asked).connections.length, 3)
+  assert.throws(() => ask({ command: 'connections', limit: 501 }), /limit: expected a whole number from 0 to 500/)
+})
+
 test.after(async () => {
   for (const server of servers) await server.stop({ timeoutMs: 0 })
 })
