@@ -2,7 +2,7 @@
 import 'reflect-metadata'
 
 export { type ConnectOptions, connect } from './connect.js'
-export type { KeptFacts } from './core/accounts.js'
+export type { Account, AccountOptions, DropReason, Holding, KeptFacts, PluginBudget } from './core/account.js'
 export type { AlarmName } from './core/alarm-name.js'
 export type { Alarm } from './core/alarms.js'
 export { arrive } from './core/arrive.js'
@@ -44,22 +44,17 @@ export { type OptionField, type OptionSchema, optionSchema } from './core/option
 export type { Limits, ServerLimits, SocketOptions, Timeouts, TlsIdentity, TlsOptions } from './core/options.js'
 export type { Middleware, MiddlewareSet } from './core/pipeline.js'
 export {
-  type Account,
-  type AccountOptions,
   type AnyPlugin,
   type Companion,
   type CompanionHost,
   type Detection,
-  type DropReason,
   definePlugin,
   type Factory,
   type Framing,
-  type Holding,
   type Layer,
   type LayerScope,
   type LayerStage,
   type Plugin,
-  type PluginBudget,
   type PluginServices,
   type Protocol,
   type ProtocolPort,

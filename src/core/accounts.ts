@@ -2,21 +2,11 @@
  * What plugins keep beside the sessions, counted in bytes: one account for each kind of thing, each with a limit that always
  * holds, and all of them in the server's one budget where there is one (`limits.memoryBytes`).
  *
- * Room: core, mechanism beside core/budget; the contract is in core/plugin. Costs what is kept, never a message that is passed on.
+ * Room: core, mechanism beside core/budget; the contract is in core/account. Costs what is kept, never a message that is passed on.
  */
+import type { Account, AccountOptions, DropReason, Holding, KeptFacts, PluginBudget } from './account.js'
 import { Threshold } from './alarms.js'
 import type { Holder, MemoryBudget } from './budget.js'
-import type { Account, AccountOptions, DropReason, Holding, PluginBudget } from './plugin.js'
-
-/** An account as operators see it. */
-export interface KeptFacts {
-  /** Empty: of no listener alone, as middleware for all. */
-  readonly listener: string
-  /** `mqtt.retained` */
-  readonly account: string
-  readonly bytes: number
-  readonly limit: number
-}
 
 /** What accounts need of the server they belong to; a client's have none of it. */
 export interface AccountsHost {

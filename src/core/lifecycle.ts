@@ -4,7 +4,7 @@
  * Room: core, contract. Implemented by `core/server`.
  */
 
-import type { KeptFacts } from './accounts.js'
+import type { KeptFacts } from './account.js'
 import type { AdmissionLimits } from './admission.js'
 import type { Alarm } from './alarms.js'
 import type { ListenerOptions } from './configuration.js'

@@ -5,7 +5,7 @@
  * message. What an observer sees of a server is here, and is less than the server. Several server processes have one each, so an
  * observer binds nothing: what has an address is a companion (core/plugin), which stands once and asks for reports.
  */
-import type { KeptFacts } from './accounts.js'
+import type { KeptFacts } from './account.js'
 import type { Alarm } from './alarms.js'
 import type { Connection } from './connection.js'
 import type { Endpoint } from './endpoint.js'

@@ -4,7 +4,8 @@
  * Room: core, mechanism. It chooses nothing: plans come from a planner, everything else through the constructor.
  */
 
-import type { Accounts, KeptFacts } from './accounts.js'
+import type { KeptFacts } from './account.js'
+import type { Accounts } from './accounts.js'
 import type { Alarm } from './alarms.js'
 import type { Clock } from './clock.js'
 import type { ListenerOptions } from './configuration.js'

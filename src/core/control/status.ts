@@ -4,7 +4,7 @@
  * Room: core, mechanism of the control socket. Pure but for reading: a supervisor asks each of its workers and adds up with
  * `mergeStatus`.
  */
-import type { KeptFacts } from '../accounts.js'
+import type { KeptFacts } from '../account.js'
 import type { Load, PlaceLoad } from '../executor.js'
 import type { ListenerHandle, Server } from '../lifecycle.js'
 import { processMemory } from '../usage.js'

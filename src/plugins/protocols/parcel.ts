@@ -4,7 +4,7 @@
  * Room: plugins/protocols. One of those who wait pays for it (`Account` in core/plugin); when that one has it, the next pays. So
  * the sum is what is really kept, and in the end it is the slowest that has the most.
  */
-import type { Holding } from '../../core/plugin.js'
+import type { Holding } from '../../core/account.js'
 
 /** An entry in the queue of one who waits. */
 const ENTRY_BYTES = 128

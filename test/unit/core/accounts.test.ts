@@ -3,9 +3,9 @@
 import fc from 'fast-check'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import type { Holding } from '#src/core/account.js'
 import { Accounts } from '#src/core/accounts.js'
 import { MemoryBudget } from '#src/core/budget.js'
-import type { Holding } from '#src/core/plugin.js'
 import { HandClock } from '../../support/clock.js'
 
 const place = 'listeners.public.protocol'

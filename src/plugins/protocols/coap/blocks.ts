@@ -4,7 +4,7 @@
  * Room: plugins/protocols. RFC 7959. What is under way belongs to one peer, is bounded in number, and goes with it; its bytes
  * are counted by an account of all peers of the listener, whose oldest body goes first.
  */
-import type { Account, Holding } from '../../../core/plugin.js'
+import type { Account, Holding } from '../../../core/account.js'
 
 /** `NUM/M/SZX`. */
 export interface Block {

@@ -5,10 +5,11 @@
  * are to be told) is counted by one account of the listener.
  */
 import { createHash } from 'node:crypto'
+import type { Account, Holding } from '../../../core/account.js'
 import type { Connection } from '../../../core/connection.js'
 import type { MessageContext } from '../../../core/context.js'
 import { toError, UnroutedMessageError } from '../../../core/errors.js'
-import type { Account, Holding, PluginServices } from '../../../core/plugin.js'
+import type { PluginServices } from '../../../core/plugin.js'
 import { isThenable, kindOf, unfitReply } from '../text-support.js'
 import { type Block, blockValue, type Outgoing, readBlock, Transfers } from './blocks.js'
 import { type Observation, Observers } from './observers.js'

@@ -4,8 +4,10 @@
  * Room: plugins/protocols. RFC 7641. Notifications are confirmable, one at a time for each: what changes meanwhile waits, and
  * only the newest. So a lossy network or a slow device sets its own pace, and one that has gone is forgotten.
  */
+
+import type { Account, Holding } from '../../../core/account.js'
 import type { Connection } from '../../../core/connection.js'
-import type { Account, Holding, PluginServices } from '../../../core/plugin.js'
+import type { PluginServices } from '../../../core/plugin.js'
 import type { Block } from './blocks.js'
 
 /** What of a reply matters here. */

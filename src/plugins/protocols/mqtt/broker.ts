@@ -3,10 +3,12 @@
  *
  * Room: plugins/protocols.
  */
+
+import type { Account, DropReason } from '../../../core/account.js'
 import type { Connection } from '../../../core/connection.js'
 import type { MessageContext } from '../../../core/context.js'
 import { FrameError, UnroutedMessageError } from '../../../core/errors.js'
-import type { Account, DropReason, PluginServices } from '../../../core/plugin.js'
+import type { PluginServices } from '../../../core/plugin.js'
 import { InOrder } from '../give-way.js'
 import { isThenable, malformed } from '../text-support.js'
 import { Deliveries, QUOTA } from './deliveries.js'

@@ -4,7 +4,7 @@
  * Room: plugins/protocols. MQTT 5.0, 4.3, 4.4 and 4.9. Counted in bytes, in one account while the client is there and in
  * another while it is away; what else is kept for it (subscriptions, names) is in the same.
  */
-import type { Account, DropReason, Holding } from '../../../core/plugin.js'
+import type { Account, DropReason, Holding } from '../../../core/account.js'
 import { Parcel } from '../parcel.js'
 import { bytesOf } from './retained.js'
 import type { Publication } from './subscriptions.js'

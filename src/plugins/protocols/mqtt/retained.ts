@@ -3,7 +3,7 @@
  *
  * Room: plugins/protocols. MQTT 5.0, 3.3.1.3. Bounded in topics and in bytes; what was kept first goes first.
  */
-import type { Account, Holding } from '../../../core/plugin.js'
+import type { Account, Holding } from '../../../core/account.js'
 import { weightOf } from '../parcel.js'
 import { isWild, type Qos } from './subscriptions.js'
 import { levelsOf, matchesLevels } from './topics.js'

@@ -4,8 +4,10 @@
  * Room: plugins/protocols. Lives in memory, counted in bytes; a destination is compared as it is written. A message to many gives
  * way to others (`Turns` in core/plugin).
  */
+
+import type { Account, Holding } from '../../../core/account.js'
 import type { Connection } from '../../../core/connection.js'
-import type { Account, Holding, Turns } from '../../../core/plugin.js'
+import type { Turns } from '../../../core/plugin.js'
 import { giveWay } from '../give-way.js'
 import { Parcel, weightOf } from '../parcel.js'
 import type { StompFrame, StompFrameToSend, StompVersion } from './frame.js'

@@ -3,8 +3,8 @@
 import fc from 'fast-check'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import type { Holding } from '#src/core/account.js'
 import { Accounts } from '#src/core/accounts.js'
-import type { Holding } from '#src/core/plugin.js'
 import { InOrder } from '#src/plugins/protocols/give-way.js'
 import { Parcel, weightOf } from '#src/plugins/protocols/parcel.js'
 
