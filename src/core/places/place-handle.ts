@@ -61,6 +61,8 @@ export class Seat {
   credit = 0
   /** Messages, hooks and iterable replies under way. */
   running = 0
+  /** The iterable reply that gave an item last. */
+  stream: PulledItems | undefined
   constructor(
     readonly number: number,
     readonly place: PlaceHandle,
@@ -72,6 +74,11 @@ export class Seat {
 
 /** Acknowledged in strides, not one by one; a quarter of what a place sends ahead. */
 const CREDIT_BYTES = 16 * 1024
+
+/** Words to the peer, and ends of them. */
+function isInOrder(op: number): boolean {
+  return op === wire.SEND || op === wire.WRITE || op === wire.END_SIDE || op === wire.ASK_CLOSE
+}
 
 /** The number of the message whose handler threw this error: over there the error itself is still at hand. */
 const failedAt = new WeakMap<Error, number>()
@@ -267,7 +274,7 @@ export class PlaceHandle implements ChannelSink, RecordSink {
         return this.#take(number)?.reject(error)
       }
       case wire.ITEM:
-        return this.#streams.get(number)?.add(value)
+        return this.#item(seatNumber, number, value)
       case wire.ITEMS_END:
         return this.#streams.get(number)?.finish()
       case wire.PONG:
@@ -278,7 +285,22 @@ export class PlaceHandle implements ChannelSink, RecordSink {
     }
     const seat = this.#seats.get(seatNumber)
     // What a handler still had to say when its connection went.
-    if (seat !== undefined) this.#obey(seat, op, number, value, bytes)
+    if (seat === undefined) return
+    if (op === wire.WRITE && !(value instanceof Uint8Array))
+      throw new FrameError('MALFORMED', `${this.name} writes what is no bytes`)
+    const { stream } = seat
+    // Items are ahead of the peer; what their maker does between two of them is not. Beside others at work, nobody knows whose it is.
+    const isMakers = stream !== undefined && isInOrder(op) && seat.running === (stream.isOver ? 0 : 1)
+    if (isMakers) stream.behind(() => this.#obey(seat, op, number, value, bytes))
+    else this.#obey(seat, op, number, value, bytes)
+  }
+
+  #item(seatNumber: number, number: number, value: unknown): void {
+    const stream = this.#streams.get(number)
+    if (stream === undefined) return
+    const seat = this.#seats.get(seatNumber)
+    if (seat !== undefined) seat.stream = stream
+    stream.add(value)
   }
 
   /** What a handler there does to its connection here. */
@@ -288,8 +310,7 @@ export class PlaceHandle implements ChannelSink, RecordSink {
       case wire.SEND:
         return this.#sent(seat, connection.send(value), bytes)
       case wire.WRITE:
-        if (!(value instanceof Uint8Array)) throw new FrameError('MALFORMED', `${this.name} writes what is no bytes`)
-        return this.#sent(seat, connection.write(value), bytes)
+        return this.#sent(seat, connection.write(value as Uint8Array), bytes)
       case wire.END_SIDE:
         return connection.end()
       case wire.ASK_CLOSE:

@@ -47,6 +47,11 @@ interface TakenSeat {
   readonly atWork: Set<number>
 }
 
+/** What may still say something on its connection: methods that run, and iterables with more to come. */
+function count({ atWork, streams, connection }: TakenSeat): void {
+  connection.atWork = atWork.size + streams.size
+}
+
 export class Place implements ChannelSink, RecordSink {
   readonly #parts: PlaceParts
   readonly #writer: RecordWriter
@@ -232,16 +237,16 @@ export class Place implements ChannelSink, RecordSink {
 
   #run(seat: TakenSeat, request: number, run: () => unknown): void {
     if (seat.cancelled?.delete(request)) return
-    const { atWork, connection } = seat
+    const { atWork } = seat
     let reply: unknown
     atWork.add(request)
-    connection.atWork = atWork.size
+    count(seat)
     this.running++
     const done = () => {
       this.running--
       this.handled++
       atWork.delete(request)
-      connection.atWork = atWork.size
+      count(seat)
     }
     try {
       reply = run()
@@ -288,6 +293,7 @@ export class Place implements ChannelSink, RecordSink {
         return
       }
       seat.streams.set(request, iterator)
+      count(seat)
       this.#say(wire.REPLY, wire.ITERABLE, seat.number, request, undefined)
     } catch (error) {
       this.#failed(seat, request, error)
@@ -301,16 +307,16 @@ export class Place implements ChannelSink, RecordSink {
     this.#say(wire.FAILED, 0, seat.number, request, packError(thrown))
   }
 
-  async #pull(seat: TakenSeat, request: number, count: number): Promise<void> {
+  async #pull(seat: TakenSeat, request: number, ahead: number): Promise<void> {
     const iterator = seat.streams.get(request)
     if (iterator === undefined) return
     try {
-      if (count === wire.STOP) {
+      if (ahead === wire.STOP) {
         seat.streams.delete(request)
         await iterator.return?.()
         return
       }
-      for (let i = 0; i < count && seat.streams.has(request); i++) {
+      for (let i = 0; i < ahead && seat.streams.has(request); i++) {
         const { done, value } = await iterator.next()
         if (done) {
           seat.streams.delete(request)
@@ -322,6 +328,8 @@ export class Place implements ChannelSink, RecordSink {
     } catch (error) {
       seat.streams.delete(request)
       this.#failed(seat, request, error)
+    } finally {
+      count(seat)
     }
   }
 
