@@ -80,6 +80,8 @@ test('F75 a server in the process itself hands on to a worker, and is reloaded l
       udp: { endpoint: 'udp://127.0.0.1:0' },
     },
     handler,
+    // A peer of datagrams never says that it is gone.
+    drain: { udpMs: 1_000 },
   })
   const pidFile = folder.at('own.pid')
   const serving = await Serving.start(folder, ['--config', file, '--pid-file', pidFile], { env: { LEDGER: ledger } })
