@@ -74,7 +74,7 @@ nodeTest(
     }
     const stopped = await run('stop', '--control', socket)
     assert.is(await stopped.ended, 0, stopped.stderr)
-    assert.match(stopped.stdout, /^stopped$/m)
+    assert.match(stopped.stdout, /^stopped$/m, stopped.stderr)
     assert.is(await node.ended, 0, node.stderr)
     assert.not(existsSync(socket))
     assert.not(existsSync(pidFile))
@@ -117,7 +117,7 @@ nodeTest('drain lets a message finish; a stop after it, with less time, cuts wha
   const draining = await run('status', '--control', control)
   assert.match(draining.stdout, /: draining, /)
   const stopped = await run('stop', '--control', control, '--timeout-ms', '0')
-  assert.match(stopped.stdout, /^stopped$/m)
+  assert.match(stopped.stdout, /^stopped$/m, stopped.stderr)
   assert.is(await other.ended, 0)
   assert.match(other.stderr, /1 connections were still here at the deadline/)
   await busy.over
