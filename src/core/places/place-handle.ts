@@ -403,8 +403,10 @@ export class PlaceHandle implements ChannelSink, RecordSink {
   #finished(number: number): void {
     const seat = this.#seats.get(number)
     if (seat === undefined || --seat.running > 0 || this.state !== 'retiring') return
-    // Once what was answered has gone its way; a reply in several items has begun by then.
-    if (this.#owner.idle !== undefined) setImmediate(() => seat.running === 0 && this.#owner.idle?.(seat))
+    if (this.#owner.idle === undefined) return
+    // Once what was answered has gone its way; a reply in several items has begun by then, and so has the next message that was
+    // read already, even where its session gave others their turn before it.
+    setImmediate(() => setImmediate(() => seat.running === 0 && this.#owner.idle?.(seat)))
   }
 
   #tellAttributes(seat: Seat): void {

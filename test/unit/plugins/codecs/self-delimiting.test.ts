@@ -1,3 +1,4 @@
+// time limit: 480 s
 /** Framings whose frames tell their own ends: any cuts, hostile bytes, small pieces. */
 import { Encoder } from 'cbor-x'
 import { Packr } from 'msgpackr'
