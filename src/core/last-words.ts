@@ -4,11 +4,13 @@
  * Room: core, mechanism of the session. The connection is closed then: nothing is sent, and no deadline of the session counts, so
  * this has one of its own.
  */
+
 import type { Clock } from './clock.js'
 import type { Connection } from './connection.js'
 import { ExecutorError, toError, UnroutedMessageError } from './errors.js'
 import type { BoundHandler } from './handler.js'
 import type { SessionPlan } from './plan.js'
+import { isThenable } from './thenable.js'
 import { pipelineOf, runMethod, Turn } from './turn.js'
 
 interface LastWordsParts {
@@ -81,8 +83,4 @@ function atMost(
         resolve()
       })
   })
-}
-
-function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function'
 }

@@ -4,8 +4,10 @@
  * Room: core. In the walk of a byte it stands between the decoded message and the handler; composed once, when a listener
  * starts. No promise is made where nothing awaits, so a synchronous handler behind synchronous middleware stays so.
  */
+
 import type { ConnectionContext, MessageContext } from './context.js'
 import { WiringError } from './errors.js'
+import { isThenable } from './thenable.js'
 
 /**
  * One step around the handler: call `next()` to go on, return what it returned (or something else), throw to refuse.
@@ -181,10 +183,6 @@ function warnOnce(name: string): void {
       detail: 'Write `return next()`, or await it.',
     },
   )
-}
-
-function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function'
 }
 
 /** Names a bare function, so that `explain` and errors can speak of it. */

@@ -9,6 +9,7 @@
  * - whatever is a reason not to go on (a handler at work, a slow peer, a pause ...) is one bit of `#stops`; zero means go;
  * - one reason of closing, settled by whoever comes first; one `closed`, last.
  */
+
 import type { Duplex } from 'node:stream'
 import { Attributes } from './attributes.js'
 import type { Holder, MemoryBudget } from './budget.js'
@@ -39,6 +40,7 @@ import { PACE_MS, Pace } from './pace.js'
 import type { SessionPlan } from './plan.js'
 import type { Protocol } from './plugin.js'
 import { Port } from './protocol-port.js'
+import { isThenable } from './thenable.js'
 import type { Capabilities, LentStream, Link } from './transport.js'
 import { pipelineOf, runMethod, Turn, unrouted } from './turn.js'
 import { overhear, tappedPlan, type Watcher } from './watched-plan.js'
@@ -2078,10 +2080,6 @@ const flushQueued = (session: Session): void => session.flushNow()
 
 function codeOf(error: Error, otherwise: string): string {
   return error instanceof GaidarosError ? error.code : otherwise
-}
-
-function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function'
 }
 
 function itemsOf(reply: Iterable<unknown> | AsyncIterable<unknown>): Items {

@@ -4,6 +4,7 @@
  * Room: core, mechanism. Whoever watches swaps the plan of one session (a tap) or of a listener (latencies) while it
  * watches: sessions that nobody watches have no check, no branch and no hook for it.
  */
+
 import type { Duplex } from 'node:stream'
 import type { Clock } from './clock.js'
 import type { Codec } from './codec.js'
@@ -12,6 +13,7 @@ import type { LatencyRecorder } from './control/latency.js'
 import { joinProbes, type Probe } from './observer.js'
 import type { Pipeline } from './pipeline.js'
 import type { SessionPlan } from './plan.js'
+import { isThenable } from './thenable.js'
 
 /** Hears of messages as they pass. It must be quick; what it throws is dropped. */
 export interface Watcher {
@@ -95,10 +97,6 @@ function tell(watcher: Watcher, direction: 'in' | 'out', message: unknown): void
   } catch {
     // Looking must not change what is looked at.
   }
-}
-
-function isThenable(value: unknown): value is Promise<unknown> {
-  return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function'
 }
 
 /** The bytes of a stream that somebody else reads and writes. @returns what ends it. */

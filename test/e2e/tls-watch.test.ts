@@ -55,6 +55,22 @@ const start = (folder: string, more: object = {}) =>
     tls: { cert: join(folder, 'cert.pem'), key: join(folder, 'key.pem'), ...more },
     handler: (line: string) => line,
   })
+/** What it answers, undefined when it refuses; and the session that it gave. */
+const saysTo = ({ port }: Watched, options: object) =>
+  new Promise<{ said: string | undefined; session: Buffer | undefined }>((resolve) => {
+    const socket = connect({ port, host: '127.0.0.1', rejectUnauthorized: false, ...options })
+    let session: Buffer | undefined
+    socket.on('session', (given) => {
+      session = given
+    })
+    socket.on('error', () => {})
+    socket.once('close', () => resolve({ said: undefined, session }))
+    socket.write('who\n')
+    socket.once('data', (chunk) => {
+      resolve({ said: String(chunk).trim(), session })
+      socket.destroy()
+    })
+  })
 const shown = ({ port }: Watched) =>
   new Promise<string>((resolve, reject) => {
     const socket = connect({ port, host: '127.0.0.1', rejectUnauthorized: false })
@@ -294,22 +310,10 @@ test('F95 a revoked client is refused, with an old ticket as well; a name has th
     handler: (_line: string, connection: Connection) =>
       `${connection.feature(TLS)?.resumed} ${connection.feature(TLS)?.peerCertificate?.subject.CN}`,
   })
-  const says = (client: { certFile: string; keyFile: string } | undefined, more: object) =>
-    new Promise<{ said: string | undefined; session: Buffer | undefined }>((resolve) => {
-      const shows = client && { cert: readFileSync(client.certFile), key: readFileSync(client.keyFile) }
-      const socket = connect({ port: watched.port, host: '127.0.0.1', rejectUnauthorized: false, ...shows, ...more })
-      let session: Buffer | undefined
-      socket.on('session', (given) => {
-        session = given
-      })
-      socket.on('error', () => {})
-      socket.once('close', () => resolve({ said: undefined, session }))
-      socket.write('who\n')
-      socket.once('data', (chunk) => {
-        resolve({ said: String(chunk).trim(), session })
-        socket.destroy()
-      })
-    })
+  const says = (client: { certFile: string; keyFile: string } | undefined, more: object) => {
+    const shows = client && { cert: readFileSync(client.certFile), key: readFileSync(client.keyFile) }
+    return saysTo(watched, { ...shows, ...more })
+  }
   for (const version of ['TLSv1.2', 'TLSv1.3']) {
     const base = { minVersion: version, maxVersion: version }
     const name = `bad${version.slice(-1)}`
@@ -352,21 +356,7 @@ test('F95 a client whose certificate has ended since is refused, though its sess
     tls: { ...one, requestCert: true, ca: ca.cert },
     handler: (_line: string, connection: Connection) => String(connection.feature(TLS)?.resumed),
   })
-  const says = (options: object) =>
-    new Promise<{ said: string | undefined; session: Buffer | undefined }>((resolve) => {
-      const socket = connect({ port: watched.port, host: '127.0.0.1', rejectUnauthorized: false, ...options })
-      let session: Buffer | undefined
-      socket.on('session', (given) => {
-        session = given
-      })
-      socket.on('error', () => {})
-      socket.once('close', () => resolve({ said: undefined, session }))
-      socket.write('who\n')
-      socket.once('data', (chunk) => {
-        resolve({ said: String(chunk).trim(), session })
-        socket.destroy()
-      })
-    })
+  const says = (options: object) => saysTo(watched, options)
   const held = []
   for (const version of ['TLSv1.2', 'TLSv1.3']) {
     const base = { minVersion: version, maxVersion: version, cert: short.cert, key: short.private }

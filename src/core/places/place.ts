@@ -3,9 +3,11 @@
  *
  * Room: core, mechanism. Records come in batches; what is answered within one goes back as one.
  */
+
 import type { CloseReason } from '../connection.js'
 import { ExecutorError, FrameError, toError, WiringError } from '../errors.js'
 import type { BoundHandler, HandlerPlan } from '../handler.js'
+import { isThenable } from '../thenable.js'
 import type { Channel, ChannelSink } from './channel.js'
 import type { HandlerSource } from './handler-source.js'
 import type { PlaceReport } from './place-handle.js'
@@ -382,10 +384,6 @@ export class Place implements ChannelSink, RecordSink {
   #send(): void {
     if (!this.#isGone && this.#writer.size > 0) this.#channel?.send(this.#writer.take())
   }
-}
-
-function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function'
 }
 
 /** Of generators and the like; arrays, maps and sets travel whole, and the connection's side decides what they are. */

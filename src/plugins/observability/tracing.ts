@@ -5,6 +5,7 @@
  * application's, which sets it up before the server is made. Payloads are never recorded. A handler in another thread,
  * process or on another machine finds its message's context in `connection.attributes`, as W3C Trace Context writes it.
  */
+
 import type { Context, Span, SpanContext, SpanKind, SpanStatusCode, TraceAPI } from '@opentelemetry/api'
 import type { Connection } from '../../core/connection.js'
 import type { ConnectionContext, MessageContext } from '../../core/context.js'
@@ -14,6 +15,7 @@ import { optionSchema } from '../../core/option-schema.js'
 import { peerPackage } from '../../core/peer-package.js'
 import type { MiddlewareSet } from '../../core/pipeline.js'
 import { definePlugin } from '../../core/plugin.js'
+import { isThenable } from '../../core/thenable.js'
 
 /** Of the API, what is used. */
 interface Api {
@@ -192,8 +194,4 @@ function addressOf(prefix: string, endpoint: Connection['remote']): Record<strin
   const { host, port, path } = endpoint ?? {}
   if (host === undefined) return path === undefined ? {} : { [`${prefix}.address`]: path }
   return { [`${prefix}.address`]: host, ...(port === undefined ? {} : { [`${prefix}.port`]: port }) }
-}
-
-function isThenable(value: unknown): value is Promise<unknown> {
-  return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function'
 }

@@ -11,7 +11,8 @@ import { UnroutedMessageError } from '../../core/errors.js'
 import { optionSchema } from '../../core/option-schema.js'
 import { peerPackage } from '../../core/peer-package.js'
 import type { Detection, Factory, Protocol } from '../../core/plugin.js'
-import { isThenable, kindOf, malformed, tooLarge, unfitReply } from './text-support.js'
+import { isThenable } from '../../core/thenable.js'
+import { kindOf, malformed, tooLarge, unfitReply } from './text-support.js'
 
 export interface DnsOptions {
   readonly payloadBytes: number

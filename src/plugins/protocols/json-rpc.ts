@@ -9,8 +9,9 @@ import type { Connection } from '../../core/connection.js'
 import { ConnectionError, FrameError, toError, UnroutedMessageError } from '../../core/errors.js'
 import { optionSchema } from '../../core/option-schema.js'
 import type { Detection, Factory, Protocol } from '../../core/plugin.js'
+import { isThenable } from '../../core/thenable.js'
 import { HeaderReader, LineReader, readJson } from './json-rpc-frames.js'
-import { isThenable, kindOf, LF, unfitReply } from './text-support.js'
+import { kindOf, LF, unfitReply } from './text-support.js'
 
 export interface JsonRpcOptions {
   readonly framing: 'lines' | 'headers'

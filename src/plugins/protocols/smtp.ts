@@ -10,8 +10,9 @@ import { ExecutorError, FrameError, HandlerError, toError, UnroutedMessageError 
 import { TLS } from '../../core/feature.js'
 import { optionSchema } from '../../core/option-schema.js'
 import type { Factory, Protocol } from '../../core/plugin.js'
+import { isThenable } from '../../core/thenable.js'
 import { CrlfFramer } from './crlf-framer.js'
-import { isThenable, oneLine, readLatin1, refuseHttp } from './text-support.js'
+import { oneLine, readLatin1, refuseHttp } from './text-support.js'
 
 export interface SmtpOptions {
   readonly hostname: string

@@ -97,7 +97,3 @@ export function refuseHttp(protocol: string, buffer: Buffer, start: number, end:
 export function isCrlf(buffer: Buffer, at: number): boolean {
   return buffer[at] === CR && buffer[at + 1] === LF
 }
-
-export function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function'
-}

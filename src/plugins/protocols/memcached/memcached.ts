@@ -8,7 +8,7 @@ import type { Codec, CodecContext } from '../../../core/codec.js'
 import { ExecutorError, FrameError, HandlerError, UnroutedMessageError } from '../../../core/errors.js'
 import { optionSchema } from '../../../core/option-schema.js'
 import type { Detection, Factory, Protocol } from '../../../core/plugin.js'
-import { isThenable } from '../text-support.js'
+import { isThenable } from '../../../core/thenable.js'
 import { type BadCommand, type MemcachedCommand, mayHaveBlock, readCommand } from './command.js'
 import { CommandReader, ReplyReader } from './reader.js'
 import { Answer, answerOf, errorAnswer, MemcachedError, readReply, writeCommand } from './reply.js'
@@ -91,23 +91,12 @@ export const memcached: Factory<Protocol, MemcachedOptions> = {
   },
 }
 
+/** Commands that name a key, in their classic form. */
+const withKey = ['get', 'gat', 'set', 'add', 'replace', 'append', 'prepend', 'cas', 'incr', 'decr', 'delete', 'touch']
 /** Whether or not the handler takes them, where they end is known. */
 const known = new Set([
-  ...[
-    'get',
-    'gat',
-    'set',
-    'add',
-    'replace',
-    'append',
-    'prepend',
-    'cas',
-    'delete',
-    'incr',
-    'decr',
-    'touch',
-    'flush_all',
-  ],
+  ...withKey,
+  'flush_all',
   ...['version', 'stats', 'verbosity', 'quit', 'ms', 'mg', 'md', 'ma', 'mn', 'me', 'cache_memlimit', 'shutdown'],
 ])
 
@@ -174,22 +163,7 @@ function whole(given: Pieces): Uint8Array | string {
 }
 
 const FRONTS = [
-  ...[
-    'get',
-    'gets',
-    'gat',
-    'gats',
-    'set',
-    'add',
-    'replace',
-    'append',
-    'prepend',
-    'cas',
-    'incr',
-    'decr',
-    'delete',
-    'touch',
-  ].map((name) => `${name} `),
+  ...[...withKey, 'gets', 'gats'].map((name) => `${name} `),
   ...['version', 'stats', 'quit', 'flush_all', 'verbosity'].flatMap((name) => [`${name}\r`, `${name} `]),
 ]
 

@@ -9,8 +9,9 @@ import type { Connection } from '../../../core/connection.js'
 import type { MessageContext } from '../../../core/context.js'
 import { FrameError, UnroutedMessageError } from '../../../core/errors.js'
 import type { PluginServices } from '../../../core/plugin.js'
+import { isThenable } from '../../../core/thenable.js'
 import { InOrder } from '../give-way.js'
-import { isThenable, malformed } from '../text-support.js'
+import { malformed } from '../text-support.js'
 import { Deliveries, QUOTA } from './deliveries.js'
 import { Owed } from './owed.js'
 import { bytesOf } from './retained.js'
@@ -424,12 +425,7 @@ export class Broker {
       if (isTold) void context.connection.send({ cmd: qos === 1 ? 'puback' : 'pubrec', messageId, reasonCode: 0x80 })
       throw thrown
     }
-    try {
-      const handled = next()
-      return isThenable(handled) ? handled.then(done, failed) : done()
-    } catch (thrown) {
-      return failed(thrown)
-    }
+    return afterHandler(next, done, failed)
   }
 
   /** Published where its topic's method does not throw. Nobody is there to be answered. */
@@ -440,12 +436,7 @@ export class Broker {
       if (thrown instanceof UnroutedMessageError) return done()
       throw thrown
     }
-    try {
-      const handled = next()
-      return isThenable(handled) ? handled.then(done, failed) : done()
-    } catch (thrown) {
-      return failed(thrown)
-    }
+    return afterHandler(next, done, failed)
   }
 
   #released(session: Session, messageId: number): boolean {
@@ -470,4 +461,14 @@ function noTopic(topic: string): Error {
 /** A number that a client gave; Infinity where it gave none. */
 function positive(given: unknown): number {
   return typeof given === 'number' && given > 0 ? given : Number.POSITIVE_INFINITY
+}
+
+/** @param failed - Hears what `done` throws as well, where the handler has answered at once. */
+function afterHandler(next: () => unknown, done: () => unknown, failed: (thrown: unknown) => unknown): unknown {
+  try {
+    const handled = next()
+    return isThenable(handled) ? handled.then(done, failed) : done()
+  } catch (thrown) {
+    return failed(thrown)
+  }
 }

@@ -6,7 +6,7 @@
 import type { Connection } from '../../../core/connection.js'
 import type { MessageContext } from '../../../core/context.js'
 import { UnroutedMessageError } from '../../../core/errors.js'
-import { isThenable } from '../text-support.js'
+import { isThenable } from '../../../core/thenable.js'
 import { MARK, type RespCommand, RespError, type RespGreeting, simple } from './values.js'
 
 /** Who may use the server. @returns true to let the peer in. */

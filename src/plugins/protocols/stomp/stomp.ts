@@ -9,7 +9,8 @@ import type { MessageContext } from '../../../core/context.js'
 import { FrameError, UnroutedMessageError } from '../../../core/errors.js'
 import { optionSchema } from '../../../core/option-schema.js'
 import type { Detection, Factory, PluginServices, Protocol } from '../../../core/plugin.js'
-import { isThenable, oneLine } from '../text-support.js'
+import { isThenable } from '../../../core/thenable.js'
+import { oneLine } from '../text-support.js'
 import { type AckMode, frameBytes, type Seat, StompBroker } from './broker.js'
 import {
   readFrame,
